@@ -1,0 +1,163 @@
+//! Which layer of an image a path comes from.
+//!
+//! The rules are those of a stack of OCI layers: the topmost layer that has the path wins, unless a layer above it
+//! deletes it: by a whiteout `.wh.<name>` of the path or of a directory above it, by an opaque marker `.wh..wh..opq` in a
+//! directory above it, or by having something else than a directory where the path needs one.
+//! Source: OCI image specification, `layer.md`.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use crate::cvmfs::{CatalogRef, Content, CvmfsError, Entry, EntryKind, Repository};
+use crate::image::Digest;
+use crate::path::RootPath;
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// The layers of one image, topmost first.
+pub(super) struct Layers {
+    layers: Vec<Option<Layer>>,
+}
+
+struct Layer {
+    root: RootPath,
+    catalog: CatalogRef,
+    directories: HashMap<RootPath, Rc<Directory>>,
+}
+
+/// What a layer has at a place where a directory is looked for.
+enum Directory {
+    /// Nothing at all.
+    Absent,
+    /// Something that is no directory.
+    Other,
+    Present {
+        entries: HashMap<Vec<u8>, Entry>,
+        whiteouts: HashSet<Vec<u8>>,
+        opaque: bool,
+    },
+}
+
+/// Where a path of the container comes from.
+pub(super) enum Found {
+    /// A regular file of a published layer, at `path` in the repository.
+    File { path: RootPath, size: u64, content: Content },
+    /// No layer shows such a regular file.
+    NotInImage,
+    /// It may be in a layer that the repository does not have.
+    LayerNotInRepository,
+}
+
+/// What one layer says about a path.
+enum Verdict {
+    Has(Entry),
+    /// Neither this layer nor any below shows it.
+    Ends,
+    /// Ask the layer below.
+    Below,
+}
+
+impl Layers {
+    /// Finds the layers (digests from the lowest to the topmost) in the repository.
+    pub(super) async fn find(repository: &mut Repository, digests: &[Digest]) -> Result<Self, CvmfsError> {
+        let mut layers = Vec::new();
+        for digest in digests.iter().rev() {
+            let hex = digest.hex();
+            let root = RootPath::new(format!("/.layers/{}/{hex}/layerfs", &hex[..2]))?;
+            let present = repository.lookup(&root).await?.is_some();
+            let catalog = if present { repository.catalogs_on_the_way(&root).await?.pop() } else { None };
+            layers.push(catalog.map(|catalog| Layer { root, catalog, directories: HashMap::new() }));
+        }
+        Ok(Self { layers })
+    }
+
+    /// How many of the layers the repository has.
+    pub(super) fn published(&self) -> usize {
+        self.layers.iter().flatten().count()
+    }
+
+    /// The layers' own catalogs, topmost first. A layer never changes, so neither do these; the catalogs above them
+    /// change with every publication and are not worth naming.
+    pub(super) fn catalogs(&self) -> impl Iterator<Item = &CatalogRef> {
+        self.layers.iter().flatten().map(|l| &l.catalog).filter(|c| c.mountpoint.name() == b"layerfs")
+    }
+
+    /// Finds the file that a container sees at `path`.
+    pub(super) async fn resolve(&mut self, repository: &mut Repository, path: &RootPath) -> Result<Found, CvmfsError> {
+        for layer in &mut self.layers {
+            let Some(layer) = layer else { return Ok(Found::LayerNotInRepository) };
+            match layer.verdict(repository, path).await? {
+                Verdict::Below => {}
+                Verdict::Ends => return Ok(Found::NotInImage),
+                Verdict::Has(entry) => {
+                    return Ok(match entry.kind {
+                        EntryKind::File(content) => {
+                            Found::File { path: layer.root.below(path)?, size: entry.size, content }
+                        }
+                        _ => Found::NotInImage,
+                    });
+                }
+            }
+        }
+        Ok(Found::NotInImage)
+    }
+}
+
+impl Layer {
+    async fn verdict(&mut self, repository: &mut Repository, path: &RootPath) -> Result<Verdict, CvmfsError> {
+        let mut directory = self.root.clone();
+        let mut opaque_above = false;
+        let mut components = path.components().peekable();
+        while let Some(name) = components.next() {
+            let here = self.directory(repository, &directory).await?;
+            let Directory::Present { entries, whiteouts, opaque } = &*here else {
+                return Ok(if matches!(*here, Directory::Other) || opaque_above {
+                    Verdict::Ends
+                } else {
+                    Verdict::Below
+                });
+            };
+            opaque_above |= opaque;
+            if let (None, Some(entry)) = (components.peek(), entries.get(name)) {
+                return Ok(Verdict::Has(entry.clone()));
+            }
+            if !entries.contains_key(name) {
+                let ends = opaque_above || whiteouts.contains(name);
+                return Ok(if ends { Verdict::Ends } else { Verdict::Below });
+            }
+            // The layer's own directory is there; a whiteout of the same name hides what is below all the same.
+            opaque_above |= whiteouts.contains(name);
+            directory = directory.join(name)?;
+        }
+        Ok(Verdict::Ends)
+    }
+
+    async fn directory(&mut self, repository: &mut Repository, path: &RootPath) -> Result<Rc<Directory>, CvmfsError> {
+        if let Some(known) = self.directories.get(path) {
+            return Ok(known.clone());
+        }
+        let read = Rc::new(read_directory(repository, path).await?);
+        self.directories.insert(path.clone(), read.clone());
+        Ok(read)
+    }
+}
+
+async fn read_directory(repository: &mut Repository, path: &RootPath) -> Result<Directory, CvmfsError> {
+    match repository.lookup(path).await? {
+        None => return Ok(Directory::Absent),
+        Some(entry) if entry.kind != EntryKind::Directory => return Ok(Directory::Other),
+        Some(_) => {}
+    }
+    let (mut entries, mut whiteouts, mut opaque) = (HashMap::new(), HashSet::new(), false);
+    for entry in repository.list(path).await? {
+        if entry.name == OPAQUE {
+            opaque = true;
+        } else if let Some(hidden) = entry.name.strip_prefix(WHITEOUT) {
+            whiteouts.insert(hidden.to_vec());
+        } else {
+            entries.insert(entry.name.clone(), entry);
+        }
+    }
+    Ok(Directory::Present { entries, whiteouts, opaque })
+}

@@ -1,0 +1,224 @@
+//! The envelope of every file we write, and the one place that knows bincode.
+//!
+//! ```text
+//! offset  size  what
+//!      0     4  magic: which kind of file this is ("CPFT" trace, "CPFB" bundle, ...)
+//!      4     2  major version, little endian: readers refuse a newer one
+//!      6     2  minor version, little endian: readers accept any
+//!      8     8  length of the payload in bytes, little endian
+//!     16     n  payload: bincode 2, configuration `standard` (variable-length integers, little endian)
+//!   16+n    32  SHA-256 over all that stands before
+//! ```
+//!
+//! See `docs/bundle-format.md` for the compatibility rule.
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use sha2::{Digest, Sha256};
+
+const HEADER: usize = 16;
+const CHECKSUM: usize = 32;
+
+/// The most bytes a payload may have. It bounds what a reader allocates for a hostile file.
+pub const MAX_PAYLOAD: usize = 256 << 20;
+
+type Config = Configuration<LittleEndian, Varint, Limit<MAX_PAYLOAD>>;
+
+fn config() -> Config {
+    bincode::config::standard().with_limit::<MAX_PAYLOAD>()
+}
+
+/// A kind of file: its magic and the version that this program writes.
+#[derive(Debug)]
+pub struct Format {
+    /// What a person calls such a file.
+    pub name: &'static str,
+    /// The first four bytes.
+    pub magic: [u8; 4],
+    /// Changed when an old reader could misunderstand the file.
+    pub major: u16,
+    /// Changed when something was added that old readers may ignore.
+    pub minor: u16,
+}
+
+/// Why bytes cannot be read as the file they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFile {
+    /// Another kind of file.
+    #[error("not a {kind}: it does not start with {magic:?}")]
+    Magic {
+        /// The kind expected.
+        kind: &'static str,
+        /// Its magic.
+        magic: String,
+    },
+    /// Shorter than its header says.
+    #[error("{kind} is truncated: {have} bytes of {want}; fetch or make it again")]
+    Truncated {
+        /// The kind expected.
+        kind: &'static str,
+        /// Bytes there are.
+        have: u64,
+        /// Bytes there should be.
+        want: u64,
+    },
+    /// Made by a newer program.
+    #[error(
+        "{kind} has format version {found}, this program reads up to {known}: upgrade cvmfs-prefetch on this machine"
+    )]
+    Newer {
+        /// The kind expected.
+        kind: &'static str,
+        /// The file's major version.
+        found: u16,
+        /// The newest major version known here.
+        known: u16,
+    },
+    /// Larger than allowed.
+    #[error("{kind} has a payload of {size} bytes, at most {MAX_PAYLOAD} are allowed")]
+    TooLarge {
+        /// The kind expected.
+        kind: &'static str,
+        /// The payload's size.
+        size: u64,
+    },
+    /// Some byte changed.
+    #[error("{kind} is damaged: its checksum does not match; fetch or make it again")]
+    Checksum {
+        /// The kind expected.
+        kind: &'static str,
+    },
+    /// The checksum is right, the content is not.
+    #[error("{kind} cannot be decoded: {why}")]
+    Content {
+        /// The kind expected.
+        kind: &'static str,
+        /// What the decoder said.
+        why: String,
+    },
+}
+
+impl Format {
+    /// Puts `value` into an envelope.
+    pub fn seal<T: bincode::Encode>(&self, value: &T) -> Result<Vec<u8>, BadFile> {
+        let payload = bincode::encode_to_vec(value, config())
+            .map_err(|e| BadFile::Content { kind: self.name, why: e.to_string() })?;
+        if payload.len() > MAX_PAYLOAD {
+            return Err(BadFile::TooLarge { kind: self.name, size: payload.len() as u64 });
+        }
+        let mut file = Vec::with_capacity(HEADER + payload.len() + CHECKSUM);
+        file.extend_from_slice(&self.magic);
+        file.extend_from_slice(&self.major.to_le_bytes());
+        file.extend_from_slice(&self.minor.to_le_bytes());
+        file.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+        file.extend_from_slice(&payload);
+        let checksum = Sha256::digest(&file);
+        file.extend_from_slice(&checksum);
+        Ok(file)
+    }
+
+    /// Takes a value out of its envelope.
+    pub fn unseal<T: bincode::Decode<()>>(&self, file: &[u8]) -> Result<T, BadFile> {
+        let kind = self.name;
+        if !file.starts_with(&self.magic) {
+            return Err(BadFile::Magic { kind, magic: String::from_utf8_lossy(&self.magic).into_owned() });
+        }
+        let truncated = |want: u64| BadFile::Truncated { kind, have: file.len() as u64, want };
+        let header = file.first_chunk::<HEADER>().ok_or_else(|| truncated(HEADER as u64))?;
+        let [_, _, _, _, v0, v1, _, _, size @ ..] = *header;
+        let (found, size) = (u16::from_le_bytes([v0, v1]), u64::from_le_bytes(size));
+        if found > self.major {
+            return Err(BadFile::Newer { kind, found, known: self.major });
+        }
+        if size > MAX_PAYLOAD as u64 {
+            return Err(BadFile::TooLarge { kind, size });
+        }
+        let end = HEADER + size as usize;
+        if file.len() < end + CHECKSUM {
+            return Err(truncated((end + CHECKSUM) as u64));
+        }
+        if file.len() > end + CHECKSUM || Sha256::digest(&file[..end])[..] != file[end..] {
+            return Err(BadFile::Checksum { kind });
+        }
+        let content = |why: String| BadFile::Content { kind, why };
+        let (value, used) =
+            bincode::decode_from_slice(&file[HEADER..end], config()).map_err(|e| content(e.to_string()))?;
+        // Bytes behind what is known are a newer minor version's additions.
+        if used < size as usize && u16::from_le_bytes([header[6], header[7]]) <= self.minor {
+            return Err(content(format!("{} bytes are left over", size as usize - used)));
+        }
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTE: Format = Format { name: "note", magic: *b"CPFN", major: 2, minor: 1 };
+
+    fn sealed() -> Vec<u8> {
+        NOTE.seal(&("hello".to_string(), 7u64)).unwrap()
+    }
+
+    /// `file` with a right checksum again.
+    fn resealed(mut file: Vec<u8>) -> Vec<u8> {
+        file.truncate(file.len() - CHECKSUM);
+        let checksum = Sha256::digest(&file);
+        file.extend_from_slice(&checksum);
+        file
+    }
+
+    fn unseal(file: &[u8]) -> Result<(String, u64), BadFile> {
+        NOTE.unseal(file)
+    }
+
+    #[test]
+    fn what_was_sealed_comes_out() {
+        assert_eq!(unseal(&sealed()).unwrap(), ("hello".to_string(), 7));
+    }
+
+    #[test]
+    fn every_cut_and_every_changed_byte_is_refused() {
+        let file = sealed();
+        for cut in 0..file.len() {
+            assert!(unseal(&file[..cut]).is_err(), "cut at {cut}");
+        }
+        for at in 0..file.len() {
+            let mut changed = file.clone();
+            changed[at] ^= 0x55;
+            assert!(unseal(&changed).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_major_is_refused_by_name_and_an_older_or_newer_minor_is_read() {
+        let mut newer = sealed();
+        newer[4] = 3;
+        let message = unseal(&resealed(newer)).unwrap_err().to_string();
+        assert!(message.contains("version 3") && message.contains("upgrade"), "{message}");
+        for (at, version) in [(4, 1), (6, 0), (6, 9)] {
+            let mut other = sealed();
+            other[at] = version;
+            assert!(unseal(&resealed(other)).is_ok());
+        }
+    }
+
+    #[test]
+    fn additions_are_for_newer_minors_only() {
+        let mut file = sealed();
+        file.insert(file.len() - CHECKSUM, 9);
+        file[8] += 1;
+        assert!(matches!(unseal(&resealed(file.clone())), Err(BadFile::Content { .. })));
+        file[6] = 2;
+        assert!(unseal(&resealed(file)).is_ok());
+    }
+
+    #[test]
+    fn a_claimed_size_allocates_nothing() {
+        let mut file = sealed();
+        file[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(matches!(unseal(&file), Err(BadFile::TooLarge { .. })));
+        let huge = NOTE.seal(&u64::MAX).unwrap();
+        assert!(NOTE.unseal::<Vec<u8>>(&huge).is_err());
+    }
+}

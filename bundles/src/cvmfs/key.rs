@@ -1,0 +1,68 @@
+//! The two kinds of RSA signature that CVMFS uses. Source: `cvmfs/crypto/signature.cc`.
+
+use std::path::Path;
+
+use rsa::RsaPublicKey;
+use rsa::pkcs1v15::Pkcs1v15Sign;
+use rsa::pkcs8::DecodePublicKey;
+use rsa::traits::PublicKeyParts;
+use sha1::{Digest, Sha1};
+use x509_cert::der::{DecodePem, Encode};
+
+use super::CvmfsError;
+use super::signed::SignedText;
+
+/// A repository's master key (public part), the root of trust. It comes from the machine's own configuration.
+#[derive(Debug, Clone)]
+pub struct MasterKey(RsaPublicKey);
+
+impl MasterKey {
+    /// Reads a PEM file, such as those in `/etc/cvmfs/keys`.
+    pub fn read(path: &Path) -> Result<Self, CvmfsError> {
+        let bad = |why: String| CvmfsError::BadKey { path: path.display().to_string(), why };
+        let pem = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+        Self::from_pem(&pem).map_err(bad)
+    }
+
+    /// Takes a PEM text.
+    pub fn from_pem(pem: &str) -> Result<Self, String> {
+        let key = RsaPublicKey::from_public_key_pem(pem.trim()).map_err(|e| e.to_string())?;
+        match key.size() * 8 {
+            ..2048 => Err(format!("the key has {} bits, at least 2048 are needed", key.size() * 8)),
+            _ => Ok(Self(key)),
+        }
+    }
+
+    /// Checks a whitelist's signature: RSA over the hash's text itself, PKCS#1 v1.5 padded, with no digest prefix.
+    pub fn signed(&self, signed: &SignedText<'_>) -> bool {
+        self.0.verify(Pkcs1v15Sign::new_unprefixed(), signed.hash.as_bytes(), signed.signature).is_ok()
+    }
+}
+
+/// The certificate that signs manifests.
+#[derive(Debug)]
+pub struct Certificate {
+    key: RsaPublicKey,
+    /// SHA-1 of the DER form, as whitelists write it: `AB:CD:...`, 20 bytes.
+    pub fingerprint: String,
+}
+
+impl Certificate {
+    /// Takes the content of a certificate object: PEM.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, CvmfsError> {
+        let malformed = |why: String| CvmfsError::Malformed { file: "certificate", why };
+        let certificate = x509_cert::Certificate::from_pem(pem).map_err(|e| malformed(e.to_string()))?;
+        let der = certificate.to_der().map_err(|e| malformed(e.to_string()))?;
+        let spki = certificate.tbs_certificate.subject_public_key_info.to_der();
+        let spki = spki.map_err(|e| malformed(e.to_string()))?;
+        let key = RsaPublicKey::from_public_key_der(&spki).map_err(|e| malformed(e.to_string()))?;
+        let fingerprint = Sha1::digest(&der).iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":");
+        Ok(Self { key, fingerprint })
+    }
+
+    /// Checks a manifest's signature: RSA with SHA-1, PKCS#1 v1.5, over the hash's text.
+    pub fn signed(&self, signed: &SignedText<'_>) -> bool {
+        let digest = Sha1::digest(signed.hash.as_bytes());
+        self.key.verify(Pkcs1v15Sign::new::<Sha1>(), &digest, signed.signature).is_ok()
+    }
+}

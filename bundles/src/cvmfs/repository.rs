@@ -1,0 +1,155 @@
+//! A repository at one revision, verified from the master key down.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::CvmfsError;
+use super::catalog::{Catalog, Entry, MAX_SIZE};
+use super::key::{Certificate, MasterKey};
+use super::manifest::Manifest;
+use super::server::Server;
+use super::signed::{self, SignedText};
+use super::whitelist::Whitelist;
+use crate::object::{ContentHash, ObjectKind};
+use crate::path::RootPath;
+
+const CERTIFICATE_LIMIT: usize = 64 << 10;
+
+/// A repository's tree as its signed catalogs tell it. Catalogs are fetched when first needed, and kept.
+#[derive(Debug)]
+pub struct Repository {
+    server: Server,
+    manifest: Manifest,
+    catalogs: BTreeMap<RootPath, Catalog>,
+}
+
+/// A catalog, by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogRef {
+    /// The directory at which it takes over.
+    pub mountpoint: RootPath,
+    /// The object.
+    pub hash: ContentHash,
+    /// Bytes, decompressed.
+    pub raw_size: u64,
+}
+
+impl Repository {
+    /// Fetches whitelist, manifest and certificate, checks that one of `keys` vouches for them, and loads the root
+    /// catalog.
+    pub async fn open(server: Server, keys: &[MasterKey]) -> Result<Self, CvmfsError> {
+        let whitelist = server.file(".cvmfswhitelist", signed::MAX_LEN).await?;
+        let published = server.file(".cvmfspublished", signed::MAX_LEN).await?;
+        let published = SignedText::parse(".cvmfspublished", &published)?;
+        let manifest = Manifest::parse(&published)?;
+        let pem = server.small_object(&manifest.certificate, ObjectKind::Certificate, CERTIFICATE_LIMIT).await?;
+        let certificate = Certificate::from_pem(&pem)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        trust(&whitelist, keys, &certificate, &published, &manifest.repository, now)?;
+        let root = CatalogRef {
+            mountpoint: RootPath::new("/")?,
+            hash: manifest.root_catalog,
+            raw_size: manifest.root_catalog_size,
+        };
+        let mut repository = Self { server, manifest, catalogs: BTreeMap::new() };
+        repository.load(&root).await?;
+        Ok(repository)
+    }
+
+    /// The verified manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The server it is read from.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The entry of `path`; `None` if there is no such path.
+    pub async fn lookup(&mut self, path: &RootPath) -> Result<Option<Entry>, CvmfsError> {
+        self.catalog_for(path).await?.lookup(path)
+    }
+
+    /// What the directory `path` holds, in order of names.
+    pub async fn list(&mut self, path: &RootPath) -> Result<Vec<Entry>, CvmfsError> {
+        self.catalog_for(path).await?.list(path)
+    }
+
+    /// The nested catalogs on the way to `path`, outermost first, without the root catalog.
+    pub async fn catalogs_on_the_way(&mut self, path: &RootPath) -> Result<Vec<CatalogRef>, CvmfsError> {
+        let mut at = RootPath::new("/")?;
+        let mut way = Vec::new();
+        while let Some(next) = self.nested(&at, path)? {
+            self.load(&next).await?;
+            at = next.mountpoint.clone();
+            way.push(next);
+        }
+        Ok(way)
+    }
+
+    async fn catalog_for(&mut self, path: &RootPath) -> Result<&Catalog, CvmfsError> {
+        let way = self.catalogs_on_the_way(path).await?;
+        let mountpoint = way.last().map_or(RootPath::new("/")?, |last| last.mountpoint.clone());
+        self.loaded(&mountpoint)
+    }
+
+    fn nested(&self, at: &RootPath, path: &RootPath) -> Result<Option<CatalogRef>, CvmfsError> {
+        let nested = self.loaded(at)?.nested_for(path);
+        Ok(nested.map(|(mountpoint, hash, raw_size)| CatalogRef { mountpoint: mountpoint.clone(), hash, raw_size }))
+    }
+
+    fn loaded(&self, mountpoint: &RootPath) -> Result<&Catalog, CvmfsError> {
+        self.catalogs.get(mountpoint).ok_or_else(|| CvmfsError::Catalog {
+            mountpoint: mountpoint.to_string(),
+            why: "it is not loaded".to_owned(),
+        })
+    }
+
+    async fn load(&mut self, catalog: &CatalogRef) -> Result<(), CvmfsError> {
+        if self.catalogs.contains_key(&catalog.mountpoint) {
+            return Ok(());
+        }
+        if catalog.raw_size > MAX_SIZE {
+            let why = format!("it has {} bytes, at most {MAX_SIZE} are read", catalog.raw_size);
+            return Err(CvmfsError::Catalog { mountpoint: catalog.mountpoint.to_string(), why });
+        }
+        let content = self.server.object(&catalog.hash, ObjectKind::Catalog, catalog.raw_size).await?;
+        let opened = Catalog::open(catalog.mountpoint.clone(), &content)?;
+        self.catalogs.insert(catalog.mountpoint.clone(), opened);
+        Ok(())
+    }
+}
+
+/// Checks the chain from the master key to the manifest. The name in the manifest must be the one in the whitelist.
+fn trust(
+    whitelist: &[u8],
+    keys: &[MasterKey],
+    certificate: &Certificate,
+    published: &SignedText<'_>,
+    repository: &str,
+    now: u64,
+) -> Result<(), CvmfsError> {
+    let untrusted = |file, why: String| Err(CvmfsError::Untrusted { file, why });
+    let signed = SignedText::parse(".cvmfswhitelist", whitelist)?;
+    if !keys.iter().any(|key| key.signed(&signed)) {
+        return untrusted(".cvmfswhitelist", format!("none of the {} master keys given has signed it", keys.len()));
+    }
+    let list = Whitelist::parse(&signed)?;
+    if list.repository != repository {
+        return untrusted(".cvmfswhitelist", format!("it is for {}, the manifest for {repository}", list.repository));
+    }
+    if !list.holds_at(now) {
+        return untrusted(
+            ".cvmfswhitelist",
+            format!("it expired at {} UTC; its publisher must sign it again", list.expires),
+        );
+    }
+    if !list.fingerprints.contains(&certificate.fingerprint) {
+        return untrusted(".cvmfspublished", format!("its certificate {} is not whitelisted", certificate.fingerprint));
+    }
+    if !certificate.signed(published) {
+        return untrusted(".cvmfspublished", "its signature does not match its certificate".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! OCI digests and chain IDs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256 in OCI's text form `sha256:<64 hex>`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode)]
+pub struct Digest([u8; 32]);
+
+/// A text that is no digest we can use.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a digest: expected sha256:<64 hex digits>")]
+pub struct BadDigest(String);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The 64 hex digits, without the algorithm.
+    pub fn hex(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = BadDigest;
+
+    fn from_str(text: &str) -> Result<Self, BadDigest> {
+        let bad = || BadDigest(text.chars().take(100).collect());
+        let digits = text.strip_prefix("sha256:").ok_or_else(bad)?;
+        let mut digest = [0; 32];
+        hex::decode_to_slice(digits, &mut digest).map_err(|_| bad())?;
+        Ok(Self(digest))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The identity of a stack of layers: OCI image specification, "Layer ChainID".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, bincode::Encode, bincode::Decode)]
+#[serde(transparent)]
+pub struct ChainId(pub Digest);
+
+impl ChainId {
+    /// The chain ID of a stack of layers, given the diff IDs (digests of the uncompressed layers) from the lowest
+    /// to the topmost. `None` for an image without layers.
+    pub fn of(diff_ids: &[Digest]) -> Option<Self> {
+        let (lowest, rest) = diff_ids.split_first()?;
+        let chain = rest.iter().fold(*lowest, |chain, diff| Digest::of(format!("{chain} {diff}").as_bytes()));
+        Some(Self(chain))
+    }
+}
+
+impl FromStr for ChainId {
+    type Err = BadDigest;
+
+    fn from_str(text: &str) -> Result<Self, BadDigest> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for ChainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for ChainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chain_ids_follow_the_specification() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|x| Digest::of(x));
+        assert!(ChainId::of(&[]).is_none());
+        assert_eq!(ChainId::of(&[a]).unwrap().0, a);
+        let ab = Digest::of(format!("{a} {b}").as_bytes());
+        assert_eq!(ChainId::of(&[a, b]).unwrap().0, ab);
+        assert_eq!(ChainId::of(&[a, b, c]).unwrap().0, Digest::of(format!("{ab} {c}").as_bytes()));
+    }
+
+    #[test]
+    fn only_sha256_is_a_digest() {
+        let text = Digest::of(b"").to_string();
+        assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
+        for bad in ["", "sha256:", "sha512:00", &text[1..], &text[..70], &format!("{text}0")] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad:?} was accepted");
+        }
+    }
+}

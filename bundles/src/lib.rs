@@ -1,0 +1,23 @@
+//! The vocabulary of cvmfs-prefetch, and everything that is about bundles but not about a node.
+//!
+//! How the data flows through this crate:
+//!
+//! 1. A recorder writes a [`trace::Trace`]: the files one container used, in order of first use.
+//! 2. [`image`] asks the registry which layers and which chain ID an image has.
+//! 3. [`cvmfs`] reads the repository's signed catalogs, which tell the objects behind each path.
+//! 4. [`builder`] turns traces, image and catalogs into a [`bundle::Bundle`].
+//! 5. [`publish`] puts the bundle into the repository's tree; [`store`] keeps it on a node.
+//!
+//! Everything written to disk goes through [`codec`].
+
+pub mod builder;
+pub mod bundle;
+pub mod codec;
+pub mod cvmfs;
+pub mod file;
+pub mod image;
+pub mod object;
+pub mod path;
+pub mod publish;
+pub mod store;
+pub mod trace;

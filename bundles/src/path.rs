@@ -1,0 +1,168 @@
+//! Paths inside a container's root file system or inside a repository.
+
+use std::fmt;
+
+use bincode::de::{Decoder, read::Reader};
+use bincode::enc::{Encoder, write::Writer};
+use bincode::error::{DecodeError, EncodeError};
+
+/// The longest path that is accepted, in bytes: Linux's `PATH_MAX` less the terminating NUL.
+pub const MAX_LEN: usize = 4095;
+
+/// An absolute path below some root, as bytes, in normal form: it starts with `/`, has no empty, `.` or `..`
+/// component and no NUL. It can therefore be appended to any directory without leaving it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RootPath(Vec<u8>);
+
+/// Why some bytes are not a [`RootPath`].
+#[derive(Debug, thiserror::Error)]
+#[error("path {path:?} {why}")]
+pub struct BadPath {
+    path: String,
+    why: &'static str,
+}
+
+impl RootPath {
+    /// Checks `bytes`. The root itself is `/`.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, BadPath> {
+        let bytes = bytes.into();
+        match fault(&bytes) {
+            None => Ok(Self(bytes)),
+            Some(why) => {
+                let shown = &bytes[..bytes.len().min(200)];
+                Err(BadPath { path: String::from_utf8_lossy(shown).into_owned(), why })
+            }
+        }
+    }
+
+    /// The bytes, starting with `/`.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The components from the root down.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0.split(|b| *b == b'/').filter(|c| !c.is_empty())
+    }
+
+    /// The directory that holds this path; `None` for the root.
+    pub fn parent(&self) -> Option<RootPath> {
+        let cut = self.0.iter().rposition(|b| *b == b'/')?;
+        match (self.0.len(), cut) {
+            (1, _) => None,
+            (_, 0) => Some(Self(b"/".to_vec())),
+            _ => Some(Self(self.0[..cut].to_vec())),
+        }
+    }
+
+    /// The last component; empty for the root.
+    pub fn name(&self) -> &[u8] {
+        self.components().next_back().unwrap_or_default()
+    }
+
+    /// This path with one more component, which must be a plain name.
+    pub fn join(&self, name: &[u8]) -> Result<RootPath, BadPath> {
+        let mut bytes = if self.0.len() == 1 { Vec::new() } else { self.0.clone() };
+        bytes.push(b'/');
+        bytes.extend_from_slice(name);
+        Self::new(bytes)
+    }
+
+    /// `other`, which is absolute, below this path.
+    pub fn below(&self, other: &RootPath) -> Result<RootPath, BadPath> {
+        match (self.0.len(), other.0.len()) {
+            (1, _) => Ok(other.clone()),
+            (_, 1) => Ok(self.clone()),
+            _ => Self::new([self.0.as_slice(), other.as_bytes()].concat()),
+        }
+    }
+}
+
+fn fault(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.first() != Some(&b'/') {
+        return Some("is not absolute");
+    }
+    if bytes.len() > MAX_LEN {
+        return Some("is longer than 4095 bytes");
+    }
+    if bytes.contains(&0) {
+        return Some("holds a NUL byte");
+    }
+    if bytes.len() == 1 {
+        return None;
+    }
+    let plain = bytes[1..].split(|b| *b == b'/').all(|c| !c.is_empty() && c != b"." && c != b"..");
+    (!plain).then_some("holds an empty, `.` or `..` component")
+}
+
+impl fmt::Display for RootPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for RootPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl serde::Serialize for RootPath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl bincode::Encode for RootPath {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.0.len() as u64).encode(encoder)?;
+        encoder.writer().write(&self.0)
+    }
+}
+
+impl<C> bincode::Decode<C> for RootPath {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let len = u64::decode(decoder)? as usize;
+        if len > MAX_LEN {
+            return Err(DecodeError::OtherString(format!("a path of {len} bytes, at most {MAX_LEN} are allowed")));
+        }
+        decoder.claim_bytes_read(len)?;
+        let mut bytes = vec![0; len];
+        decoder.reader().read(&mut bytes)?;
+        Self::new(bytes).map_err(|e| DecodeError::OtherString(e.to_string()))
+    }
+}
+
+impl<'de, C> bincode::BorrowDecode<'de, C> for RootPath {
+    fn borrow_decode<D: bincode::de::BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        bincode::Decode::decode(decoder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_normal_absolute_paths_are_accepted() {
+        for good in ["/", "/a", "/a/b c", "/a/..b/.c", "/\u{fc}ber"] {
+            assert_eq!(RootPath::new(good).unwrap().as_bytes(), good.as_bytes());
+        }
+        for bad in ["", "a", "a/b", "//", "/a/", "/a//b", "/..", "/a/../b", "/./a", "/a\0b"] {
+            assert!(RootPath::new(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert!(RootPath::new([b"/".as_slice(), &[b'x'; MAX_LEN]].concat()).is_err());
+    }
+
+    #[test]
+    fn parents_names_and_joins_agree() {
+        let path = RootPath::new("/usr/lib").unwrap();
+        assert_eq!(path.name(), b"lib");
+        assert_eq!(path.parent().unwrap().join(b"lib").unwrap(), path);
+        assert_eq!(RootPath::new("/usr").unwrap().parent().unwrap().as_bytes(), b"/");
+        assert!(RootPath::new("/").unwrap().parent().is_none());
+        assert!(path.join(b"..").is_err());
+        let below = path.below(&RootPath::new("/x").unwrap()).unwrap();
+        assert_eq!(below.as_bytes(), b"/usr/lib/x");
+    }
+}
