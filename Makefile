@@ -1,0 +1,39 @@
+# The ways into this project; see README.md. `make help` lists them.
+
+# Cargo's target directory is shared by all checkouts of a user, so that RocksDB is built once a machine. ccache and
+# clang make that one build cheaper; see docs/development.md.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/cvmfs-prefetch/target
+export CC = ccache clang
+export CXX = ccache clang++
+export RUSTFLAGS ?=
+
+CARGO = cargo
+DEMO = $(CARGO_TARGET_DIR)/debug/demo
+
+.PHONY: help setup build lint test demo clean-caches
+
+help:
+	@echo "make demo    set up a site on this machine and show a cold, a prefetched and a warm start (root)"
+	@echo "make test    format, lints, all tests (root)"
+	@echo "make build   all programs, in $(CARGO_TARGET_DIR)/debug"
+	@echo "make setup   install what building and testing need"
+
+setup:
+	scripts/setup
+
+build: setup
+	$(CARGO) build --workspace --all-targets --locked
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+
+test: lint
+	$(CARGO) test --workspace --locked
+
+demo: setup
+	$(CARGO) build --workspace --all-targets --locked
+	$(DEMO)
+
+clean-caches:
+	rm -rf $(HOME)/.cache/cvmfs-prefetch

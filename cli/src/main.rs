@@ -1,0 +1,62 @@
+//! `cvmfs-prefetch`: what a person types.
+//!
+//! On a build node: `record` an image's start, `build` a bundle of the records, `inspect` it, `publish` it.
+//! On a worker node: ask the daemon to `prefetch` an image, and for the `status` of requests.
+
+mod build;
+mod inspect;
+mod prefetch;
+mod publish;
+mod record;
+mod status;
+mod text;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Records what containers from CVMFS read, makes bundles of it, and brings them into caches before they are needed.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an image's container and record which files of its root file system it uses
+    Record(record::Args),
+    /// Make a bundle of one or more traces
+    Build(build::Args),
+    /// Print a bundle or a trace
+    Inspect(inspect::Args),
+    /// Put a bundle into a repository's tree
+    Publish(publish::Args),
+    /// Ask this node's daemon to bring an image's bundle into the cache
+    Prefetch(prefetch::Args),
+    /// Show what the daemon is doing and which bundles it has
+    Status(status::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let color = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).init();
+    let result = match arguments.command {
+        Command::Record(args) => record::run(args).await,
+        Command::Build(args) => build::run(args).await,
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Prefetch(args) => prefetch::run(args).await,
+        Command::Status(args) => status::run(args).await,
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("cvmfs-prefetch: {error:#}");
+        ExitCode::FAILURE
+    })
+}

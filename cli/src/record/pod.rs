@@ -1,0 +1,105 @@
+//! One pod with one container, and everything that has to go when the recording ends.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use std::{fs, process};
+
+use anyhow::{Context, Result};
+use bundles::image::ImageId;
+use tracer::cgroup::Cgroup;
+use tracer::cri::{ContainerSpec, Runtime, Sandbox, SandboxSpec, log};
+
+/// The container's log in the pod's log directory.
+const LOG: &str = "recorded.log";
+/// How many lines of a container's output are shown.
+const LINES: usize = 20;
+/// A container may run this long; the recording's own limit ends it.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86400);
+
+/// A pod of ours. [`Pod::remove`] must be called at the end, whatever happened.
+pub(crate) struct Pod {
+    runtime: Runtime,
+    spec: SandboxSpec,
+    sandbox: Option<Sandbox>,
+    container: String,
+    cgroup: Option<Cgroup>,
+}
+
+impl Pod {
+    pub(crate) async fn connect(socket: &str, cgroup_parent: &Path) -> Result<Self> {
+        let runtime = Runtime::connect(Path::new(socket.strip_prefix("unix://").unwrap_or(socket))).await?;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let uid = format!("cvmfs-prefetch-record-{}-{}", process::id(), since.as_nanos());
+        let spec = SandboxSpec {
+            name: "record".into(),
+            namespace: "cvmfs-prefetch".into(),
+            log_directory: std::env::temp_dir().join(&uid),
+            uid,
+            cgroup_parent: cgroup_parent.display().to_string(),
+            host_network: true,
+        };
+        Ok(Self { runtime, spec, sandbox: None, container: String::new(), cgroup: None })
+    }
+
+    /// Pulls the image if this node has not got it, and says which it is.
+    pub(crate) async fn have(&mut self, reference: &str) -> Result<ImageId> {
+        let mut info = self.runtime.image_status(reference).await?;
+        if info.is_none() {
+            eprintln!("pulling {reference}");
+            self.runtime.pull(reference).await?;
+            info = self.runtime.image_status(reference).await?;
+        }
+        let info = info.with_context(|| format!("the runtime has not got {reference} after pulling it"))?;
+        Ok(ImageId { chain_id: info.chain_id, manifest: info.manifest, reference: reference.to_owned() })
+    }
+
+    /// Makes the pod, in it the container, not started, and the cgroup that the container will join.
+    /// Returns the cgroup's directory.
+    pub(crate) async fn create(&mut self, container: ContainerSpec) -> Result<PathBuf> {
+        let container = ContainerSpec { name: "recorded".into(), log_path: LOG.into(), ..container };
+        let logs = &self.spec.log_directory;
+        fs::create_dir_all(logs).with_context(|| format!("making the log directory {}", logs.display()))?;
+        let sandbox = self.sandbox.insert(self.runtime.run_sandbox(&self.spec).await?);
+        self.container = self.runtime.create_container(sandbox, &container).await?;
+        let cgroup = Cgroup::create(&Path::new(&self.spec.cgroup_parent).join(&self.container))?;
+        Ok(self.cgroup.insert(cgroup).path().to_owned())
+    }
+
+    pub(crate) async fn start(&mut self) -> Result<()> {
+        Ok(self.runtime.start(&self.container).await?)
+    }
+
+    /// Waits for the container's main process and returns its exit code.
+    pub(crate) async fn exited(&mut self) -> Result<u32> {
+        let exit = self.runtime.wait_exit(&self.container, FOREVER).await?;
+        Ok(u32::try_from(exit.code).unwrap_or(u32::MAX))
+    }
+
+    /// SIGTERM, and SIGKILL after `grace`. Fine if the container has ended already.
+    pub(crate) async fn stop(&mut self, grace: Duration) -> Result<()> {
+        Ok(self.runtime.stop(&self.container, grace).await?)
+    }
+
+    /// The last lines that the container wrote to standard error, or, if none, to standard output.
+    pub(crate) fn output(&self) -> String {
+        let text = fs::read(self.spec.log_directory.join(LOG)).unwrap_or_default();
+        let output = log::parse(&String::from_utf8_lossy(&text));
+        let said = if output.stderr.is_empty() { output.stdout } else { output.stderr };
+        let mut lines: Vec<_> = said.lines().rev().take(LINES).collect();
+        lines.reverse();
+        lines.iter().map(|line| format!("  {line}\n")).collect()
+    }
+
+    /// Removes pod, container, cgroup and logs. Goes on after an error.
+    pub(crate) async fn remove(&mut self) -> Result<()> {
+        let removed = match self.sandbox.take() {
+            Some(sandbox) => self.runtime.remove_pod(&sandbox.id).await,
+            None => Ok(()),
+        };
+        self.cgroup = None;
+        if let Err(error) = fs::remove_dir_all(&self.spec.log_directory) {
+            tracing::debug!(%error, directory = %self.spec.log_directory.display(), "no logs to remove");
+        }
+        Ok(removed?)
+    }
+}

@@ -1,0 +1,41 @@
+//! How numbers are written for people.
+
+/// A number of bytes with a decimal unit: `1.5 MB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let (mut value, mut unit) = (count as f64, 0);
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A number of microseconds: `12.3 ms`, `4.56 s`.
+pub(crate) fn microseconds(count: u64) -> String {
+    match count {
+        0..1_000_000 => format!("{:.1} ms", count as f64 / 1e3),
+        _ => format!("{:.2} s", count as f64 / 1e6),
+    }
+}
+
+/// A path as one line: control characters of hostile names are escaped.
+pub(crate) fn path(path: &bundles::path::RootPath) -> String {
+    path.to_string().chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_units() {
+        for (count, text) in
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_951, "1.0 MB"), (u64::MAX, "18446744.1 TB")]
+        {
+            assert_eq!(bytes(count), text);
+        }
+        assert_eq!(microseconds(1500), "1.5 ms");
+        assert_eq!(microseconds(2_500_000), "2.50 s");
+    }
+}

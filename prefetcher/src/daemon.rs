@@ -1,0 +1,292 @@
+//! Runs requests: finds the bundle, plans, fetches, accounts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bundles::bundle::{Bundle, BundleObject};
+use bundles::store::{Store, StoreError};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::api::{Account, RequestState};
+use crate::config::Config;
+use crate::fetch::failure::{Cause, Failure};
+use crate::fetch::{Fetcher, Outcome};
+use crate::plan;
+use crate::repository::Repository;
+use crate::requests::{Admitted, MAX_ENDED, MAX_RUNNING, Request, Requests, Running, TooMany};
+use crate::sink::SinkError;
+use crate::source::{Search, Sources};
+use crate::wanted::Wanted;
+
+/// After so many objects that the cache did not take, a request fetches no more.
+const MAX_WRITE_FAILURES: u64 = 8;
+
+/// The daemon, apart from its socket.
+#[derive(Debug)]
+pub struct Daemon {
+    requests: Arc<Requests>,
+    sources: Sources,
+    fetcher: Fetcher,
+    repositories: HashMap<String, Arc<Repository>>,
+    connections: usize,
+    tasks: TaskTracker,
+    /// Told to start no more objects.
+    stopping: CancellationToken,
+    /// Told to drop what is on its way.
+    aborting: CancellationToken,
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error("{0}; does another daemon use it?")]
+    Store(#[from] StoreError),
+    /// No HTTP client.
+    #[error("cannot set up HTTP: {0}")]
+    Http(#[from] reqwest::Error),
+    /// Two daemons for one cache.
+    #[error(transparent)]
+    Sink(SinkError),
+}
+
+/// Why a request is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Ask later.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// Ask the next daemon.
+    #[error("the prefetch daemon is stopping")]
+    Stopping,
+}
+
+impl Daemon {
+    /// Opens the store and the caches. Blocks.
+    pub fn start(config: &Config) -> Result<Arc<Self>, StartError> {
+        let store = Store::open(&config.store)?;
+        let repositories = Repository::all(config)?;
+        for repository in repositories.values() {
+            match repository.sink.prepare() {
+                Ok(()) => {}
+                Err(error @ SinkError::InUse(_)) => return Err(StartError::Sink(error)),
+                Err(error) => warn!(repository = repository.name, %error, "cache not usable yet"),
+            }
+        }
+        let mounts = config.repositories.iter().map(|r| r.mount()).collect();
+        let deadline = Duration::from_secs(config.lookup_timeout_s);
+        let remember_absent = Duration::from_secs(config.remember_absent_s);
+        Ok(Arc::new(Self {
+            requests: Requests::new(MAX_RUNNING, MAX_ENDED),
+            sources: Sources::new(Arc::new(store), mounts, deadline, remember_absent),
+            fetcher: Fetcher::new(config.connections, config.retries),
+            repositories,
+            connections: config.connections,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+        }))
+    }
+
+    /// All requests.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// Where bundles come from.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Notes a request and returns its id at once.
+    pub fn prefetch(self: &Arc<Self>, wanted: Wanted) -> Result<u64, Refused> {
+        if self.stopping.is_cancelled() {
+            return Err(Refused::Stopping);
+        }
+        let running = match self.requests.admit(wanted)? {
+            Admitted::New(running) => running,
+            Admitted::Joined(id) => {
+                debug!(request = id, "joined by another call for the same image");
+                return Ok(id);
+            }
+        };
+        let request = running.request();
+        let id = request.id;
+        let span = info_span!("prefetch", request = id);
+        span.in_scope(|| {
+            let image = request.wanted.to_api();
+            info!(chain_id = image.chain_id, manifest = image.manifest_digest, reference = image.reference, "request");
+        });
+        let daemon = self.clone();
+        let run = async move {
+            tokio::select! {
+                () = daemon.aborting.cancelled() => warn!("dropped: the daemon stops"),
+                () = daemon.run(running) => {}
+            }
+        };
+        self.tasks.spawn(run.instrument(span));
+        Ok(id)
+    }
+
+    /// Stops: takes and starts nothing more, lets what is on its way come in until `bound`, drops the rest.
+    pub async fn drain(&self, bound: Duration) {
+        self.stopping.cancel();
+        info!(requests = self.tasks.len(), "draining");
+        self.tasks.close();
+        if tokio::time::timeout(bound, self.tasks.wait()).await.is_err() {
+            self.aborting.cancel();
+            self.tasks.wait().await;
+        }
+    }
+
+    /// Removes what is left of objects that were on their way. To be called when nothing runs any more.
+    pub fn clean(&self) {
+        for repository in self.repositories.values() {
+            repository.sink.clean();
+        }
+    }
+
+    async fn run(&self, running: Running) {
+        let request = running.request().clone();
+        let state = self.outcome(&request).await;
+        running.end(state);
+        let status = request.status();
+        let a = status.account.unwrap_or_default();
+        info!(
+            state = state.as_str_name(),
+            error = status.error,
+            wanted = a.wanted_objects,
+            already_there = a.already_there_objects,
+            fetched = a.fetched_objects,
+            joined = a.joined_objects,
+            failed = a.failed_objects,
+            failed_transfer = a.failed_transfer,
+            failed_verification = a.failed_verification,
+            failed_write = a.failed_write,
+            failed_stopped = a.failed_stopped,
+            stored_bytes = a.fetched_stored_bytes,
+            raw_bytes = a.fetched_raw_bytes,
+            elapsed_us = a.elapsed_us,
+            "request ended"
+        );
+    }
+
+    async fn outcome(&self, request: &Request) -> RequestState {
+        let search = tokio::select! {
+            search = self.sources.find(&request.wanted) => search,
+            () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+        };
+        let found = match search {
+            Search::Found(found) => *found,
+            Search::Absent => return RequestState::NoBundle,
+            Search::Unsure(why) => {
+                request.error(&why);
+                return match self.stopping.is_cancelled() {
+                    true => RequestState::Failed,
+                    false => RequestState::NoBundle,
+                };
+            }
+            Search::Unusable(why) => {
+                request.error(&why);
+                return RequestState::Failed;
+            }
+        };
+        request.found(&found.place, found.bundle.objects.len() as u64);
+        let Some(repository) = self.repositories.get(&found.bundle.repository) else {
+            let (place, name) = (&found.place, &found.bundle.repository);
+            let known: Vec<_> = self.repositories.keys().map(String::as_str).collect();
+            request.error(&format!(
+                "bundle {place} is for repository {name}, which is not configured (only {}); add it as [[repository]]",
+                known.join(", ")
+            ));
+            return RequestState::Failed;
+        };
+        self.fetch_all(request, &Arc::new(found.bundle), repository).await;
+        match request.account_so_far().failed_objects {
+            0 => RequestState::Done,
+            _ => RequestState::Failed,
+        }
+    }
+
+    /// Every object of the bundle gets into the account exactly once.
+    async fn fetch_all(&self, request: &Request, bundle: &Arc<Bundle>, repository: &Arc<Repository>) {
+        let count = bundle.objects.len();
+        let sink = repository.sink.clone();
+        if let Err(error) = blocking(move || sink.prepare()).await {
+            request.account(|a| fail(a, Cause::Write, count as u64));
+            request.error(&error);
+            return;
+        }
+        let mut on_their_way = FuturesUnordered::new();
+        for range in plan::batches(count) {
+            let (all, sink, batch) = (bundle.clone(), repository.sink.clone(), range.clone());
+            let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&all.objects, batch, &*sink))).await;
+            // Only a defect or the end of the daemon leads here; fetching looks again.
+            let missing = missing.unwrap_or_else(|_| plan::Missing { indices: range.collect(), already_there: 0 });
+            request.account(|a| a.already_there_objects += missing.already_there);
+            for i in missing.indices {
+                if on_their_way.len() >= self.connections {
+                    on_their_way.next().await;
+                }
+                on_their_way.push(self.fetch_one(request, &bundle.objects[i], repository));
+            }
+        }
+        while on_their_way.next().await.is_some() {}
+    }
+
+    async fn fetch_one(&self, request: &Request, object: &BundleObject, repository: &Repository) {
+        if self.stopping.is_cancelled() {
+            request.error("the daemon was told to stop");
+            request.account(|a| {
+                a.failed_objects += 1;
+                a.failed_stopped += 1;
+            });
+            return;
+        }
+        if request.account_so_far().failed_write >= MAX_WRITE_FAILURES {
+            request.account(|a| fail(a, Cause::Write, 1));
+            return;
+        }
+        match self.fetcher.fetch(repository, object).await {
+            Outcome::AlreadyThere => request.account(|a| a.already_there_objects += 1),
+            Outcome::Joined => request.account(|a| a.joined_objects += 1),
+            Outcome::Fetched { stored } => request.account(|a| {
+                a.fetched_objects += 1;
+                a.fetched_stored_bytes += stored;
+                a.fetched_raw_bytes += object.raw_size;
+            }),
+            Outcome::Failed(failure) => {
+                let Failure { cause, why, .. } = &failure;
+                warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
+                request.error(why);
+                request.account(|a| fail(a, *cause, 1));
+            }
+        }
+    }
+}
+
+fn fail(account: &mut Account, cause: Cause, objects: u64) {
+    account.failed_objects += objects;
+    *match cause {
+        Cause::Transfer => &mut account.failed_transfer,
+        Cause::Verification => &mut account.failed_verification,
+        Cause::Write => &mut account.failed_write,
+    } += objects;
+}
+
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, String>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    }
+}

@@ -1,0 +1,181 @@
+//! From stored bytes to an object in the sink, never without a check. Everything here blocks and uses the CPU.
+//!
+//! Small objects are unpacked in one piece, large ones pass through [`Streamed`], which holds a fixed buffer only.
+
+use bundles::bundle::BundleObject;
+use bundles::object::{BadObject, ContentHash, unpack};
+use flate2::{Decompress, FlushDecompress, Status};
+use sha1::{Digest, Sha1};
+
+use super::failure::Failure;
+use crate::sink::{Incoming, Sink};
+
+/// Checks a whole object and puts it into the sink.
+pub fn put(sink: &dyn Sink, object: &BundleObject, stored: &[u8]) -> Result<(), Failure> {
+    let raw = unpack(&object.hash, stored, object.raw_size)?;
+    let mut incoming = sink.begin(&object.hash)?;
+    write(&mut *incoming, &raw)?;
+    Ok(incoming.commit()?)
+}
+
+const BUFFER: usize = 256 << 10;
+
+/// An object that is checked, unpacked and written piece by piece. Visible only after [`Streamed::finish`].
+pub struct Streamed {
+    hash: ContentHash,
+    raw_size: u64,
+    hasher: Sha1,
+    inflater: Decompress,
+    ended: bool,
+    buffer: Vec<u8>,
+    incoming: Box<dyn Incoming>,
+}
+
+impl Streamed {
+    /// Begins an object in `sink`. Its hash must be a SHA-1.
+    pub fn begin(sink: &dyn Sink, object: &BundleObject) -> Result<Self, Failure> {
+        Ok(Self {
+            hash: object.hash,
+            raw_size: object.raw_size,
+            hasher: Sha1::new(),
+            inflater: Decompress::new(true),
+            ended: false,
+            buffer: vec![0; BUFFER],
+            incoming: sink.begin(&object.hash)?,
+        })
+    }
+
+    /// Takes the next stored bytes.
+    pub fn feed(&mut self, mut stored: &[u8]) -> Result<(), Failure> {
+        self.hasher.update(stored);
+        while !self.ended {
+            let (read, written) = (self.inflater.total_in(), self.inflater.total_out());
+            let status = self
+                .inflater
+                .decompress(stored, &mut self.buffer, FlushDecompress::None)
+                .map_err(|e| self.wrong_size(e.to_string()))?;
+            let read = (self.inflater.total_in() - read) as usize;
+            let written = (self.inflater.total_out() - written) as usize;
+            if self.inflater.total_out() > self.raw_size {
+                return Err(self.wrong_size("it holds more".into()));
+            }
+            write(&mut *self.incoming, &self.buffer[..written])?;
+            stored = &stored[read..];
+            self.ended = status == Status::StreamEnd;
+            if read == 0 && written == 0 {
+                break;
+            }
+        }
+        if self.ended && !stored.is_empty() {
+            return Err(self.wrong_size("bytes follow its end".into()));
+        }
+        Ok(())
+    }
+
+    /// Checks hash and size, and makes the object visible.
+    pub fn finish(self) -> Result<(), Failure> {
+        let found = ContentHash::sha1(self.hasher.clone().finalize().into());
+        if found != self.hash {
+            return Err(BadObject::WrongHash { expected: self.hash, found }.into());
+        }
+        if !self.ended {
+            return Err(self.wrong_size("the stream does not end".into()));
+        }
+        if self.inflater.total_out() != self.raw_size {
+            return Err(self.wrong_size(format!("it holds {} bytes", self.inflater.total_out())));
+        }
+        Ok(self.incoming.commit()?)
+    }
+
+    fn wrong_size(&self, why: String) -> Failure {
+        BadObject::WrongSize { hash: self.hash, expected: self.raw_size, why }.into()
+    }
+}
+
+fn write(incoming: &mut dyn Incoming, raw: &[u8]) -> Result<(), Failure> {
+    incoming.write_all(raw).map_err(|e| Failure::write(format!("cannot write to the cache: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::fetch::failure::Cause;
+    use crate::sink::PosixCache;
+    use bundles::object::ObjectKind;
+    use bundles::path::RootPath;
+    use std::io::Write as _;
+
+    fn zlib(raw: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(raw).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn object(stored: &[u8], raw_size: u64) -> BundleObject {
+        let (hash, path) = (ContentHash::sha1_of(stored), RootPath::new("/x").unwrap());
+        let stored_size = stored.len() as u64;
+        BundleObject { hash, kind: ObjectKind::File, stored_size, raw_size, used_in: 1, at_us: 0, path }
+    }
+
+    fn stream(cache: &PosixCache, object: &BundleObject, stored: &[u8], piece: usize) -> Result<(), Failure> {
+        let mut streamed = Streamed::begin(cache, object)?;
+        for piece in stored.chunks(piece) {
+            streamed.feed(piece)?;
+        }
+        streamed.finish()
+    }
+
+    /// Longer than the buffer, and not too regular.
+    fn raw() -> Vec<u8> {
+        (0..700_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> (24 - i % 3)) as u8).collect()
+    }
+
+    #[test]
+    fn both_ways_give_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, raw) = (PosixCache::new(dir.path()), raw());
+        for (raw, piece) in [(&raw[..], 1 << 20), (&raw[..], 1009), (&raw[..BUFFER], 65536), (b"", 3)] {
+            let stored = zlib(raw);
+            let object = object(&stored, raw.len() as u64);
+            let path = dir.path().join(object.hash.cache_path());
+            stream(&cache, &object, &stored, piece).unwrap();
+            assert!(std::fs::read(&path).unwrap() == raw);
+            std::fs::remove_file(&path).unwrap();
+            put(&cache, &object, &stored).unwrap();
+            assert!(std::fs::read(&path).unwrap() == raw);
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_object_gets_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, raw) = (PosixCache::new(dir.path()), raw());
+        let (stored, size) = (zlib(&raw), raw.len() as u64);
+        let mut flipped = stored.clone();
+        flipped[5000] ^= 1;
+        let right = object(&stored, size);
+        let sized = |raw_size| BundleObject { raw_size, ..right.clone() };
+        let longer = [stored.as_slice(), b"x"].concat();
+        let cut = &stored[..stored.len() - 1];
+        let cases = [
+            ("flipped bit", &right, flipped.as_slice()),
+            ("cut", &right, cut),
+            ("longer", &right, &longer),
+            ("right hash, cut stream", &object(cut, size), cut),
+            ("right hash, trailing byte", &object(&longer, size), &longer),
+            ("right hash, not zlib", &object(&raw, size), &raw),
+            ("right hash, less raw bytes", &sized(size + 1), &stored),
+            ("right hash, more raw bytes", &sized(size - 1), &stored),
+            ("empty", &right, b""),
+        ];
+        for (case, object, bytes) in cases {
+            assert_eq!(stream(&cache, object, bytes, 4096).unwrap_err().cause, Cause::Verification, "{case}");
+            if case != "right hash, trailing byte" {
+                assert_eq!(put(&cache, object, bytes).unwrap_err().cause, Cause::Verification, "{case}");
+            }
+            assert!(!dir.path().join(object.hash.cache_path()).exists(), "{case}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path().join("txn")).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,29 @@
+//! Warms the CVMFS cache of a node from bundles.
+//!
+//! What happens to one request, and where to read about it:
+//!
+//! 1. [`service`] takes it from the Unix socket ([`socket`]) in the terms of [`api`]; [`requests`] notes it, or finds
+//!    that the same image is being prefetched already.
+//! 2. [`source`] looks for the image's bundle: in the daemon's own store, then through the repositories' mounts.
+//! 3. [`plan`] leaves out what is in the cache; [`fetch`] brings the rest over HTTP, each object once at a time on the
+//!    node, and checks it.
+//! 4. [`sink`] gives checked objects a name in the cache of the CVMFS client.
+//!
+//! [`daemon`] ties these together. [`client`] is for those who ask.
+//!
+//! Invariants: no byte gets a name in a cache before its hash and size were found right; no caller ever waits for the
+//! network or a mount; a hung mount, dead server or bad bundle ends one request and nothing else.
+
+pub mod api;
+pub mod client;
+pub mod config;
+pub mod daemon;
+pub mod fetch;
+pub mod plan;
+pub mod repository;
+pub mod requests;
+pub mod service;
+pub mod sink;
+pub mod socket;
+pub mod source;
+pub mod wanted;

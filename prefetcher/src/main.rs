@@ -1,0 +1,83 @@
+//! `cvmfs-prefetchd`: warms the CVMFS cache of this node. See the crate `prefetcher`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use prefetcher::config::{self, Config};
+use prefetcher::daemon::Daemon;
+use prefetcher::service::Service;
+use prefetcher::socket::Socket;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_stream::wrappers::UnixListenerStream;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// What is on its way may come in for so long after a SIGTERM.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Then callers get their last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// Then threads that hang in a mount are left behind.
+const LAST_THREADS: Duration = Duration::from_millis(500);
+
+/// Warms the CVMFS cache of this node from bundles.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    let config = Config::read(&arguments.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start of the runtime")?;
+    let daemon = runtime.block_on(serve(&config))?;
+    runtime.shutdown_timeout(LAST_THREADS);
+    daemon.clean();
+    info!("stopped");
+    Ok(())
+}
+
+/// Serves until a signal, then drains. The daemon is handed back for its last cleaning.
+async fn serve(config: &Config) -> Result<std::sync::Arc<Daemon>> {
+    // First of all, so that no signal finds the default action in force once the socket is there.
+    let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let (terminate, interrupt) = (terminate.context("SIGTERM")?, interrupt.context("SIGINT")?);
+    // Before the store: "another daemon is listening" is the better message.
+    let (socket, listener) = Socket::bind(&config.socket, config.socket_mode)?;
+    let daemon = Daemon::start(config)?;
+    let listener = UnixListener::from_std(listener).context("use of the socket")?;
+    info!(socket = %config.socket.display(), repositories = config.repositories.len(), "listening");
+
+    let drained = tokio_util::sync::CancellationToken::new();
+    let server = tonic::transport::Server::builder()
+        .add_service(Service::server(daemon.clone()))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), drained.clone().cancelled_owned());
+    let mut server = tokio::spawn(server);
+    tokio::select! {
+        name = any(terminate, interrupt) => info!(signal = name, "stopping"),
+        ended = &mut server => ended.context("server task")?.context("gRPC server")?,
+    }
+    daemon.drain(DRAIN).await;
+    // Who waits for a request gets its end; who keeps a connection open does not keep us.
+    drained.cancel();
+    if tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err() {
+        warn!("callers did not take their answers");
+        server.abort();
+    }
+    drop(socket);
+    Ok(daemon)
+}
+
+async fn any(mut terminate: Signal, mut interrupt: Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

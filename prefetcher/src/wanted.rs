@@ -1,0 +1,113 @@
+//! The image that somebody asks for, by the names that are known of it.
+
+use bundles::image::{BadDigest, ChainId, Digest, ImageId};
+
+use crate::api;
+
+/// References are for logs; longer ones are cut.
+const MAX_REFERENCE: usize = 1024;
+
+/// At least one name of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Chain ID of the topmost layer.
+    pub chain: Option<ChainId>,
+    /// Digest of the manifest.
+    pub manifest: Option<Digest>,
+    /// For people.
+    pub reference: String,
+}
+
+/// An image that cannot be looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum BadImage {
+    /// No name.
+    #[error("the image has no name: give its chain_id or its manifest_digest")]
+    Nameless,
+    /// A name of the wrong form.
+    #[error("{field}: {source}")]
+    Digest {
+        /// The field of `Image`.
+        field: &'static str,
+        /// What is wrong with it.
+        source: BadDigest,
+    },
+}
+
+impl Wanted {
+    /// Checks what came over the API.
+    pub fn from_api(image: api::Image) -> Result<Self, BadImage> {
+        let chain = parse("chain_id", &image.chain_id)?;
+        let manifest = parse("manifest_digest", &image.manifest_digest)?;
+        if chain.is_none() && manifest.is_none() {
+            return Err(BadImage::Nameless);
+        }
+        let mut reference = image.reference;
+        let end = (0..=MAX_REFERENCE.min(reference.len())).rev().find(|&i| reference.is_char_boundary(i));
+        reference.truncate(end.unwrap_or(0));
+        Ok(Self { chain, manifest, reference })
+    }
+
+    /// For answers over the API.
+    pub fn to_api(&self) -> api::Image {
+        api::Image {
+            chain_id: self.chain.map(|c| c.to_string()).unwrap_or_default(),
+            manifest_digest: self.manifest.map(|d| d.to_string()).unwrap_or_default(),
+            reference: self.reference.clone(),
+        }
+    }
+
+    /// Whether a search for `self` is also one for `other`: it has all of its names.
+    pub fn covers(&self, other: &Wanted) -> bool {
+        (other.chain.is_none() || other.chain == self.chain)
+            && (other.manifest.is_none() || other.manifest == self.manifest)
+    }
+
+    /// Whether `image` has one of the names.
+    pub fn is(&self, image: &ImageId) -> bool {
+        self.chain == Some(image.chain_id) || (self.manifest.is_some() && self.manifest == image.manifest)
+    }
+}
+
+fn parse<T: std::str::FromStr<Err = BadDigest>>(field: &'static str, text: &str) -> Result<Option<T>, BadImage> {
+    match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|source| BadImage::Digest { field, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn image(chain: &str, manifest: &str) -> api::Image {
+        api::Image { chain_id: chain.into(), manifest_digest: manifest.into(), reference: "r".into() }
+    }
+
+    #[test]
+    fn an_image_needs_a_well_formed_name() {
+        let (a, b) = (Digest::of(b"a").to_string(), Digest::of(b"b").to_string());
+        for (chain, manifest) in [(&*a, ""), ("", &*a), (&*a, &*b)] {
+            assert_eq!(Wanted::from_api(image(chain, manifest)).unwrap().to_api(), image(chain, manifest));
+        }
+        for (chain, manifest, expected) in
+            [("", "", "chain_id or"), ("x", "", "chain_id: "), (&*a, "sha512:00", "manifest_digest: ")]
+        {
+            let message = Wanted::from_api(image(chain, manifest)).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        let long = api::Image { reference: "\u{20ac}".repeat(1000), ..image(&a, "") };
+        assert_eq!(Wanted::from_api(long).unwrap().reference.len(), 1023);
+    }
+
+    #[test]
+    fn a_search_covers_another_if_it_has_its_names() {
+        let (a, b) = (Digest::of(b"a").to_string(), Digest::of(b"b").to_string());
+        let wanted = |chain: &str, manifest: &str| Wanted::from_api(image(chain, manifest)).unwrap();
+        let both = wanted(&a, &b);
+        assert!(both.covers(&both) && both.covers(&wanted(&a, "")) && both.covers(&wanted("", &b)));
+        assert!(!wanted(&a, "").covers(&both) && !wanted("", &b).covers(&both));
+        assert!(!both.covers(&wanted(&b, "")) && !both.covers(&wanted(&a, &a)));
+    }
+}

@@ -1,0 +1,211 @@
+//! Whatever goes wrong, no wrong byte gets into the cache, the rest arrives, and the account says what happened.
+
+#![allow(clippy::unwrap_used)]
+
+mod site;
+
+use std::fs;
+
+use bundles::bundle::Bundle;
+use prefetcher::api::{RequestState, RequestStatus};
+use site::{Behaviour, Daemon, Object, Origin, Site, account, bundle, noise, objects};
+
+/// What a request ends like if its bundle is `wanted` and the server does `behaviour` for the first object.
+async fn with_first(wanted: &[Object], behaviour: Behaviour) -> (Site, Origin, RequestStatus) {
+    let site = Site::new();
+    let origin = Origin::start(wanted).await;
+    origin.set(&wanted[0], behaviour);
+    let bundle = bundle("image", wanted);
+    site.publish(&bundle);
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let status = daemon.prefetch_bundle(&bundle).await;
+    assert_eq!(status.state(), RequestState::Failed, "{status:?}");
+    let a = account(&status);
+    assert_eq!((a.failed_objects, a.fetched_objects), (1, wanted.len() as u64 - 1), "{status:?}");
+    assert!(!site.cached(&wanted[0]).exists());
+    site.assert_cached(&wanted[1..]);
+    assert_eq!(site.temporary_files(), [""; 0].map(std::path::PathBuf::from));
+    (site, origin, status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_object_never_enters_the_cache() {
+    let mut wanted = objects(1, 4);
+    // One way for small objects, another for large ones.
+    for first in [wanted[0].clone(), Object::new(&noise(9 << 20))] {
+        wanted[0] = first;
+        let mut corrupt = wanted[0].stored.clone();
+        let middle = corrupt.len() / 2;
+        corrupt[middle] ^= 0x10;
+        let (_, origin, status) = with_first(&wanted, Behaviour::Send(corrupt)).await;
+        assert_eq!(account(&status).failed_verification, 1);
+        assert!(status.error.contains(&wanted[0].entry.hash.to_string()), "{}", status.error);
+        assert_eq!(origin.requests_for(&wanted[0]), 1, "the same bytes would come again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_another_length_is_refused_before_it_is_read() {
+    let wanted = objects(2, 2);
+    let (_, _, status) = with_first(&wanted, Behaviour::Send(b"<html>please log in</html>".to_vec())).await;
+    assert_eq!(account(&status).failed_verification, 1);
+    assert!(status.error.contains("announces 26 bytes"), "{}", status.error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncated_body_is_asked_for_again_then_counted() {
+    let mut wanted = objects(3, 2);
+    for first in [wanted[0].clone(), Object::new(&noise(9 << 20))] {
+        wanted[0] = first;
+        let stored = wanted[0].stored.clone();
+        let half = stored.len() / 2;
+        let (_, origin, status) = with_first(&wanted, Behaviour::Cut(stored, half)).await;
+        assert_eq!(account(&status).failed_transfer, 1);
+        assert_eq!(origin.requests_for(&wanted[0]), 2, "retries = 1");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_counted_and_only_passing_ones_are_tried_again() {
+    let wanted = objects(4, 3);
+    for (code, requests) in [(404, 1), (403, 1), (302, 1), (500, 2), (503, 2)] {
+        let (_, origin, status) = with_first(&wanted, Behaviour::Status(code, "sorry")).await;
+        assert_eq!(account(&status).failed_transfer, 1);
+        assert!(status.error.contains(&code.to_string()), "{}", status.error);
+        assert_eq!(origin.requests_for(&wanted[0]), requests, "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_server_helps_out() {
+    let site = Site::new();
+    let wanted = objects(5, 30);
+    let (dead, bad, good) = (Origin::dead().await, Origin::start(&wanted).await, Origin::start(&wanted).await);
+    bad.set(&wanted[0], Behaviour::Send(vec![0; wanted[0].stored.len()]));
+    bad.set(&wanted[1], Behaviour::Status(404, ""));
+    let bundle = bundle("image", &wanted);
+    site.publish(&bundle);
+    let daemon = Daemon::start(&site, &[&dead, &bad, &good]).await;
+    let status = daemon.prefetch_bundle(&bundle).await;
+    assert_eq!(status.state(), RequestState::Done, "{status:?}");
+    assert_eq!((account(&status).fetched_objects, status.error.as_str()), (30, ""));
+    site.assert_cached(&wanted);
+    assert_eq!(good.requests(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_cannot_be_used_ends_its_request_and_nothing_else() {
+    let site = Site::new();
+    let wanted = objects(6, 3);
+    let origin = Origin::start(&wanted).await;
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let name = |what: &str| bundle(what, &wanted);
+    let spoil = |bundle: &Bundle, change: &dyn Fn(&mut Vec<u8>)| {
+        let path = site.publish(bundle);
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+    };
+    spoil(&name("cut"), &|bytes| bytes.truncate(bytes.len() / 2));
+    spoil(&name("newer"), &|bytes| bytes[4] = 99);
+    spoil(&name("flipped"), &|bytes| bytes[40] ^= 1);
+    spoil(&name("other image"), &|bytes| *bytes = name("something else").to_bytes().unwrap());
+    site.publish(&Bundle { repository: "other.test.example".into(), ..name("other repository") });
+    let cases = [
+        ("cut", "truncated"),
+        ("newer", "upgrade cvmfs-prefetch"),
+        ("flipped", "checksum"),
+        ("other image", "publish it again"),
+        ("other repository", "add it as [[repository]]"),
+    ];
+    for (what, expected) in cases {
+        let status = daemon.prefetch_bundle(&name(what)).await;
+        assert_eq!(status.state(), RequestState::Failed, "{what}: {status:?}");
+        assert!(status.error.contains(expected), "{what}: {}", status.error);
+        assert!(daemon.log().contains(expected), "{what} is not in the log");
+    }
+    assert_eq!((origin.requests(), site.cache_files().len()), (0, 0));
+    site.publish(&name("good"));
+    assert_eq!(daemon.prefetch_bundle(&name("good")).await.state(), RequestState::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_a_bundle_is_told_and_found_once_it_has_one() {
+    let site = Site::new();
+    let wanted = objects(7, 2);
+    let origin = Origin::start(&wanted).await;
+    let bundle = bundle("image", &wanted);
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let status = daemon.prefetch_bundle(&bundle).await;
+    assert_eq!((status.state(), status.error.as_str()), (RequestState::NoBundle, ""));
+    site.publish(&bundle);
+    assert_eq!(daemon.prefetch_bundle(&bundle).await.state(), RequestState::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absence_is_believed_for_as_long_as_configured() {
+    let site = Site::new();
+    let wanted = objects(10, 2);
+    let origin = Origin::start(&wanted).await;
+    let (late, early) = (bundle("late", &wanted), bundle("early", &wanted));
+    site.publish(&early);
+    let daemon = Daemon::start_with(&site, &[&origin], "remember_absent_s = 3600").await;
+    assert_eq!(daemon.prefetch_bundle(&late).await.state(), RequestState::NoBundle);
+    site.publish(&late);
+    assert_eq!(daemon.prefetch_bundle(&late).await.state(), RequestState::NoBundle);
+    assert_eq!(daemon.prefetch_bundle(&early).await.state(), RequestState::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_mount_stops_neither_other_requests_nor_the_end() {
+    let site = Site::new();
+    let wanted = objects(8, 2);
+    let origin = Origin::start(&wanted).await;
+    let good = bundle("good", &wanted);
+    site.publish(&good);
+    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout_s = 1").await;
+    assert_eq!(daemon.prefetch_bundle(&good).await.state(), RequestState::Done);
+    // Opening a FIFO without a writer blocks as a hung mount does. More of them than threads may hang.
+    let hung: Vec<_> = (0..6).map(|i| bundle(&format!("hung {i}"), &wanted)).collect();
+    for bundle in &hung {
+        let path = site.publish(bundle);
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let asked = futures::future::join_all(hung.iter().map(|b| daemon.prefetch_bundle(b)));
+    let (statuses, beside) = futures::join!(asked, daemon.prefetch_bundle(&good));
+    assert_eq!(beside.state(), RequestState::Done, "{beside:?}");
+    for status in statuses {
+        assert_eq!(status.state(), RequestState::NoBundle, "{status:?}");
+        assert!(status.error.contains("did not answer"), "{}", status.error);
+    }
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(daemon.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_is_not_there_fails_the_request_without_a_transfer_until_it_is() {
+    let site = Site::new();
+    let wanted = objects(9, 20);
+    let origin = Origin::start(&wanted).await;
+    let bundle = bundle("image", &wanted);
+    site.publish(&bundle);
+    fs::remove_dir(site.path("cache")).unwrap();
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let status = daemon.prefetch_bundle(&bundle).await;
+    assert_eq!((status.state(), account(&status).failed_write), (RequestState::Failed, 20), "{status:?}");
+    assert!(status.error.contains("cache"), "{}", status.error);
+    assert_eq!(origin.requests(), 0);
+    fs::create_dir(site.path("cache")).unwrap();
+    assert_eq!(daemon.prefetch_bundle(&bundle).await.state(), RequestState::Done);
+    // A folder that cannot be written: an object's folder is a file.
+    fs::remove_dir_all(site.path("cache")).unwrap();
+    fs::create_dir(site.path("cache")).unwrap();
+    let folder = site.cached(&wanted[0]).parent().unwrap().to_owned();
+    fs::write(&folder, "in the way").unwrap();
+    let status = daemon.prefetch_bundle(&bundle).await;
+    let blocked = wanted.iter().filter(|o| site.cached(o).starts_with(&folder)).count() as u64;
+    assert_eq!((status.state(), account(&status).failed_write), (RequestState::Failed, blocked), "{status:?}");
+    assert!(site.temporary_files().is_empty());
+}

@@ -1,0 +1,112 @@
+//! The daemon's start, end and death.
+
+#![allow(clippy::unwrap_used)]
+
+mod site;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use prefetcher::api::RequestState;
+use site::{Behaviour, Daemon, LONG, Object, Origin, Site, account, bundle, by_chain, noise, objects, until};
+
+/// A daemon that has begun to fetch a large object which the server holds back; a temporary file is there.
+async fn in_mid_transfer(site: &Site, wanted: &[Object]) -> (Origin, Daemon, u64) {
+    let origin = Origin::start(wanted).await;
+    origin.set(&wanted[0], Behaviour::Hold(wanted[0].stored.clone()));
+    let bundle = bundle("image", wanted);
+    site.publish(&bundle);
+    let daemon = Daemon::start_with(site, &[&origin], "connections = 1").await;
+    let id = daemon.client.prefetch(by_chain(&bundle)).await.unwrap();
+    until("a temporary file", || !site.temporary_files().is_empty()).await;
+    (origin, daemon, id)
+}
+
+fn large_and_small() -> Vec<Object> {
+    let mut wanted = objects(1, 3);
+    wanted.insert(0, Object::new(&noise(12 << 20)));
+    wanted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_the_next_start_cleans_up_and_completes() {
+    let (site, wanted) = (Site::new(), large_and_small());
+    let (origin, mut daemon, _) = in_mid_transfer(&site, &wanted).await;
+    daemon.signal(Signal::SIGKILL);
+    daemon.ended().await;
+    assert_eq!(site.temporary_files().len(), 1);
+    assert_eq!(site.cache_files().len(), 1, "nothing but the temporary file");
+    fs::write(site.path("cache/txn/fetchAbCdEf"), "the client's own").unwrap();
+    assert!(site.path("prefetchd.sock").exists());
+
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    assert_eq!(site.temporary_files(), [site.path("cache/txn/fetchAbCdEf")]);
+    origin.open_gate();
+    let status = daemon.prefetch_bundle(&bundle("image", &wanted)).await;
+    assert_eq!(status.state(), RequestState::Done, "{status:?}");
+    site.assert_cached(&wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_in_what_is_on_its_way_and_drops_the_rest() {
+    let (site, wanted) = (Site::new(), large_and_small());
+    let (origin, mut daemon, id) = in_mid_transfer(&site, &wanted).await;
+    let client = daemon.client.clone();
+    let waiter = tokio::spawn(async move { client.wait(id, LONG).await });
+    until("the waiter's call", || daemon.log().contains("client waits")).await;
+    daemon.signal(Signal::SIGTERM);
+    until("the daemon has noticed", || daemon.log().contains("draining")).await;
+    let error = daemon.client.prefetch(by_chain(&bundle("other", []))).await.unwrap_err();
+    assert_eq!(error.code(), Some(tonic::Code::Unavailable), "{error}");
+    origin.open_gate();
+    assert!(daemon.ended().await.success());
+    let status = waiter.await.unwrap().unwrap();
+    assert_eq!(status.state(), RequestState::Failed, "{status:?}");
+    let a = account(&status);
+    assert_eq!((a.fetched_objects, a.failed_stopped), (1, 3), "{status:?}");
+    site.assert_cached(&wanted[..1]);
+    assert_eq!(site.cache_files().len(), 1);
+    assert!(!site.path("prefetchd.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_does_not_wait_for_a_server_that_holds_back() {
+    let (site, wanted) = (Site::new(), large_and_small());
+    let (_origin, mut daemon, id) = in_mid_transfer(&site, &wanted).await;
+    let client = daemon.client.clone();
+    let waiter = tokio::spawn(async move { client.wait(id, LONG).await });
+    until("the waiter's call", || daemon.log().contains("client waits")).await;
+    daemon.signal(Signal::SIGINT);
+    assert!(daemon.ended().await.success());
+    let status = waiter.await.unwrap().unwrap();
+    assert_eq!((status.state(), account(&status).failed_stopped), (RequestState::Failed, 4), "{status:?}");
+    assert_eq!(site.cache_files().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_daemon_is_refused_and_the_first_goes_on() {
+    let site = Site::new();
+    let wanted = objects(2, 2);
+    let origin = Origin::start(&wanted).await;
+    let bundle = bundle("image", &wanted);
+    site.publish(&bundle);
+    let daemon = Daemon::start_with(&site, &[&origin], "socket_mode = 0o600").await;
+    assert_eq!(fs::metadata(site.path("prefetchd.sock")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let config = site.path("prefetchd.toml");
+    let own_socket = site.path("second.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let renamed = text.replace("prefetchd.sock", "second.sock").replace("/store\"", "/second-store\"");
+    fs::write(&own_socket, renamed).unwrap();
+    for (config, expected) in
+        [(config, "another daemon is listening"), (own_socket, "being filled by another prefetch daemon")]
+    {
+        let second = Command::new(env!("CARGO_BIN_EXE_cvmfs-prefetchd")).arg("--config").arg(config).output().unwrap();
+        let message = String::from_utf8_lossy(&second.stderr);
+        assert!(!second.status.success() && message.contains(expected), "{message}");
+    }
+    assert!(!site.path("second.sock").exists());
+    assert_eq!(daemon.prefetch_bundle(&bundle).await.state(), RequestState::Done);
+}

@@ -1,0 +1,99 @@
+//! The daemon's binary as a process of the test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use bundles::bundle::Bundle;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use prefetcher::api::{Image, RequestStatus};
+use prefetcher::client::Client;
+
+use super::{LONG, Origin, Site, by_chain, until};
+
+/// A running daemon; killed when dropped.
+pub struct Daemon {
+    child: Child,
+    pub client: Client,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts a daemon for `site` and waits until it answers.
+    pub async fn start(site: &Site, origins: &[&Origin]) -> Self {
+        Self::start_with(site, origins, "").await
+    }
+
+    pub async fn start_with(site: &Site, origins: &[&Origin], more: &str) -> Self {
+        let config = site.configure(origins, more);
+        let log = site.path("log");
+        let mut daemon = Self {
+            child: spawn(&config, &log),
+            client: Client::connect_lazy(&site.path("prefetchd.sock")).with_deadline(LONG),
+            log,
+        };
+        let started = std::time::Instant::now();
+        while let Err(error) = daemon.client.list().await {
+            let ended = daemon.child.try_wait().unwrap();
+            assert!(ended.is_none() && started.elapsed() < LONG, "{ended:?} {error}\n{}", daemon.log());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        daemon
+    }
+
+    /// Asks for `image` and waits for the end.
+    pub async fn prefetch(&self, image: Image) -> RequestStatus {
+        let id = self.client.prefetch(image).await.unwrap();
+        self.client.wait(id, LONG).await.unwrap()
+    }
+
+    pub async fn prefetch_bundle(&self, bundle: &Bundle) -> RequestStatus {
+        self.prefetch(by_chain(bundle)).await
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("end of the daemon", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("log of the daemon:\n{}", self.log());
+        }
+    }
+}
+
+fn spawn(config: &Path, log: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_cvmfs-prefetchd"))
+        .arg("--config")
+        .arg(config)
+        .env("RUST_LOG", "debug,h2=info,hyper_util=info,tower=info")
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}

@@ -1,0 +1,216 @@
+//! What the daemon meets on a node, small but real: an HTTP server, a repository's tree, a cache directory, and the
+//! daemon's own binary over its socket. Everything lives in a temporary directory and ends with the test.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(unreachable_pub, missing_docs, reason = "a module of tests, not a library")]
+
+mod daemon;
+mod origin;
+
+pub use daemon::Daemon;
+pub use origin::{Behaviour, Origin};
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bundles::bundle::{Bundle, BundleObject, Skipped};
+use bundles::image::{ChainId, Digest, ImageId};
+use bundles::object::{ContentHash, ObjectKind};
+use bundles::path::RootPath;
+use prefetcher::api::{Account, Image, RequestStatus};
+
+/// The repository of all tests.
+pub const REPOSITORY: &str = "unpacked.test.example";
+/// Far longer than anything here takes; ends a test that hangs.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// An object as the server has it, and its content.
+#[derive(Clone)]
+pub struct Object {
+    pub entry: BundleObject,
+    pub raw: Vec<u8>,
+    pub stored: Vec<u8>,
+}
+
+impl Object {
+    /// `raw`, compressed as the server does.
+    pub fn new(raw: &[u8]) -> Self {
+        Self::compressed(raw, flate2::Compression::default(), ObjectKind::File)
+    }
+
+    pub fn compressed(raw: &[u8], level: flate2::Compression, kind: ObjectKind) -> Self {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+        encoder.write_all(raw).unwrap();
+        let stored = encoder.finish().unwrap();
+        let entry = BundleObject {
+            hash: ContentHash::sha1_of(&stored),
+            kind,
+            stored_size: stored.len() as u64,
+            raw_size: raw.len() as u64,
+            used_in: 1,
+            at_us: 0,
+            path: RootPath::new("/some/file").unwrap(),
+        };
+        Self { entry, raw: raw.to_vec(), stored }
+    }
+
+    /// Below the repository's URL.
+    pub fn url_path(&self) -> String {
+        self.entry.hash.url_path(self.entry.kind)
+    }
+}
+
+/// `count` different objects of some KiB.
+pub fn objects(seed: u32, count: u32) -> Vec<Object> {
+    (0..count)
+        .map(|i| Object::new(format!("object {i} of {seed}\n").repeat(100 + 37 * i as usize).as_bytes()))
+        .collect()
+}
+
+/// Bytes that do not compress.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// A bundle of `objects` for the image called `name`.
+pub fn bundle<'a>(name: &str, objects: impl IntoIterator<Item = &'a Object>) -> Bundle {
+    Bundle {
+        image: ImageId {
+            chain_id: ChainId(Digest::of(format!("chain {name}").as_bytes())),
+            manifest: Some(Digest::of(format!("manifest {name}").as_bytes())),
+            reference: name.into(),
+        },
+        repository: REPOSITORY.into(),
+        traces: 1,
+        incomplete_traces: 0,
+        objects: objects.into_iter().map(|o| o.entry.clone()).collect(),
+        skipped: Skipped::default(),
+    }
+}
+
+/// How a snapshotter asks for the image of `bundle`.
+pub fn by_chain(bundle: &Bundle) -> Image {
+    Image { chain_id: bundle.image.chain_id.to_string(), ..Image::default() }
+}
+
+/// How somebody asks who knows only the manifest.
+pub fn by_manifest(bundle: &Bundle) -> Image {
+    Image { manifest_digest: bundle.image.manifest.unwrap().to_string(), ..Image::default() }
+}
+
+/// The account of a request that has ended, which must add up.
+pub fn account(status: &RequestStatus) -> Account {
+    let a = status.account.unwrap();
+    let told = a.already_there_objects + a.fetched_objects + a.joined_objects + a.failed_objects;
+    assert_eq!(a.wanted_objects, told, "{status:?}");
+    let causes = a.failed_transfer + a.failed_verification + a.failed_write + a.failed_stopped;
+    assert_eq!(a.failed_objects, causes, "{status:?}");
+    a
+}
+
+/// A node's directories.
+pub struct Site {
+    dir: tempfile::TempDir,
+    /// Goes into the repository's configuration.
+    pub proxy: Option<String>,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["mount", "cache"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Self { dir, proxy: None }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn mount(&self) -> PathBuf {
+        self.path("mount")
+    }
+
+    /// Where clients find `object`.
+    pub fn cached(&self, object: &Object) -> PathBuf {
+        self.path("cache").join(object.entry.hash.cache_path())
+    }
+
+    pub fn publish(&self, bundle: &Bundle) -> PathBuf {
+        bundles::publish::publish(bundle, &self.mount()).unwrap();
+        self.mount().join(bundles::publish::bundle_path(&bundle.image.chain_id))
+    }
+
+    /// The object is in the cache with its right content, and nothing but right objects is.
+    pub fn assert_cached<'a>(&self, objects: impl IntoIterator<Item = &'a Object>) {
+        for object in objects {
+            let found = fs::read(self.cached(object)).unwrap_or_else(|e| panic!("{:?}: {e}", object.entry.hash));
+            assert!(found == object.raw, "{:?} has wrong content", object.entry.hash);
+        }
+    }
+
+    /// All that is in the cache apart from folders.
+    pub fn cache_files(&self) -> Vec<PathBuf> {
+        files_below(&self.path("cache"))
+    }
+
+    pub fn temporary_files(&self) -> Vec<PathBuf> {
+        match self.path("cache/txn").exists() {
+            true => files_below(&self.path("cache/txn")),
+            false => Vec::new(),
+        }
+    }
+
+    /// A configuration for the servers of `origins`, with `more` top-level lines. Unless these say otherwise, absence
+    /// is not remembered.
+    pub fn configure(&self, origins: &[&Origin], more: &str) -> PathBuf {
+        let servers: Vec<String> = origins.iter().map(|o| format!("{:?}", o.server())).collect();
+        let remember = if more.contains("remember_absent_s") { "" } else { "remember_absent_s = 0" };
+        let proxy = self.proxy.as_ref().map_or(String::new(), |p| format!("proxy = {p:?}"));
+        let text = format!(
+            "socket = {:?}\nstore = {:?}\nretries = 1\n{remember}\n{more}\n\
+             [[repository]]\nname = {REPOSITORY:?}\nmount = {:?}\nservers = [{}]\ncache = {:?}\n{proxy}\n",
+            self.path("prefetchd.sock"),
+            self.path("store"),
+            self.mount(),
+            servers.join(", "),
+            self.path("cache"),
+        );
+        let path = self.path("prefetchd.toml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(files_below(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
+
+/// Polls until `condition` holds.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < LONG, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,164 @@
+//! How a snapshot is mounted: the same mounts as containerd's own overlayfs snapshotter asks for, with published layers
+//! in place of unpacked ones.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use containerd_snapshots::api::types::Mount;
+
+use crate::directories::{Directories, Part};
+use crate::snapshot::{Content, Kind, Snapshot};
+
+/// Whether overlayfs's inode index must be switched off. containerd does so where the kernel has it, because the index
+/// refuses an upper directory that was used with other lower ones.
+pub fn index_can_be_off() -> bool {
+    Path::new("/sys/module/overlay/parameters/index").exists()
+}
+
+/// The lower directories for a chain of parents (nearest first), topmost first.
+pub fn lower_directories(ancestors: &[&Snapshot], directories: &Directories) -> Vec<PathBuf> {
+    let mut stack = Vec::new();
+    // overlayfs refuses to have one directory twice. A layer that comes again further down adds nothing: all that it
+    // has, shows or deletes, the upper one has, shows or deletes already.
+    let mut seen = HashSet::new();
+    for (index, snapshot) in ancestors.iter().enumerate() {
+        let link = |part| directories.link(snapshot.id, part);
+        match &snapshot.content {
+            Content::Local => stack.push(link(Part::Layer)),
+            Content::Cvmfs(layer) if seen.insert(&layer.layerfs) => {
+                let is_lowest = index + 1 == ancestors.len();
+                stack.extend(layer.companion_above.then(|| link(Part::Above)));
+                stack.push(link(Part::Layer));
+                stack.extend((layer.companion_below && !is_lowest).then(|| link(Part::Below)));
+            }
+            Content::Cvmfs(_) => {}
+        }
+    }
+    stack
+}
+
+/// The mounts of an active snapshot or view.
+pub fn mounts(snapshot: &Snapshot, ancestors: &[&Snapshot], directories: &Directories, index_off: bool) -> Vec<Mount> {
+    let id = snapshot.id;
+    let lower = lower_directories(ancestors, directories);
+    match (snapshot.kind, lower.as_slice()) {
+        (Kind::View, []) => vec![bind(directories.files(id), "ro")],
+        (_, []) => vec![bind(directories.files(id), "rw")],
+        // Not through the link: it would be the one entry of a mount table that does not say where the files are.
+        (Kind::View, [_]) => {
+            let only = ancestors.first().and_then(|parent| parent.layerfs().map(Path::to_owned));
+            let only = only.or_else(|| ancestors.first().map(|parent| directories.files(parent.id)));
+            vec![bind(only.unwrap_or_default(), "ro")]
+        }
+        (kind, lower) => {
+            let mut options = Vec::new();
+            options.extend(index_off.then(|| "index=off".to_owned()));
+            if kind == Kind::Active {
+                options.push(option("workdir=", &[directories.work(id)]));
+                options.push(option("upperdir=", &[directories.files(id)]));
+            }
+            options.push(option("lowerdir=", lower));
+            vec![Mount { r#type: "overlay".to_owned(), source: "overlay".to_owned(), target: String::new(), options }]
+        }
+    }
+}
+
+fn bind(source: PathBuf, access: &str) -> Mount {
+    Mount {
+        r#type: "bind".to_owned(),
+        source: source.to_string_lossy().into_owned(),
+        target: String::new(),
+        options: vec![access.to_owned(), "rbind".to_owned()],
+    }
+}
+
+fn option(name: &str, paths: &[PathBuf]) -> String {
+    let joined = paths.iter().map(|path| path.as_os_str()).collect::<Vec<_>>().join(&OsString::from(":"));
+    format!("{name}{}", joined.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::snapshot::{CvmfsLayer, Usage};
+    use bundles::image::Digest;
+    use std::time::SystemTime;
+
+    fn snapshot(id: u64, kind: Kind, content: Content) -> Snapshot {
+        Snapshot {
+            id,
+            kind,
+            parent: None,
+            labels: Default::default(),
+            created: SystemTime::UNIX_EPOCH,
+            updated: SystemTime::UNIX_EPOCH,
+            usage: Usage::default(),
+            content,
+        }
+    }
+
+    fn cvmfs(id: u64, name: &str, companions: bool) -> Snapshot {
+        let layer = CvmfsLayer {
+            repository: "r".to_owned(),
+            digest: Digest::of(name.as_bytes()),
+            layerfs: format!("/cvmfs/r/{name}").into(),
+            owner: (0, 0),
+            companion_above: companions,
+            companion_below: companions,
+        };
+        snapshot(id, Kind::Committed, Content::Cvmfs(layer))
+    }
+
+    fn check(snapshot: &Snapshot, ancestors: &[&Snapshot], expected: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let directories = Directories::open(directory.path()).unwrap();
+        let found: Vec<String> = mounts(snapshot, ancestors, &directories, true)
+            .iter()
+            .map(|mount| format!("{} {} {}", mount.r#type, mount.source, mount.options.join(",")))
+            .map(|text| text.replace(&*directory.path().to_string_lossy(), ""))
+            .collect();
+        assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn mounts_are_those_of_containerd() {
+        let local = |id| snapshot(id, Kind::Committed, Content::Local);
+        let active = snapshot(9, Kind::Active, Content::Local);
+        let view = snapshot(9, Kind::View, Content::Local);
+        let upper = "overlay overlay index=off,workdir=/snapshots/9/work,upperdir=/snapshots/9/fs,lowerdir=";
+        check(&active, &[], "bind /snapshots/9/fs rw,rbind");
+        check(&view, &[], "bind /snapshots/9/fs ro,rbind");
+        check(&view, &[&local(1)], "bind /snapshots/1/fs ro,rbind");
+        check(&view, &[&cvmfs(1, "x", false)], "bind /cvmfs/r/x ro,rbind");
+        check(&view, &[&cvmfs(1, "x", true)], "overlay overlay index=off,lowerdir=/l/1a:/l/1");
+        check(&view, &[&local(2), &local(1)], "overlay overlay index=off,lowerdir=/l/2:/l/1");
+        check(&active, &[&local(1)], &format!("{upper}/l/1"));
+        check(&active, &[&local(2), &cvmfs(1, "x", true)], &format!("{upper}/l/2:/l/1a:/l/1"));
+        check(&active, &[&cvmfs(2, "x", true), &local(1)], &format!("{upper}/l/2a:/l/2:/l/2b:/l/1"));
+    }
+
+    #[test]
+    fn a_layer_that_comes_twice_is_mounted_once() {
+        let active = snapshot(9, Kind::Active, Content::Local);
+        let view = snapshot(9, Kind::View, Content::Local);
+        let (top, middle, bottom) = (cvmfs(3, "x", true), cvmfs(2, "y", false), cvmfs(1, "x", true));
+        let upper = "overlay overlay index=off,workdir=/snapshots/9/work,upperdir=/snapshots/9/fs,lowerdir=";
+        check(&active, &[&top, &middle, &bottom], &format!("{upper}/l/3a:/l/3:/l/3b:/l/2"));
+        let (top, bottom) = (cvmfs(2, "x", false), cvmfs(1, "x", false));
+        check(&view, &[&top, &bottom], "bind /cvmfs/r/x ro,rbind");
+    }
+
+    #[test]
+    fn options_of_the_largest_image_fit_where_containerd_enters_the_common_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let directories = Directories::open(directory.path()).unwrap();
+        let layers: Vec<_> = (0..127).map(|id| cvmfs(100_000 + id, &id.to_string(), true)).collect();
+        let lower = lower_directories(&layers.iter().collect::<Vec<_>>(), &directories);
+        assert_eq!(lower.len(), 127 * 3 - 1);
+        let names: usize = lower.iter().map(|path| path.file_name().unwrap().len() + 1).sum();
+        assert!(lower.iter().all(|path| path.parent() == lower[0].parent()));
+        assert!(names < 4096 - 512, "{names} bytes");
+    }
+}

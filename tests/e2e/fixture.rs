@@ -1,0 +1,157 @@
+//! Our verifying reader against the repository that the real server wrote, and the listing of the real client.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bundles::cvmfs::{Content, CvmfsError, Entry, EntryKind, MasterKey, Repository, Server};
+use bundles::object::ObjectKind;
+use bundles::path::RootPath;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use testbed::web::Origin;
+
+const NAME: &str = "unpacked.fixture.test";
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixture")
+}
+
+/// One line of `listing.jsonl`, as the real client shows a path.
+#[derive(Deserialize)]
+struct Listed {
+    path: String,
+    mode: String,
+    uid: u32,
+    gid: u32,
+    size: u64,
+    mtime: i64,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(rename = "user.hash")]
+    hash: Option<String>,
+    #[serde(rename = "user.chunk_list")]
+    chunks: Option<String>,
+    sha256: Option<String>,
+    target: Option<String>,
+    catalog: Option<String>,
+}
+
+fn listing() -> Result<Vec<Listed>> {
+    let text = std::fs::read_to_string(directory().join("listing.jsonl"))?;
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
+async fn open(origin: &Origin, key: &str) -> Result<Repository, CvmfsError> {
+    let address = origin.address_for("reader").map_err(|e| CvmfsError::BadUrl { url: String::new(), why: e.to_string() })?;
+    let server = Server::new(&format!("http://{address}/{NAME}"), None)?;
+    Repository::open(server, &[MasterKey::read(Path::new(key))?]).await
+}
+
+fn key() -> String {
+    directory().join(format!("{NAME}.pub")).display().to_string()
+}
+
+#[tokio::test]
+async fn the_reader_sees_what_the_real_client_sees() -> Result<()> {
+    let origin = Origin::start(&directory())?;
+    let mut repository = open(&origin, &key()).await?;
+    ensure!(repository.manifest().repository == NAME && repository.manifest().revision == 9);
+    let listing = listing()?;
+    ensure!(listing.len() > 150);
+    for listed in &listing {
+        let path = RootPath::new(listed.path.as_str())?;
+        let entry = repository.lookup(&path).await?.with_context(|| format!("{path} is not there"))?;
+        compare(&mut repository, listed, &path, &entry).await.with_context(|| format!("{path} differs"))?;
+    }
+    ensure!(count(&mut repository, RootPath::new("/")?).await? == listing.len(), "the reader lists other paths");
+    Ok(())
+}
+
+async fn compare(repository: &mut Repository, listed: &Listed, path: &RootPath, entry: &Entry) -> Result<()> {
+    let mode = u32::from_str_radix(listed.mode.trim_start_matches("0o"), 8)?;
+    ensure!((entry.mode, entry.uid, entry.gid, entry.mtime) == (mode, listed.uid, listed.gid, listed.mtime), "{entry:?}");
+    match &entry.kind {
+        EntryKind::Directory => {
+            ensure!(listed.kind == "dir");
+            let way = repository.catalogs_on_the_way(path).await?;
+            let own = way.last().filter(|catalog| catalog.mountpoint == *path).map(|catalog| catalog.hash.to_string());
+            let listed_own = listed.catalog.clone().filter(|_| path.as_bytes() != b"/");
+            ensure!(own == listed_own, "catalog {own:?}, listed {listed_own:?}");
+        }
+        EntryKind::Symlink(target) => {
+            ensure!(listed.kind == "link" && Some(String::from_utf8_lossy(target).into_owned()) == listed.target);
+        }
+        EntryKind::File(content) => {
+            ensure!(listed.kind == "file" && entry.size == listed.size);
+            let bytes = read(repository, entry, content, listed).await?;
+            ensure!(Some(hex::encode(Sha256::digest(bytes))) == listed.sha256, "content");
+        }
+        EntryKind::Special => anyhow::bail!("the fixture has no special files"),
+    }
+    Ok(())
+}
+
+async fn read(repository: &Repository, entry: &Entry, content: &Content, listed: &Listed) -> Result<Vec<u8>> {
+    match content {
+        Content::Whole { hash, compressed } => {
+            ensure!(*compressed && Some(hash.to_string()) == listed.hash);
+            Ok(repository.server().object(hash, ObjectKind::File, entry.size).await?)
+        }
+        Content::Chunks { chunks, compressed } => {
+            ensure!(*compressed && listed.hash.is_none());
+            let ours: Vec<_> = chunks.iter().map(|c| format!("{},{},{}", c.hash, c.offset, c.size)).collect();
+            let theirs: Vec<_> = listed.chunks.as_deref().unwrap_or_default().lines().skip(1).collect();
+            ensure!(ours == theirs, "chunks {ours:?}, listed {theirs:?}");
+            let mut bytes = Vec::new();
+            for chunk in chunks {
+                bytes.extend(repository.server().object(&chunk.hash, ObjectKind::Chunk, chunk.size).await?);
+            }
+            Ok(bytes)
+        }
+        Content::External => anyhow::bail!("the fixture has no external files"),
+    }
+}
+
+/// How many paths there are at and below `path`, by listing directories.
+async fn count(repository: &mut Repository, path: RootPath) -> Result<usize> {
+    let (mut paths, mut open) = (0, vec![path]);
+    while let Some(directory) = open.pop() {
+        paths += 1;
+        for entry in repository.list(&directory).await? {
+            match entry.kind {
+                EntryKind::Directory => open.push(directory.join(&entry.name)?),
+                _ => paths += 1,
+            }
+        }
+    }
+    Ok(paths)
+}
+
+#[tokio::test]
+async fn nothing_unsigned_is_believed() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let web_root = scratch.path();
+    testbed::process::run("cp", &["-r", "--no-preserve=mode", &format!("{}/.", directory().display()), &web_root.display().to_string()])?;
+    let file = |name: &str| web_root.join(NAME).join(name);
+    let origin = Origin::start(web_root)?;
+    open(&origin, &key()).await?;
+
+    let other_key = scratch.path().join("other.pub");
+    let other = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048)?.to_public_key();
+    std::fs::write(&other_key, rsa::pkcs8::EncodePublicKey::to_public_key_pem(&other, rsa::pkcs8::LineEnding::LF)?)?;
+    let error = open(&origin, &other_key.display().to_string()).await.err().context("a foreign key was believed")?;
+    ensure!(error.to_string().contains("none of the 1 master keys"), "{error}");
+
+    let certificate = "data/6f/bdcf455761fdbb80678d47ae0628dd482f3788X";
+    let root = "data/e5/9cb3e88a50978e5242b006ce2136bb14743f3cC";
+    for (name, at) in [(".cvmfspublished", 50), (".cvmfspublished", 400), (".cvmfswhitelist", 20), (".cvmfswhitelist", 200), (certificate, 100), (root, 100)] {
+        let original = std::fs::read(file(name))?;
+        let mut changed = original.clone();
+        changed[at] ^= 1;
+        std::fs::write(file(name), &changed)?;
+        ensure!(open(&origin, &key()).await.is_err(), "{name} changed at {at} was believed");
+        std::fs::write(file(name), &original)?;
+    }
+    open(&origin, &key()).await?;
+    Ok(())
+}

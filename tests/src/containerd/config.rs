@@ -1,0 +1,90 @@
+//! The files that containerd reads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::ContainerdSpec;
+
+/// Where the configuration is.
+pub(super) fn path(directory: &Path) -> PathBuf {
+    directory.join("config.toml")
+}
+
+/// Where containerd listens.
+pub(super) fn socket(directory: &Path) -> PathBuf {
+    directory.join("containerd.sock")
+}
+
+/// Writes all of them.
+pub(super) fn write(directory: &Path, spec: &ContainerdSpec) -> Result<()> {
+    let path = path(directory);
+    fs::create_dir_all(directory.join("cni"))?;
+    fs::write(&path, text(directory, spec)).with_context(|| format!("cannot write {}", path.display()))?;
+    for registry in &spec.registries {
+        let folder = directory.join("certs.d").join(registry);
+        fs::create_dir_all(&folder)?;
+        let hosts = format!(
+            "server = \"http://{registry}\"\n[host.\"http://{registry}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
+        );
+        fs::write(folder.join("hosts.toml"), hosts)?;
+    }
+    Ok(())
+}
+
+fn text(directory: &Path, spec: &ContainerdSpec) -> String {
+    let quoted = |path: PathBuf| format!("{:?}", path.to_string_lossy());
+    let below = |name: &str| quoted(directory.join(name));
+    let snapshotter = if spec.default_snapshotter.is_empty() { "overlayfs" } else { &spec.default_snapshotter };
+    let proxy = spec.snapshotter.as_ref().map_or_else(String::new, |(name, socket)| {
+        format!("[proxy_plugins.{name:?}]\n  type = \"snapshot\"\n  address = {}\n", quoted(socket.clone()))
+    });
+    // restrict_oom_score_adj: without CAP_SYS_RESOURCE no process can lower its score, and runc fails.
+    // disable_apparmor: profiles cannot be loaded everywhere.
+    // disable_snapshot_annotations: false lets CRI tell snapshotters the digests of layers.
+    // conf_dir of cni: empty, so that no network of the host's is taken; pods use the host's network.
+    format!(
+        r#"version = 2
+root = {root}
+state = {state}
+
+[grpc]
+  address = {socket}
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = {sandbox:?}
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  disable_tcp_service = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = {snapshotter:?}
+    disable_snapshot_annotations = false
+    default_runtime_name = "runc"
+
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = {cni}
+
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = {certs}
+
+[proxy_plugins]
+{proxy}"#,
+        root = below("root"),
+        state = below("state"),
+        socket = quoted(socket(directory)),
+        sandbox = spec.sandbox_image,
+        cni = below("cni"),
+        certs = below("certs.d"),
+    )
+}

@@ -1,0 +1,101 @@
+//! The demonstration, which is the whole chain once: see [`run`].
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tracer::cri::pod::Outcome;
+
+use crate::images;
+use crate::node::{Node, NodeSpec};
+use crate::report::{Case, Report, Target};
+use crate::site::{Site, image_cache, label, with_round_trip};
+use crate::web::Totals;
+
+/// The demonstration's round trip between node and server.
+pub const ROUND_TRIP: Duration = Duration::from_millis(20);
+/// What runs in the container.
+pub const COMMAND: [&str; 2] = ["python3", "/opt/app/main.py"];
+const REPORT: &str = "bench/out/demo.json";
+
+/// Sets up a site, shows three starts of a Python program, prints a table and writes `bench/out/demo.json`. Fails if a
+/// start fails or a target is missed.
+pub async fn run() -> Result<()> {
+    say("making the image (the first time, this installs Debian and Python into a directory: some minutes)");
+    let image = images::python(&image_cache()?)?;
+    let mut site = Site::start("site", with_round_trip(ROUND_TRIP)).await?;
+    say("publishing its layers into the CVMFS repository, pushing it to the registry");
+    let reference = site.publish(&image).await?;
+
+    let first = Node::start(&site, "first-node", NodeSpec::default()).await?;
+    say("first start on a node with an empty cache, 20 ms from the server ...");
+    let cold = start(&site, &first, &reference, "cold").await?;
+    say(&format!("  {:.1} s, {} requests; recording another start ...", cold.total_s, cold.client_requests));
+    let trace = first.record(&reference, &COMMAND)?;
+    let files = Site::files_in(&trace)?;
+    say(&format!("  {files} files used; building and publishing the bundle ..."));
+    let bundle = site.build_bundle(&[&trace])?;
+    site.publish_bundle(&bundle)?;
+    drop(first);
+
+    let second = Node::start(&site, "second-node", NodeSpec::default()).await?;
+    say("start on another node with an empty cache, with prefetch ...");
+    let prefetch = start(&site, &second, &reference, "prefetch").await?;
+    say(&format!("  {:.1} s, {} requests of the client; again, warm ...", prefetch.total_s, prefetch.client_requests));
+    let warm = start(&site, &second, &reference, "warm").await?;
+
+    let targets = targets(&cold, &prefetch, &warm);
+    let cases = [cold, prefetch, warm].map(|case| Case { files_used: files, ..case });
+    let report = Report::new(cases.into(), targets);
+    report.write(Path::new(REPORT))?;
+    println!("\n{}", report.table());
+    ensure!(report.targets.iter().all(|target| target.ok), "a target was missed, see the table");
+    Ok(())
+}
+
+/// One start, from pull to end, with what it cost on the wire.
+pub async fn start(site: &Site, node: &Node, reference: &str, name: &str) -> Result<Case> {
+    site.origin.take_requests();
+    let begin = Instant::now();
+    let outcome = node.run(reference, &COMMAND).await?;
+    let total = begin.elapsed();
+    check(&outcome)?;
+    node.prefetched().await?;
+    let (client, daemon) = (site.origin.totals(label::CLIENT), site.origin.totals(label::DAEMON));
+    Ok(case(name, &outcome, total, client, daemon))
+}
+
+fn check(outcome: &Outcome) -> Result<()> {
+    ensure!(outcome.exit.code == 0, "the program failed: {outcome:?}");
+    outcome.output.stdout.lines().find(|line| line.starts_with("result ")).context("the program printed no result")?;
+    Ok(())
+}
+
+fn case(name: &str, outcome: &Outcome, total: Duration, client: Totals, daemon: Totals) -> Case {
+    let timings = &outcome.timings;
+    Case {
+        name: name.to_owned(),
+        pull_s: timings.pull.as_secs_f64(),
+        start_s: (timings.sandbox + timings.create + timings.start).as_secs_f64(),
+        run_s: timings.run.as_secs_f64(),
+        total_s: total.as_secs_f64(),
+        client_requests: client.requests,
+        client_bytes: client.bytes,
+        daemon_requests: daemon.requests,
+        daemon_bytes: daemon.bytes,
+        files_used: 0,
+    }
+}
+
+fn targets(cold: &Case, prefetch: &Case, warm: &Case) -> Vec<Target> {
+    let requests = prefetch.client_requests as f64 / cold.client_requests as f64;
+    vec![
+        Target::at_most("whole time, prefetch / cold", prefetch.total_s / cold.total_s, 1.0 / 3.0),
+        Target::at_most("run time, prefetch / warm", prefetch.run_s / warm.run_s, 1.25),
+        Target::at_most("requests of the client, prefetch / cold", requests, 0.02),
+    ]
+}
+
+fn say(what: &str) {
+    println!("{what}");
+}

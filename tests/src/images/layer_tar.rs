@@ -1,0 +1,147 @@
+//! Writing a layer's tar file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tar::{Builder, EntryType, Header};
+
+use super::EPOCH;
+
+/// Who owns an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A layer's tar file in the making. Paths are relative to the root of the container (`etc/passwd`); a leading `/` is
+/// dropped. Entries come in the order of the calls and, unless set otherwise, belong to root and have the same time.
+#[derive(Debug)]
+pub struct LayerTar {
+    tar: TarBytes,
+    owner: Owner,
+    mtime: u64,
+}
+
+struct TarBytes(Builder<Vec<u8>>);
+
+impl std::fmt::Debug for TarBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "tar of {} bytes", self.0.get_ref().len())
+    }
+}
+
+impl LayerTar {
+    pub(super) fn new() -> Self {
+        Self { tar: TarBytes(Builder::new(Vec::new())), owner: Owner::default(), mtime: EPOCH }
+    }
+
+    /// Sets the owner of the entries that follow.
+    pub fn owner(&mut self, owner: Owner) -> &mut Self {
+        self.owner = owner;
+        self
+    }
+
+    /// Sets the modification time of the entries that follow.
+    pub fn mtime(&mut self, seconds: u64) -> &mut Self {
+        self.mtime = seconds;
+        self
+    }
+
+    /// A regular file; `mode` may hold the set-user-ID bit and its kin.
+    pub fn file(&mut self, path: impl AsRef<Path>, mode: u32, content: impl AsRef<[u8]>) -> Result<()> {
+        let content = content.as_ref();
+        let mut header = self.header(EntryType::Regular, mode);
+        header.set_size(content.len() as u64);
+        self.append(&mut header, path.as_ref(), content)
+    }
+
+    /// A directory.
+    pub fn dir(&mut self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let mut header = self.header(EntryType::Directory, mode);
+        self.append(&mut header, path.as_ref(), &[])
+    }
+
+    /// A symbolic link at `path`.
+    pub fn symlink(&mut self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<()> {
+        self.link(EntryType::Symlink, path.as_ref(), target.as_ref())
+    }
+
+    /// A hard link at `path` to the entry `target`, which must be in this layer.
+    pub fn hardlink(&mut self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<()> {
+        self.link(EntryType::Link, path.as_ref(), relative(target.as_ref()))
+    }
+
+    /// A named pipe.
+    pub fn fifo(&mut self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let mut header = self.header(EntryType::Fifo, mode);
+        self.append(&mut header, path.as_ref(), &[])
+    }
+
+    /// A character device.
+    pub fn character_device(&mut self, path: impl AsRef<Path>, mode: u32, major: u32, minor: u32) -> Result<()> {
+        self.device(EntryType::Char, path.as_ref(), mode, (major, minor))
+    }
+
+    /// A block device.
+    pub fn block_device(&mut self, path: impl AsRef<Path>, mode: u32, major: u32, minor: u32) -> Result<()> {
+        self.device(EntryType::Block, path.as_ref(), mode, (major, minor))
+    }
+
+    /// Deletes `path`, a file or a directory of a lower layer.
+    pub fn whiteout(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let name = path.file_name().with_context(|| format!("{path:?} has no name"))?;
+        let mut whiteout = std::ffi::OsString::from(".wh.");
+        whiteout.push(name);
+        self.file(path.with_file_name(whiteout), 0o644, [])
+    }
+
+    /// Hides everything that lower layers have in directory `path`. The directory itself must be added before.
+    pub fn opaque(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        self.file(path.as_ref().join(".wh..wh..opq"), 0o644, [])
+    }
+
+    /// The bytes of the tar file.
+    pub(super) fn finish(self) -> Result<Vec<u8>> {
+        Ok(self.tar.0.into_inner()?)
+    }
+
+    fn header(&self, kind: EntryType, mode: u32) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(self.owner.uid.into());
+        header.set_gid(self.owner.gid.into());
+        header.set_mtime(self.mtime);
+        header.set_size(0);
+        header
+    }
+
+    fn append(&mut self, header: &mut Header, path: &Path, content: &[u8]) -> Result<()> {
+        let path = relative(path);
+        self.tar.0.append_data(header, path, content).with_context(|| format!("cannot add {path:?} to a layer"))
+    }
+
+    fn link(&mut self, kind: EntryType, path: &Path, target: &Path) -> Result<()> {
+        let mut header = self.header(kind, 0o777);
+        let path = relative(path);
+        self.tar
+            .0
+            .append_link(&mut header, path, target)
+            .with_context(|| format!("cannot add link {path:?} to a layer"))
+    }
+
+    fn device(&mut self, kind: EntryType, path: &Path, mode: u32, (major, minor): (u32, u32)) -> Result<()> {
+        let mut header = self.header(kind, mode);
+        header.set_device_major(major)?;
+        header.set_device_minor(minor)?;
+        self.append(&mut header, path, &[])
+    }
+}
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}

@@ -1,0 +1,23 @@
+//! A whole site on one machine, for the end-to-end tests, the demo and the benchmarks.
+//!
+//! ```text
+//! images -> registry ------------------------------> containerd (CRI) -> snapshotter
+//!       \-> publisher -> origin -> line [-> squid] -> client (FUSE) <-----/    |
+//!                                      \-> prefetch daemon <-------------------/
+//! ```
+//!
+//! Everything runs on loopback, in a directory of its own and in namespaces of its own (see [`namespace`]), so that
+//! nothing is left behind however a test ends.
+
+pub mod client;
+pub mod containerd;
+pub mod demo;
+pub mod images;
+pub mod namespace;
+pub mod node;
+pub mod process;
+pub mod publisher;
+pub mod registry;
+pub mod report;
+pub mod site;
+pub mod web;

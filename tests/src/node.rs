@@ -1,0 +1,197 @@
+//! A worker node: client, prefetch daemon, snapshotter and containerd, each with empty caches and stores of its own.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prefetcher::api::{RequestState, RequestStatus};
+use prefetcher::client::Client as DaemonClient;
+use tracer::cri::pod::{Outcome, PodSpec};
+
+use crate::client::{Client, ClientSpec};
+use crate::containerd::{Containerd, ContainerdSpec};
+use crate::namespace::{SiteDirectory, cgroup_parent};
+use crate::process::{Daemon, binary, run_command};
+use crate::site::{FQRN, Site};
+
+/// The snapshotter's name in containerd's configuration.
+pub const SNAPSHOTTER: &str = "cvmfs-prefetch";
+const START: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(20);
+
+/// Which parts of a node are there.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeSpec {
+    /// The prefetch daemon runs. (The snapshotter asks for it in any case.)
+    pub daemon: bool,
+    /// CRI uses our snapshotter, else containerd's overlayfs.
+    pub snapshotter: bool,
+}
+
+impl Default for NodeSpec {
+    fn default() -> Self {
+        Self { daemon: true, snapshotter: true }
+    }
+}
+
+/// A running node. Its parts stop when it is dropped.
+#[derive(Debug)]
+pub struct Node {
+    // In the order in which they stop: containers before the mounts that they stand on.
+    /// containerd.
+    pub containerd: Containerd,
+    /// The snapshotter; absent on nodes without, and while it is stopped.
+    pub snapshotter: Option<Daemon>,
+    /// The prefetch daemon; absent on nodes without, and while it is stopped.
+    pub daemon: Option<Daemon>,
+    /// The CVMFS client.
+    pub client: Client,
+    directory: SiteDirectory,
+}
+
+impl Node {
+    /// Starts a node named `name` at `site`.
+    pub async fn start(site: &Site, name: &str, spec: NodeSpec) -> Result<Self> {
+        let directory = SiteDirectory::new(name)?;
+        let client = Client::start(&ClientSpec {
+            mount_point: directory.path().join("cvmfs"),
+            cache: directory.path().join("cache"),
+            url: site.client_url(),
+            proxy: site.proxy(),
+            public_key: site.repository.public_key().to_owned(),
+            run_directory: directory.subdirectory("client")?,
+        })?;
+        write_configurations(site, &directory)?;
+        let daemon = if spec.daemon { Some(start_daemon(&directory)?) } else { None };
+        let snapshotter = if spec.snapshotter { Some(start_snapshotter(&directory)?) } else { None };
+        let containerd = Containerd::start(
+            &directory.path().join("containerd"),
+            &ContainerdSpec {
+                registries: vec![site.registry.address().to_owned()],
+                snapshotter: Some((SNAPSHOTTER.to_owned(), directory.path().join("snapshotter.sock"))),
+                default_snapshotter: if spec.snapshotter { SNAPSHOTTER.to_owned() } else { String::new() },
+                sandbox_image: site.sandbox_image().to_owned(),
+            },
+        )
+        .await?;
+        // A node of a cluster has its sandbox image.
+        containerd.cri().await?.pull(site.sandbox_image()).await?;
+        Ok(Self { containerd, snapshotter, daemon, client, directory })
+    }
+
+    /// The cache directory of the client.
+    pub fn cache(&self) -> PathBuf {
+        self.directory.path().join("cache")
+    }
+
+    /// Where files for and of this node can be put.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs `command` in `image` as a kubelet would, and waits for its end.
+    pub async fn run(&self, image: &str, command: &[&str]) -> Result<Outcome> {
+        let mut pod = PodSpec::new(image, command, &self.directory.subdirectory("pods")?);
+        pod.sandbox.cgroup_parent = cgroup_parent();
+        let outcome = self.containerd.cri().await?.run_pod(&pod).await;
+        outcome.with_context(|| format!("{command:?} in {image}; the snapshotter's log:\n{}", self.snapshotter_log()))
+    }
+
+    /// Like [`Node::run`], for commands that must succeed; what they wrote to standard output.
+    pub async fn output(&self, image: &str, command: &[&str]) -> Result<String> {
+        let outcome = self.run(image, command).await?;
+        ensure!(outcome.exit.code == 0, "{command:?} in {image} ended with {outcome:?}");
+        Ok(outcome.output.stdout)
+    }
+
+    /// Records `command` in `image` with the command line; where the trace is.
+    pub fn record(&self, image: &str, command: &[&str]) -> Result<PathBuf> {
+        let trace = self.directory.path().join("container.trace");
+        let mut record = Command::new(binary("cvmfs-prefetch")?);
+        record.args(["record", image, "--output"]).arg(&trace).arg("--cri-socket").arg(self.containerd.socket());
+        record.args(["--cgroup-parent", &cgroup_parent(), "--time-limit", "120s", "--"]).args(command);
+        run_command(&mut record)?;
+        Ok(trace)
+    }
+
+    /// A client of this node's prefetch daemon.
+    pub fn prefetch(&self) -> DaemonClient {
+        DaemonClient::connect_lazy(&self.directory.path().join("prefetchd.sock")).with_deadline(START)
+    }
+
+    /// Waits until all of the daemon's requests have ended; these, the newest first.
+    pub async fn prefetched(&self) -> Result<Vec<RequestStatus>> {
+        let client = self.prefetch();
+        for request in client.list().await?.requests {
+            if request.state() == RequestState::Running {
+                client.wait(request.request_id, Duration::from_secs(120)).await?;
+            }
+        }
+        Ok(client.list().await?.requests)
+    }
+
+    /// Starts the prefetch daemon (again).
+    pub fn start_daemon(&mut self) -> Result<()> {
+        self.daemon = Some(start_daemon(&self.directory)?);
+        Ok(())
+    }
+
+    /// Stops the snapshotter as an upgrade does, and starts it again.
+    pub fn restart_snapshotter(&mut self) -> Result<()> {
+        if let Some(mut old) = self.snapshotter.take() {
+            let status = old.stop(STOP)?;
+            ensure!(status.success(), "the snapshotter ended with {status}:\n{}", old.log());
+        }
+        self.snapshotter = Some(start_snapshotter(&self.directory)?);
+        Ok(())
+    }
+
+    /// The snapshotter's log.
+    pub fn snapshotter_log(&self) -> String {
+        self.snapshotter.as_ref().map(Daemon::log).unwrap_or_default()
+    }
+}
+
+fn write_configurations(site: &Site, directory: &SiteDirectory) -> Result<()> {
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (mount, cache) = (at("cvmfs"), at("cache"));
+    let mut daemon = format!(
+        "socket = {:?}\nstore = {:?}\n[[repository]]\nname = {FQRN:?}\nmount = {mount:?}\nservers = [{:?}]\ncache = {cache:?}\n",
+        at("prefetchd.sock"),
+        at("store"),
+        site.daemon_url(),
+    );
+    if let Some(proxy) = site.proxy() {
+        writeln!(daemon, "proxy = {proxy:?}")?;
+    }
+    std::fs::write(at("prefetchd.toml"), daemon)?;
+    let snapshotter = format!(
+        "socket = {:?}\nroot = {:?}\nprefetch_socket = {:?}\n[[repositories]]\nname = {FQRN:?}\nmount = {mount:?}\n",
+        at("snapshotter.sock"),
+        at("snapshots"),
+        at("prefetchd.sock"),
+    );
+    std::fs::write(at("snapshotter.toml"), snapshotter)?;
+    Ok(())
+}
+
+fn start_daemon(directory: &SiteDirectory) -> Result<Daemon> {
+    start(directory, "cvmfs-prefetchd", "prefetchd")
+}
+
+fn start_snapshotter(directory: &SiteDirectory) -> Result<Daemon> {
+    start(directory, "cvmfs-prefetch-snapshotter", "snapshotter")
+}
+
+/// Starts one of our daemons and waits until its socket answers.
+fn start(directory: &SiteDirectory, program: &str, name: &str) -> Result<Daemon> {
+    let (config, socket) = (format!("{name}.toml"), format!("{name}.sock"));
+    let mut command = Command::new(binary(program)?);
+    command.arg("--config").arg(directory.path().join(config)).env("RUST_LOG", "info");
+    let mut daemon = Daemon::start(name, &mut command, &directory.subdirectory("log")?)?;
+    let socket = directory.path().join(socket);
+    daemon.wait_until("its socket", START, || std::os::unix::net::UnixStream::connect(&socket).is_ok())?;
+    Ok(daemon)
+}

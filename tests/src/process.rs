@@ -1,0 +1,109 @@
+//! Child processes that end with us.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A daemon of the site. Its output goes to a log file; dropping it stops it.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `command` with its output in `<log_directory>/<name>.log` (appended).
+    pub fn start(name: &str, command: &mut Command, log_directory: &Path) -> Result<Self> {
+        std::fs::create_dir_all(log_directory)?;
+        let log = log_directory.join(format!("{name}.log"));
+        let output = File::options().create(true).append(true).open(&log)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("cannot start {name} ({command:?})"))?;
+        Ok(Self { name: name.to_owned(), child, log })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The log's text so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Polls `ready` until it holds; fails with the log if the daemon ends before or `limit` passes.
+    pub fn wait_until(&mut self, what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let end = Instant::now() + limit;
+        while !ready() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status} before {what}; its log:\n{}", self.name, self.log());
+            }
+            if Instant::now() > end {
+                bail!("{} did not reach {what} within {limit:?}; its log:\n{}", self.name, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Kills without warning, as a crash would.
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        self.child.kill()?;
+        Ok(self.child.wait()?)
+    }
+
+    /// Asks to stop (SIGTERM) and waits; kills after `limit`.
+    pub fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM)?;
+        let end = Instant::now() + limit;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.kill()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop(Duration::from_secs(5)) {
+            tracing::warn!(name = self.name, %error, "daemon could not be stopped");
+        }
+    }
+}
+
+/// Runs a command to its end and returns its standard output; fails with its standard error.
+pub fn run(program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<String> {
+    run_command(Command::new(program).args(arguments))
+}
+
+/// Runs a prepared command to its end and returns its standard output; fails with its standard error.
+pub fn run_command(command: &mut Command) -> Result<String> {
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}: is it installed?"))?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The program `name` of this workspace: beside the running executable, or beside its directory (cargo puts tests one
+/// level deeper). The caller's package must have had it built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let executable = std::env::current_exe()?;
+    let found = executable.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("no program {name} beside {}: build the workspace first", executable.display()))
+}

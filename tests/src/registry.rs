@@ -1,0 +1,156 @@
+//! A registry: Debian's `docker-registry` on a loopback port, filled over its API.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bundles::image::Digest;
+use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::{Client, Response, StatusCode, Url};
+
+use crate::images::{Image, MANIFEST_TYPE};
+use crate::process::Daemon;
+
+/// Debian's registry says this, with the port that the kernel chose, when it accepts connections.
+const LISTENING: &str = "listening on ";
+
+/// A running registry. It stops when this value is dropped; what was pushed stays in its directory.
+#[derive(Debug)]
+pub struct Registry {
+    address: String,
+    client: Client,
+    _daemon: Daemon,
+}
+
+impl Registry {
+    /// Starts a registry that keeps everything in `directory`.
+    pub fn start(directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory)?;
+        let log = directory.join("registry.log");
+        if log.exists() {
+            fs::remove_file(&log)?;
+        }
+        let configuration = directory.join("config.yml");
+        let storage = directory.join("storage");
+        fs::write(
+            &configuration,
+            format!(
+                "version: 0.1\n\
+                 log: {{level: info, formatter: json}}\n\
+                 storage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n\
+                 http: {{addr: \"127.0.0.1:0\"}}\n",
+                serde_json::to_string(&storage)?
+            ),
+        )?;
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&configuration);
+        let mut daemon = Daemon::start("registry", &mut command, directory)?;
+        let mut address = None;
+        daemon.wait_until("listening", Duration::from_secs(20), || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            address = listening_address(&text);
+            address.is_some()
+        })?;
+        let address = address.context("the registry did not say where it listens")?;
+        Ok(Self { address, client: Client::builder().no_proxy().build()?, _daemon: daemon })
+    }
+
+    /// `127.0.0.1:<port>`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Uploads what the registry does not have of `image` and returns the reference by which it can be pulled.
+    pub async fn push(&self, image: &Image) -> Result<String> {
+        let reference = image.reference(&self.address);
+        for layer in &image.layers {
+            self.push_blob(image, &layer.digest, || Ok(fs::read(&layer.blob)?)).await?;
+        }
+        self.push_blob(image, &image.config_digest(), || Ok(image.config.clone())).await?;
+        let request = self
+            .client
+            .put(self.url(&format!("{}/manifests/{}", image.repository, image.tag))?)
+            .header(CONTENT_TYPE, MANIFEST_TYPE)
+            .body(image.manifest.clone());
+        expect(request.send().await?, StatusCode::CREATED).await.with_context(|| format!("manifest of {reference}"))?;
+        Ok(reference)
+    }
+
+    /// Removes a layer's blob, as a registry would that lost it.
+    pub async fn delete_blob(&self, image: &Image, digest: &Digest) -> Result<()> {
+        let url = self.url(&format!("{}/blobs/{digest}", image.repository))?;
+        expect(self.client.delete(url).send().await?, StatusCode::ACCEPTED).await.map(drop)
+    }
+
+    async fn push_blob(&self, image: &Image, digest: &Digest, content: impl Fn() -> Result<Vec<u8>>) -> Result<()> {
+        let there = self.client.head(self.url(&format!("{}/blobs/{digest}", image.repository))?).send().await?;
+        if there.status() == StatusCode::OK {
+            return Ok(());
+        }
+        let begun = self.client.post(self.url(&format!("{}/blobs/uploads/", image.repository))?).send().await?;
+        let begun = expect(begun, StatusCode::ACCEPTED).await?;
+        let location = begun.headers().get(LOCATION).context("the registry named no place for an upload")?.to_str()?;
+        let mut url = begun.url().join(location)?;
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
+        let request = self.client.put(url).header(CONTENT_TYPE, "application/octet-stream").body(content()?);
+        expect(request.send().await?, StatusCode::CREATED).await.with_context(|| format!("blob {digest}"))?;
+        Ok(())
+    }
+
+    fn url(&self, path: &str) -> Result<Url> {
+        Ok(Url::parse(&format!("http://{}/v2/{path}", self.address))?)
+    }
+}
+
+async fn expect(response: Response, status: StatusCode) -> Result<Response> {
+    let (found, url) = (response.status(), response.url().clone());
+    if found != status {
+        bail!("the registry answered {found} for {url}, expected {status}: {}", response.text().await?);
+    }
+    Ok(response)
+}
+
+/// The address in the registry's log (JSON lines).
+fn listening_address(log: &str) -> Option<String> {
+    log.lines().find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(line["msg"].as_str()?.strip_prefix(LISTENING)?.split(',').next()?.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::images::ImageBuilder;
+
+    #[tokio::test]
+    async fn a_pushed_image_can_be_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let image = ImageBuilder::new("demo/small", "1")
+            .layer(|tar| tar.file("hello", 0o644, "hello"))
+            .entrypoint(["/hello"])
+            .build(directory.path())
+            .unwrap();
+        let registry = Registry::start(&directory.path().join("registry")).unwrap();
+        let reference = registry.push(&image).await.unwrap();
+        assert_eq!(reference, format!("{}/demo/small:1", registry.address()));
+        // A second time nothing is uploaded, and nothing fails.
+        registry.push(&image).await.unwrap();
+
+        let get = async |path: String| {
+            let request = registry.client.get(registry.url(&path).unwrap()).header("Accept", MANIFEST_TYPE);
+            request.send().await.unwrap().error_for_status().unwrap().bytes().await.unwrap()
+        };
+        assert_eq!(get("demo/small/manifests/1".into()).await, image.manifest);
+        assert_eq!(get(format!("demo/small/blobs/{}", image.config_digest())).await, image.config);
+        let layer = &image.layers[0];
+        assert_eq!(get(format!("demo/small/blobs/{}", layer.digest)).await, fs::read(&layer.blob).unwrap());
+
+        registry.delete_blob(&image, &layer.digest).await.unwrap();
+        let gone = registry.client.head(registry.url(&format!("demo/small/blobs/{}", layer.digest)).unwrap());
+        assert_eq!(gone.send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    }
+}

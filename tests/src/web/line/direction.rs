@@ -1,0 +1,108 @@
+//! One direction of one connection: read, let through, delay, write.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use super::State;
+use super::bucket::Bucket;
+
+/// Bytes that may be on their way: enough for 400 MB/s at a delay of 10 ms.
+pub(super) const WINDOW: usize = 4 * 1024 * 1024;
+/// Bytes read at once.
+const LARGEST_PIECE: usize = 64 * 1024;
+/// Pieces are no smaller (one Ethernet frame), however low the bandwidth.
+const SMALLEST_PIECE: usize = 1460;
+/// Pieces of a line with limited bandwidth take no longer, so that its connections share it fairly.
+const PIECE_TIME: Duration = Duration::from_millis(5);
+
+pub(super) struct Direction {
+    pub(super) state: watch::Receiver<State>,
+    /// The limit of all connections together.
+    pub(super) total: Arc<Mutex<Bucket>>,
+    /// When the handshake is over.
+    pub(super) opens: Instant,
+}
+
+/// Bytes on their way; none stand for the end of the stream.
+struct Piece {
+    bytes: Bytes,
+    arrives: Instant,
+    _window: Option<OwnedSemaphorePermit>,
+}
+
+impl Direction {
+    /// Carries bytes until the sender has finished and all of them have arrived, or one side is gone.
+    pub(super) async fn carry(self, from: OwnedReadHalf, to: OwnedWriteHalf) -> std::io::Result<()> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let state = self.state.clone();
+        let (read, written) = tokio::join!(self.send(from, sender), receive(receiver, to, state));
+        read.and(written)
+    }
+
+    async fn send(self, mut from: OwnedReadHalf, pieces: mpsc::UnboundedSender<Piece>) -> std::io::Result<()> {
+        let window = Arc::new(Semaphore::new(WINDOW));
+        let mut own = Bucket::default();
+        let mut buffer = BytesMut::new();
+        loop {
+            let spec = self.state.borrow().spec;
+            let limits = [spec.total_bytes_per_second, spec.connection_bytes_per_second];
+            buffer.reserve(LARGEST_PIECE);
+            let mut room = (&mut buffer).limit(piece_size(limits.into_iter().flatten().min()));
+            let count = tokio::select! {
+                count = from.read_buf(&mut room) => count?,
+                // The receiver is gone: nobody wants the rest.
+                () = pieces.closed() => return Ok(()),
+            };
+            let now = Instant::now();
+            let mut leaves = own.reserve(now, count as u64, spec.connection_bytes_per_second);
+            {
+                let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+                leaves = leaves.max(total.reserve(now, count as u64, spec.total_bytes_per_second));
+            }
+            let arrives = leaves.max(self.opens) + spec.round_trip / 2;
+            if count == 0 {
+                let _ = pieces.send(Piece { bytes: Bytes::new(), arrives, _window: None });
+                return Ok(());
+            }
+            // A window that waits for a receiver which is gone is freed by the end of the receiver's queue.
+            let permit = Arc::clone(&window).acquire_many_owned(count as u32).await.map_err(std::io::Error::other)?;
+            if pieces.send(Piece { bytes: buffer.split().freeze(), arrives, _window: Some(permit) }).is_err() {
+                return Ok(());
+            }
+            if leaves > now {
+                tokio::time::sleep_until(leaves.into()).await;
+            }
+        }
+    }
+}
+
+async fn receive(
+    mut pieces: mpsc::UnboundedReceiver<Piece>,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+) -> std::io::Result<()> {
+    while let Some(piece) = pieces.recv().await {
+        if piece.arrives > Instant::now() {
+            tokio::time::sleep_until(piece.arrives.into()).await;
+        }
+        if state.wait_for(|state| !state.cut).await.is_err() {
+            return Ok(());
+        }
+        if piece.bytes.is_empty() {
+            return to.shutdown().await;
+        }
+        to.write_all(&piece.bytes).await?;
+    }
+    Ok(())
+}
+
+fn piece_size(bytes_per_second: Option<u64>) -> usize {
+    bytes_per_second.map_or(LARGEST_PIECE, |rate| {
+        ((rate as f64 * PIECE_TIME.as_secs_f64()) as usize).clamp(SMALLEST_PIECE, LARGEST_PIECE)
+    })
+}

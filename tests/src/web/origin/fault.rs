@@ -1,0 +1,68 @@
+//! What can go wrong at a server.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+/// A fault on some path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Answers with this status and no body.
+    Status(u16),
+    /// Announces the whole body, sends this many bytes of it and breaks the connection.
+    Truncate(u64),
+    /// Sends a body of the right length with every byte changed.
+    Garbage,
+    /// Does not answer until [`heal`](super::Origin::heal).
+    Stall,
+}
+
+type Predicate = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// The faults of an origin.
+pub(super) struct Faults {
+    active: Mutex<Vec<(Predicate, Fault)>>,
+    /// Counts the calls of `clear`.
+    healed: watch::Sender<u64>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self { active: Mutex::default(), healed: watch::Sender::new(0) }
+    }
+}
+
+impl Faults {
+    pub(super) fn add(&self, which: Predicate, fault: Fault) {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).push((which, fault));
+    }
+
+    pub(super) fn clear(&self) {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.healed.send_modify(|count| *count += 1);
+    }
+
+    fn find(&self, path: &str) -> Option<Fault> {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.iter().find(|(which, _)| which(path)).map(|(_, fault)| *fault)
+    }
+
+    /// The fault that a request for `path` meets, after it has been stalled as long as it has to be.
+    pub(super) async fn meet(&self, path: &str) -> Option<Fault> {
+        let mut healed = self.healed.subscribe();
+        loop {
+            match self.find(path) {
+                // The sender lives as long as `self`.
+                Some(Fault::Stall) => _ = healed.changed().await,
+                other => return other,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,85 @@
+//! Why nothing can be recorded.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the recorder cannot work, and what would help.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel does not describe its types.
+    #[error(
+        "the kernel's type information (/sys/kernel/btf/vmlinux) cannot be read: a kernel with \
+             CONFIG_DEBUG_INFO_BTF=y is needed"
+    )]
+    NoBtf(#[source] aya::BtfError),
+    /// The kernel does not let this process load or attach BPF programs.
+    #[error("no right to {what}: run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN ({detail})")]
+    NoRight {
+        /// What was refused.
+        what: String,
+        /// What the kernel said.
+        detail: String,
+    },
+    /// The kernel refuses a program, or lacks what it hooks.
+    #[error("the kernel refuses to {what} (Linux 5.17 or newer is needed): {detail}")]
+    Refused {
+        /// What was refused.
+        what: String,
+        /// What the kernel and its verifier said.
+        detail: String,
+    },
+    /// The compiled kernel part and this library do not fit together.
+    #[error("the compiled kernel part has no {0}: it was built from other sources than the library")]
+    Missing(&'static str),
+    /// No cgroup v2 hierarchy is mounted.
+    #[error(
+        "no cgroup v2 hierarchy is mounted (none in /proc/self/mountinfo): mount one, for example with \
+             `mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`"
+    )]
+    NoCgroup2,
+    /// A file or directory that the recorder needs.
+    #[error("cannot {what} {path}")]
+    File {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The recorder's own thread or a clock failed.
+    #[error("the recorder cannot {what}")]
+    System {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The recording ended before anything ran.
+    #[error(
+        "nothing was recorded: no program was executed below cgroup {0} with a root file system other than the \
+             host's"
+    )]
+    NothingRan(PathBuf),
+}
+
+impl Error {
+    /// Tells refusals for want of rights from those for want of kernel features.
+    pub(crate) fn from_kernel(what: impl Into<String>, error: &(dyn std::error::Error + 'static)) -> Self {
+        let what = what.into();
+        let mut detail = error.to_string();
+        let mut no_right = false;
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !detail.contains(&text) {
+                detail = format!("{detail}: {text}");
+            }
+            no_right |= error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+            cause = error.source();
+        }
+        if no_right { Self::NoRight { what, detail } } else { Self::Refused { what, detail } }
+    }
+}

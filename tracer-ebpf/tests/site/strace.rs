@@ -1,0 +1,83 @@
+//! What strace says a command used: the other witness.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Options that go with [`uses`]; the traces are written to `<prefix>.<pid>`.
+pub(crate) fn command(prefix: &Path) -> Vec<String> {
+    let calls = "trace=open,openat,openat2,creat,open_by_handle_at,execve,execveat";
+    ["strace", "-ff", "-y", "-ttt", "-e", calls, "-e", "signal=none", "-s", "4096", "-o"]
+        .iter()
+        .map(ToString::to_string)
+        .chain([prefix.display().to_string()])
+        .collect()
+}
+
+/// The regular files below `root` that were opened or executed, first use first. strace does not see what the kernel
+/// opens: the interpreters of scripts and of ELF files, which are read from the files.
+pub(crate) fn uses(prefix: &Path, root: &Path) -> Result<Vec<String>> {
+    let mut calls = Vec::new();
+    for entry in fs::read_dir(prefix.parent().context("a prefix has a directory")?)? {
+        let path = entry?.path();
+        if path.to_string_lossy().starts_with(&*prefix.to_string_lossy()) {
+            for line in fs::read_to_string(&path)?.lines() {
+                let (time, call) = line.split_once(' ').context("a time")?;
+                calls.push((time.parse::<f64>()?, call.to_owned()));
+            }
+        }
+    }
+    calls.sort_by(|a, b| a.0.total_cmp(&b.0));
+
+    let mut used = Vec::new();
+    let mut inside = false;
+    for (_, call) in &calls {
+        let Some((call, result)) = call.rsplit_once(" = ") else { continue };
+        if call.starts_with("exec") && result == "0" {
+            let named = call.split('"').nth(1).context("a program")?;
+            // Before the root is changed, programs are the host's.
+            inside |= named.starts_with("/usr/bin/bash");
+            if inside {
+                executed(root, named, &mut used)?;
+            }
+        } else if let Some((_, file)) = result.split_once('<').filter(|_| inside) {
+            used.push(PathBuf::from(file.trim_end_matches('>')));
+        }
+    }
+    let mut seen = HashSet::new();
+    used.retain(|path| path.starts_with(root) && path.is_file() && seen.insert(path.clone()));
+    used.iter().map(|path| Ok(format!("/{}", path.strip_prefix(root)?.display()))).collect()
+}
+
+fn executed(root: &Path, named: &str, used: &mut Vec<PathBuf>) -> Result<()> {
+    let path = resolve(root, named)?;
+    let bytes = fs::read(&path)?;
+    used.push(path);
+    if let Some(script) = bytes.strip_prefix(b"#!") {
+        let line = String::from_utf8(script.split(|b| *b == b'\n').next().unwrap_or_default().to_vec())?;
+        return executed(root, line.split_whitespace().next().context("an interpreter")?, used);
+    }
+    if let Some(interpreter) = elf_interpreter(&bytes) {
+        used.push(resolve(root, &interpreter)?);
+    }
+    Ok(())
+}
+
+/// The links in the root are relative, so they lead to the same place from outside.
+fn resolve(root: &Path, path: &str) -> Result<PathBuf> {
+    let path = root.join(path.trim_start_matches('/'));
+    fs::canonicalize(&path).with_context(|| path.display().to_string())
+}
+
+/// PT_INTERP of a 64-bit little-endian ELF file.
+fn elf_interpreter(bytes: &[u8]) -> Option<String> {
+    let number = |at: usize, len: usize| {
+        bytes.get(at..at + len).map(|b| b.iter().rev().fold(0usize, |n, b| (n << 8) | usize::from(*b)))
+    };
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let header = (0..count).map(|i| table + i * size).find(|at| number(*at, 4) == Some(3))?;
+    let (from, len) = (number(header + 8, 8)?, number(header + 32, 8)?);
+    String::from_utf8(bytes.get(from..from + len - 1)?.to_vec()).ok()
+}
