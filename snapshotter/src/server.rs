@@ -1,4 +1,8 @@
 //! The Unix socket, from start to end.
+//!
+//! A restart must cost containerd no call. When its connection ends, it tries at once to make another: while the socket
+//! does not exist it goes on trying, but if nobody listens behind it all calls fail for a second or more. So the socket
+//! goes before the connections do, and comes when it is listened to.
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -40,6 +44,9 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<()
     let watch = async {
         stop.await;
         tracing::info!("stopping");
+        if let Err(error) = std::fs::remove_file(&config.socket) {
+            tracing::warn!(%error, socket = %config.socket.display(), "cannot delete the socket");
+        }
         let _ = stopping.send(true);
         std::future::pending::<()>().await;
     };
@@ -47,10 +54,6 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<()
         result = graceful => result.context("the server failed")?,
         () = patience => tracing::warn!("calls still running after {GRACE:?} are cut off"),
         () = watch => {}
-    }
-    // Otherwise the next start would have to find out whether anybody is behind it.
-    if let Err(error) = std::fs::remove_file(&config.socket) {
-        tracing::debug!(%error, "cannot delete the socket");
     }
     tracing::info!("stopped; {counters}");
     Ok(())
@@ -64,14 +67,19 @@ async fn listen(socket: &Path) -> Result<UnixListener> {
     if UnixStream::connect(socket).await.is_ok() {
         bail!("somebody serves on {} already: stop it, or set another socket", socket.display());
     }
-    match std::fs::remove_file(socket) {
+    // Under another name until it is as it should be; then it takes the place of one that a crash left.
+    let mut unready = socket.as_os_str().to_owned();
+    unready.push("~");
+    let unready = Path::new(&unready);
+    match std::fs::remove_file(unready) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot delete the stale socket {}", socket.display()));
+            return Err(error).with_context(|| format!("cannot delete the stale {}", unready.display()));
         }
         _ => {}
     }
-    let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("cannot restrict {}", socket.display()))?;
+    let listener = UnixListener::bind(unready).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    std::fs::set_permissions(unready, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::rename(unready, socket))
+        .with_context(|| format!("cannot put the socket at {}", socket.display()))?;
     Ok(listener)
 }

@@ -30,7 +30,7 @@ struct Listed {
     #[serde(rename = "user.hash")]
     hash: Option<String>,
     #[serde(rename = "user.chunk_list")]
-    chunks: Option<String>,
+    chunks: Option<Vec<[String; 3]>>,
     sha256: Option<String>,
     target: Option<String>,
     catalog: Option<String>,
@@ -99,9 +99,8 @@ async fn read(repository: &Repository, entry: &Entry, content: &Content, listed:
         }
         Content::Chunks { chunks, compressed } => {
             ensure!(*compressed && listed.hash.is_none());
-            let ours: Vec<_> = chunks.iter().map(|c| format!("{},{},{}", c.hash, c.offset, c.size)).collect();
-            let theirs: Vec<_> = listed.chunks.as_deref().unwrap_or_default().lines().skip(1).collect();
-            ensure!(ours == theirs, "chunks {ours:?}, listed {theirs:?}");
+            let ours: Vec<_> = chunks.iter().map(|c| [c.hash.to_string(), c.offset.to_string(), c.size.to_string()]).collect();
+            ensure!(Some(&ours) == listed.chunks.as_ref(), "chunks {ours:?}, listed {:?}", listed.chunks);
             let mut bytes = Vec::new();
             for chunk in chunks {
                 bytes.extend(repository.server().object(&chunk.hash, ObjectKind::Chunk, chunk.size).await?);

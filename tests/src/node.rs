@@ -158,7 +158,7 @@ fn write_configurations(site: &Site, directory: &SiteDirectory) -> Result<()> {
     let at = |name: &str| directory.path().join(name).display().to_string();
     let (mount, cache) = (at("cvmfs"), at("cache"));
     let mut daemon = format!(
-        "socket = {:?}\nstore = {:?}\n[[repository]]\nname = {FQRN:?}\nmount = {mount:?}\nservers = [{:?}]\ncache = {cache:?}\n",
+        "socket = {:?}\nstore = {:?}\nremember_absent_s = 0\n[[repository]]\nname = {FQRN:?}\nmount = {mount:?}\nservers = [{:?}]\ncache = {cache:?}\n",
         at("prefetchd.sock"),
         at("store"),
         site.daemon_url(),

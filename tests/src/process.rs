@@ -104,6 +104,7 @@ pub fn run_command(command: &mut Command) -> Result<String> {
 /// level deeper). The caller's package must have had it built.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
-    let found = executable.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
+    let found =
+        executable.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("no program {name} beside {}: build the workspace first", executable.display()))
 }

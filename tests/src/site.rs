@@ -56,7 +56,7 @@ pub struct Site {
 pub fn image_cache() -> Result<PathBuf> {
     let home = std::env::var_os("HOME").context("HOME is not set")?;
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or(Path::new(&home).join(".cache"), PathBuf::from);
-    let directory = cache.join("cvmfs-prefetch/testbed");
+    let directory = cache.join("cvmfs-prefetch/images");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     Ok(directory)
 }

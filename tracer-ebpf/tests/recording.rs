@@ -96,7 +96,7 @@ fn a_script_called_by_a_relative_name_is_executed_not_opened() -> Result<()> {
 
 #[test]
 fn every_way_to_open_is_recorded_with_its_flags() -> Result<()> {
-    let names = ["open", "openat2", "open32", "creat", "o_path"];
+    let names = ["open", "openat2", "open32", "handle", "creat", "o_path"];
     let site = Site::new(|root| names.iter().try_for_each(|name| write(root, &[(&format!("etc/{name}"), "x")])))?;
     let uses: Vec<_> = names.iter().map(|name| format!("{name}:/etc/{name}")).collect();
     let mut argv = vec!["/bin/uses"];
@@ -104,8 +104,13 @@ fn every_way_to_open_is_recorded_with_its_flags() -> Result<()> {
     argv.push("unlinked:/tmp/gone");
     let recorded = site.record_command(&argv)?;
     let found: Vec<_> = recorded.files.iter().map(|f| (f.path.to_string(), f.how, f.open_flags)).collect();
-    let flags =
-        [nix::libc::O_RDONLY, nix::libc::O_CLOEXEC, 0, nix::libc::O_CREAT | nix::libc::O_WRONLY | nix::libc::O_TRUNC];
+    let flags = [
+        nix::libc::O_RDONLY,
+        nix::libc::O_CLOEXEC,
+        0,
+        0,
+        nix::libc::O_CREAT | nix::libc::O_WRONLY | nix::libc::O_TRUNC,
+    ];
     let opened = names.iter().zip(flags).map(|(name, flags)| (format!("/etc/{name}"), Use::Open, flags as u32));
     let tmp = ("/tmp/gone".into(), Use::Open, (nix::libc::O_CREAT | nix::libc::O_RDWR | nix::libc::O_EXCL) as u32);
     let expected: Vec<_> = [("/usr/bin/uses".into(), Use::Exec, 0)].into_iter().chain(opened).chain([tmp]).collect();

@@ -15,6 +15,9 @@
 //! A merged directory shows mode, owner and times of its topmost part, so the directories of the companion above are
 //! copies of the layer's in these.
 //!
+//! One thing is lost, as it is with containerd's own snapshotter: overlayfs does not look for the opaque mark on the root
+//! of a layer, so `.wh..wh..opq` there deletes nothing.
+//!
 //! [`walk`] finds the whiteouts of a layer, once; what it finds is kept by [`crate::store`]. Anything that gives an
 //! [`Examined`] could take its place. [`companion`] makes the directories.
 

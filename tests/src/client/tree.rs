@@ -62,7 +62,10 @@ impl Tree {
     /// The pieces of the chunked file `path`, by offset.
     pub(super) fn pieces(&self, path: &str) -> Result<Vec<Piece>> {
         let mut row = self.row(path)?.with_context(|| format!("no file {path:?}"))?;
-        self.catalog_of(path)?.lock().load_chunks(&mut row).with_context(|| format!("cannot read chunks of {path:?}"))?;
+        self.catalog_of(path)?
+            .lock()
+            .load_chunks(&mut row)
+            .with_context(|| format!("cannot read chunks of {path:?}"))?;
         row.chunks.iter().map(|chunk| Piece::new(chunk, &row)).collect()
     }
 

@@ -18,17 +18,8 @@ pub(super) enum Output {
     Captured,
 }
 
-const NAMESPACES: [&str; 9] = [
-    "--mount",
-    "--pid",
-    "--ipc",
-    "--uts",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-    "--propagation",
-    "private",
-];
+const NAMESPACES: [&str; 9] =
+    ["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
 
 /// Runs this executable with `arguments` as init of new namespaces and waits for its end.
 pub(super) fn run(arguments: &[OsString], output: Output) -> Result<ExitStatus> {

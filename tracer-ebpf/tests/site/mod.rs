@@ -34,7 +34,12 @@ impl Site {
         fill(&lower)?;
         unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own: root is needed")?;
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-        let dirs = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        let dirs = format!(
+            "lowerdir={},upperdir={},workdir={},index=on,nfs_export=on",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
         mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(dirs.as_str()))
             .context("an overlayfs mount")?;
         mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::empty(), None::<&str>)?;

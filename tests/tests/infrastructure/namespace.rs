@@ -1,5 +1,4 @@
 //! A run in namespaces leaves nothing behind, whatever ends it.
-#![allow(clippy::unwrap_used)]
 
 use std::fs::File;
 use std::io::Write;
@@ -147,7 +146,10 @@ impl OwnRuns {
         let base = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
         let places = cgroup_hierarchies().into_iter().chain([base]);
         let entries = places.flat_map(|place| std::fs::read_dir(place).unwrap().flatten());
-        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&own)).map(|entry| entry.path()).collect()
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&own))
+            .map(|entry| entry.path())
+            .collect()
     }
 
     fn assert_no_more(&self) {
@@ -162,7 +164,7 @@ fn a_run_killed_or_told_to_end_leaves_nothing() {
     }
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
         let scratch = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
-        let victim = Victim::start("a_run_killed_or_told_to_end_leaves_nothing", scratch.path());
+        let victim = Victim::start("namespace::a_run_killed_or_told_to_end_leaves_nothing", scratch.path());
         victim.assert_alive();
         kill(Pid::from_raw(victim.outer.id() as i32), signal).unwrap();
         victim.wait_until_nothing_is_left();
@@ -174,7 +176,7 @@ fn what_a_run_killed_with_its_init_leaves_is_removed_by_the_next() {
     if is_victim() {
         return namespace::test(|| async { be_a_victim().await });
     }
-    let test = "what_a_run_killed_with_its_init_leaves_is_removed_by_the_next";
+    let test = "namespace::what_a_run_killed_with_its_init_leaves_is_removed_by_the_next";
     let scratch = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
     let mut victim = Victim::start(test, scratch.path());
     victim.assert_alive();
