@@ -187,24 +187,24 @@ struct Progress(Mutex<Step>);
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Step {
     #[default]
-    LookingUp,
-    LookedUp,
-    GivenUp,
+    Pending,
+    Done,
+    Abandoned,
 }
 
 impl Progress {
     fn looked_up(&self, repository: &Repository) {
         let mut step = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *step == Step::GivenUp {
+        if *step == Step::Abandoned {
             repository.hanging.fetch_sub(1, Ordering::AcqRel);
         }
-        *step = Step::LookedUp;
+        *step = Step::Done;
     }
 
     fn give_up(&self, repository: &Repository) {
         let mut step = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *step == Step::LookingUp {
-            *step = Step::GivenUp;
+        if *step == Step::Pending {
+            *step = Step::Abandoned;
             repository.hanging.fetch_add(1, Ordering::AcqRel);
         }
     }

@@ -53,8 +53,7 @@ impl Service {
         let directories = Directories::open(&config.root)?;
         let store = Arc::new(Store::open(&directories.metadata())?);
         let deadline = config.look_up_deadline();
-        let repositories =
-            Repositories::new(&config.repositories, deadline, Arc::clone(&store), Arc::clone(&counters));
+        let repositories = Repositories::new(&config.repositories, deadline, Arc::clone(&store), Arc::clone(&counters));
         let hints = Hints::start(config.prefetch_socket.as_deref(), Arc::clone(&counters));
         let index_off = overlay::index_can_be_off();
         let inner = Inner { store, directories, index_off, counters: Arc::clone(&counters) };
@@ -155,13 +154,7 @@ impl Inner {
         Ok(overlay::mounts(snapshot, &state.ancestors(snapshot)?, &self.directories, self.index_off))
     }
 
-    fn create_local(
-        &self,
-        kind: Kind,
-        key: &str,
-        parent: Option<String>,
-        labels: Labels,
-    ) -> Result<Vec<Mount>, Error> {
+    fn create_local(&self, kind: Kind, key: &str, parent: Option<String>, labels: Labels) -> Result<Vec<Mount>, Error> {
         let on = parent.as_deref().map(|parent| self.store.read(|state| state.get(parent).cloned())).transpose()?;
         let owner = on.map(|parent| self.directories.owner(&parent)).transpose()?;
         self.with_directory(|id| {
@@ -346,8 +339,10 @@ impl Snapshotter for Service {
     async fn list(&self, _snapshotter: String, filters: Vec<String>) -> Result<Self::InfoStream, Error> {
         let filters: Result<Vec<_>, _> = filters.iter().map(|filter| Filter::parse(filter)).collect();
         let filters = filters.map_err(|error| Error::InvalidArgument(error.to_string()))?;
-        let infos: Vec<_> =
-            self.inner.store.read(|state| state.list(&filters).map(|(name, snapshot)| Ok(snapshot.info(name))).collect());
+        let infos: Vec<_> = self
+            .inner
+            .store
+            .read(|state| state.list(&filters).map(|(name, snapshot)| Ok(snapshot.info(name))).collect());
         Ok(tokio_stream::iter(infos))
     }
 }

@@ -34,7 +34,8 @@ const LAYERS: &str = "layers";
 /// More than any record can need (labels are limited to 4 KiB each by containerd): a bound for damaged ones.
 const RECORD_LIMIT: usize = 64 << 20;
 
-type Codec = Configuration<bincode::config::LittleEndian, bincode::config::Varint, bincode::config::Limit<RECORD_LIMIT>>;
+type Codec =
+    Configuration<bincode::config::LittleEndian, bincode::config::Varint, bincode::config::Limit<RECORD_LIMIT>>;
 
 fn codec() -> Codec {
     bincode::config::standard().with_limit::<RECORD_LIMIT>()
@@ -191,9 +192,8 @@ fn check_schema(db: &DB, path: &Path) -> Result<(), StoreError> {
 }
 
 fn number<const N: usize>(key: &[u8], bytes: &[u8]) -> Result<[u8; N], StoreError> {
-    let damaged = |_| {
-        StoreError::Damaged(String::from_utf8_lossy(key).into_owned(), format!("{} bytes, not {N}", bytes.len()))
-    };
+    let damaged =
+        |_| StoreError::Damaged(String::from_utf8_lossy(key).into_owned(), format!("{} bytes, not {N}", bytes.len()));
     bytes.try_into().map_err(damaged)
 }
 

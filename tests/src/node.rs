@@ -1,5 +1,6 @@
 //! A worker node: client, prefetch daemon, snapshotter and containerd, each with empty caches and stores of its own.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -91,6 +92,12 @@ impl Node {
         self.directory.path()
     }
 
+    /// Pulls `image` as a kubelet does before it starts a pod.
+    pub async fn pull(&self, image: &str) -> Result<()> {
+        let pulled = self.containerd.cri().await?.pull(image).await;
+        pulled.map(drop).with_context(|| format!("the snapshotter's log:\n{}", self.snapshotter_log()))
+    }
+
     /// Runs `command` in `image` as a kubelet would, and waits for its end.
     pub async fn run(&self, image: &str, command: &[&str]) -> Result<Outcome> {
         let mut pod = PodSpec::new(image, command, &self.directory.subdirectory("pods")?);
@@ -104,6 +111,22 @@ impl Node {
         let outcome = self.run(image, command).await?;
         ensure!(outcome.exit.code == 0, "{command:?} in {image} ended with {outcome:?}");
         Ok(outcome.output.stdout)
+    }
+
+    /// The cache's objects: their names (`<2 hex>/<38 hex>`) and contents, temporary files apart.
+    pub fn cached(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut objects = BTreeMap::new();
+        for shelf in std::fs::read_dir(self.cache())?.collect::<Result<Vec<_>, _>>()? {
+            let name = shelf.file_name().to_string_lossy().into_owned();
+            if name.len() != 2 || !shelf.file_type()?.is_dir() {
+                continue;
+            }
+            for object in std::fs::read_dir(shelf.path())?.collect::<Result<Vec<_>, _>>()? {
+                let path = format!("{name}/{}", object.file_name().to_string_lossy());
+                objects.insert(path, std::fs::read(object.path())?);
+            }
+        }
+        Ok(objects)
     }
 
     /// Records `command` in `image` with the command line; where the trace is.

@@ -105,8 +105,21 @@ mod tests {
     #[test]
     fn what_is_no_filter_is_refused() {
         for bad in [
-            "==x", "name=x", "name===x", "name=~x", "name==", "name==\"x", "name==\"\\q\"", "name==x,", ",", "a..b",
-            "na me", "name==\"x\"y", "name~=(", "name==/x/", "name==\"\\x4\"",
+            "==x",
+            "name=x",
+            "name===x",
+            "name=~x",
+            "name==",
+            "name==\"x",
+            "name==\"\\q\"",
+            "name==x,",
+            ",",
+            "a..b",
+            "na me",
+            "name==\"x\"y",
+            "name~=(",
+            "name==/x/",
+            "name==\"\\x4\"",
         ] {
             assert!(Filter::parse(bad).is_err(), "{bad:?} was accepted");
         }

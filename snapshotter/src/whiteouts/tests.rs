@@ -171,7 +171,10 @@ fn check(layers: &[Layer]) {
 
 #[test]
 fn deleted_files_and_directories_stay_deleted() {
-    check(&[Layer(&["a/gone", "a/kept", "b/tree/x", "b/tree/y/z", "top"]), Layer(&["a/.wh.gone", "b/.wh.tree", ".wh.top"])]);
+    check(&[
+        Layer(&["a/gone", "a/kept", "b/tree/x", "b/tree/y/z", "top"]),
+        Layer(&["a/.wh.gone", "b/.wh.tree", ".wh.top"]),
+    ]);
 }
 
 #[test]

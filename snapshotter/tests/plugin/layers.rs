@@ -1,0 +1,208 @@
+//! Layers from CVMFS. Directories stand where repositories are mounted; that real ones give the same is for the
+//! end-to-end tests.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bundles::image::Digest;
+use containerd_snapshots::tonic::Code;
+
+use crate::plugin::{Client, Mounted, Plugin};
+
+/// A layer as a registry and a repository know it.
+struct Layer {
+    digest: Digest,
+    files: &'static [&'static str],
+}
+
+fn layer(files: &'static [&'static str]) -> Layer {
+    Layer { digest: Digest::of(files.join("\n").as_bytes()), files }
+}
+
+impl Layer {
+    fn write(&self, root: &Path) {
+        fs::create_dir_all(root).unwrap();
+        for path in self.files {
+            fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            fs::write(root.join(path), "x").unwrap();
+        }
+    }
+
+    fn publish(&self, mount: &Path) {
+        let hex = self.digest.hex();
+        self.write(&mount.join(".layers").join(&hex[..2]).join(&hex).join("layerfs"));
+    }
+}
+
+/// What containerd does with an image, layer by layer.
+struct Pull<'a> {
+    plugin: &'a Plugin,
+    client: Client,
+    /// Which layers need not be unpacked.
+    lazy: Vec<bool>,
+    parent: String,
+}
+
+impl<'a> Pull<'a> {
+    async fn new(plugin: &'a Plugin) -> Self {
+        Self { plugin, client: plugin.connect().await, lazy: Vec::new(), parent: String::new() }
+    }
+
+    async fn layer(&mut self, chain: &str, layer: &Layer) {
+        let key = format!("k8s.io/1/extract-{chain}");
+        let digest = layer.digest.to_string();
+        let labels = [
+            ("containerd.io/snapshot.ref", chain),
+            ("containerd.io/snapshot/cri.layer-digest", digest.as_str()),
+            ("containerd.io/snapshot/cri.manifest-digest", digest.as_str()),
+        ];
+        match self.client.prepare(&key, &self.parent, &labels).await {
+            Ok(mounts) => {
+                layer.write(Mounted::new(self.plugin.path("unpack"), &mounts).path());
+                let name = format!("k8s.io/2/{chain}");
+                self.client.commit(&key, &name, &labels[..1]).await.unwrap();
+                self.lazy.push(false);
+                self.parent = name;
+            }
+            Err(Code::AlreadyExists) => {
+                let filter = format!(r#"labels."containerd.io/snapshot.ref"=={chain},parent=={:?}"#, self.parent);
+                let found = self.client.list(&[&filter]).await.unwrap();
+                let [info] = found.as_slice() else { panic!("{filter}: {found:?}") };
+                assert_eq!((info.kind, info.parent.as_str()), (3, self.parent.as_str()));
+                assert_eq!(self.client.stat(&info.name).await.as_ref(), Ok(info));
+                self.lazy.push(true);
+                self.parent = info.name.clone();
+            }
+            Err(code) => panic!("{code:?}"),
+        }
+    }
+
+    async fn container(&mut self, id: &str) -> Mounted {
+        let mounts = self.client.prepare(&format!("k8s.io/9/{id}"), &self.parent, &[]).await.unwrap();
+        Mounted::new(self.plugin.path(id), &mounts)
+    }
+}
+
+const CHAINS: [&str; 3] = ["sha256:one", "sha256:two", "sha256:three"];
+
+fn image() -> [Layer; 3] {
+    [
+        layer(&["a/kept", "a/gone", "opaque/old", "top"]),
+        layer(&["a/.wh.gone", "opaque/.wh..wh..opq", "opaque/new", "b/x"]),
+        layer(&["b/.wh.x", "b/y", ".wh.top"]),
+    ]
+}
+
+#[tokio::test]
+async fn an_image_is_the_same_whichever_of_its_layers_are_published() {
+    let layers = image();
+    for published in 0..8_u8 {
+        // The one in the middle is unpacked as it is: containerd turns whiteouts into overlayfs's own, which is not done
+        // here, so an unpacked layer must have none.
+        let without_whiteouts = [layer(layers[0].files), layer(&["opaque/new", "b/x"]), layer(&["b/y"])];
+        let is_published = |index: usize| published >> index & 1 == 1;
+        let mut plugin = Plugin::start(&["one"], 60_000);
+        fs::create_dir_all(plugin.path("one/.layers")).unwrap();
+        let mut pull = Pull::new(&plugin).await;
+        let mut expected = vec!["a/", "a/gone=x", "a/kept=x", "b/", "b/y=x", "opaque/", "opaque/new=x"];
+        if !is_published(1) {
+            expected.extend(["opaque/old=x"]);
+        } else {
+            expected.retain(|path| *path != "a/gone=x");
+        }
+        if !is_published(2) {
+            expected.extend(["b/x=x", "top=x"]);
+        }
+        expected.sort_unstable();
+        for (index, chain) in CHAINS.iter().enumerate() {
+            if is_published(index) {
+                layers[index].publish(&plugin.path("one"));
+                pull.layer(chain, &layers[index]).await;
+            } else {
+                pull.layer(chain, &without_whiteouts[index]).await;
+            }
+        }
+        assert_eq!(pull.lazy, [0, 1, 2].map(is_published));
+        let parent = pull.parent;
+        plugin.crash_and_restart();
+        let mut pull = Pull { parent, ..Pull::new(&plugin).await };
+        let container = pull.container("container").await;
+        assert_eq!(container.tree(), expected, "published: {published:03b}");
+        fs::write(container.path().join("a/kept"), "changed").unwrap();
+        fs::remove_dir_all(container.path().join("opaque")).unwrap();
+        drop(container);
+        let other = pull.container("other").await;
+        assert_eq!(other.tree(), expected, "published: {published:03b}, after writes in another container");
+        drop(other);
+        let view = pull.client.view("view", &pull.parent).await.unwrap();
+        assert_eq!(Mounted::new(plugin.path("view"), &view).tree(), expected, "published: {published:03b}");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_is_shared_and_its_removal_leaves_nothing() {
+    let mut plugin = Plugin::start(&["one"], 60_000);
+    let layers = image();
+    layers.iter().for_each(|layer| layer.publish(&plugin.path("one")));
+    for round in 0..2 {
+        let mut first = Pull::new(&plugin).await;
+        let mut second = Pull::new(&plugin).await;
+        for (chain, layer) in CHAINS.iter().zip(&layers) {
+            first.layer(chain, layer).await;
+            second.layer(chain, layer).await;
+            assert_eq!(first.parent, second.parent);
+        }
+        // The same layer again, further up, in another image.
+        second.layer("sha256:four", &layers[0]).await;
+        let tree = second.container(&format!("again{round}")).await.tree();
+        assert!(tree.contains(&"a/gone=x".to_owned()) && tree.contains(&"top=x".to_owned()), "{tree:?}");
+        let mut client = first.client;
+        client.remove(&format!("k8s.io/9/again{round}")).await.unwrap();
+        let mut name = second.parent;
+        while !name.is_empty() {
+            let parent = client.stat(&name).await.unwrap().parent;
+            client.remove(&name).await.unwrap();
+            name = parent;
+        }
+        assert!(client.list(&[]).await.unwrap().is_empty());
+        assert!(plugin.names("snapshots").is_empty() && plugin.names("l").is_empty());
+    }
+    let counter = plugin.stop();
+    assert_eq!((counter("layers_from_cvmfs"), counter("layers_shared"), counter("layers_absent")), (8, 6, 0));
+}
+
+#[tokio::test]
+async fn a_mount_that_hangs_or_is_dead_costs_a_normal_unpacking() {
+    let mut plugin = Plugin::start(&["hangs", "works"], 300);
+    let layers = image();
+    layers[0].publish(&plugin.path("works"));
+    fs::create_dir_all(plugin.path("works/.layers")).unwrap();
+    let (mounted, device) = Mounted::hanging(plugin.path("hangs"));
+    let plain = layer(&["b/y"]);
+    let mut pull = Pull::new(&plugin).await;
+    // Only the first waits for its deadline: the others see that somebody hangs there already.
+    pull.layer(CHAINS[0], &layers[0]).await;
+    pull.layer(CHAINS[1], &plain).await;
+    assert_eq!(pull.lazy, [true, false]);
+    assert_eq!(pull.container("container").await.tree().len(), 8);
+    // Without a server behind it, the mount gives errors at once; but the thread that hung has to notice first.
+    drop(device);
+    let end = Instant::now() + Duration::from_secs(60);
+    let digest = plain.digest.to_string();
+    let mut prepared = 0;
+    while !plugin.log().contains("os error") {
+        let chain = format!("sha256:{prepared}");
+        let labels =
+            [("containerd.io/snapshot.ref", chain.as_str()), ("containerd.io/snapshot/cri.layer-digest", &digest)];
+        pull.client.prepare(&format!("k8s.io/1/extract-{prepared}"), "", &labels).await.unwrap();
+        prepared += 1;
+        assert!(Instant::now() < end, "{}", plugin.log());
+    }
+    assert_eq!(plugin.log().matches(" WARN ").count(), 1, "told once: {}", plugin.log());
+    drop(mounted);
+    let counter = plugin.stop();
+    assert_eq!(counter("lookups_timed_out"), 1);
+    assert!(counter("lookups_skipped") >= 1 && counter("lookups_failed") >= 1);
+    assert_eq!(counter("layers_fallback"), 1 + prepared);
+}

@@ -1,0 +1,192 @@
+//! Snapshots without CVMFS: what containerd's own overlayfs snapshotter does.
+
+use std::fs;
+
+use containerd_snapshots::tonic::Code;
+
+use crate::plugin::{Client, Mounted, Plugin, labels};
+
+const COMMITTED: i32 = 3;
+const ACTIVE: i32 = 2;
+const VIEW: i32 = 1;
+
+#[tokio::test]
+async fn layers_are_stacked_and_survive_a_crash_at_every_step() {
+    let mut plugin = Plugin::start(&[], 1000);
+    let mounts = plugin.connect().await.prepare("a", "", &[]).await.unwrap();
+    plugin.crash_and_restart();
+    let mut client = plugin.connect().await;
+    assert_eq!(client.mounts("a").await.unwrap(), mounts);
+    {
+        let mounted = Mounted::new(plugin.path("m"), &mounts);
+        fs::create_dir_all(mounted.path().join("d/e")).unwrap();
+        fs::write(mounted.path().join("kept"), "1").unwrap();
+        fs::write(mounted.path().join("d/gone"), "1").unwrap();
+    }
+    client.commit("a", "A", &[("x", "1")]).await.unwrap();
+    plugin.crash_and_restart();
+    let mut client = plugin.connect().await;
+    assert_eq!(client.stat("a").await.unwrap_err(), Code::NotFound);
+    let info = client.stat("A").await.unwrap();
+    assert_eq!((info.kind, info.parent.as_str(), info.labels), (COMMITTED, "", labels(&[("x", "1")])));
+    let mounts = client.prepare("b", "A", &[]).await.unwrap();
+    {
+        let mounted = Mounted::new(plugin.path("m"), &mounts);
+        fs::remove_file(mounted.path().join("d/gone")).unwrap();
+        fs::write(mounted.path().join("new"), "2").unwrap();
+    }
+    client.commit("b", "B", &[]).await.unwrap();
+    let view = client.view("v", "B").await.unwrap();
+    plugin.crash_and_restart();
+    let mut client = plugin.connect().await;
+    assert_eq!(client.mounts("v").await.unwrap(), view);
+    {
+        let mounted = Mounted::new(plugin.path("m"), &view);
+        assert_eq!(mounted.tree(), ["d/", "d/e/", "kept=1", "new=2"]);
+        assert_eq!(fs::write(mounted.path().join("x"), "").unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    }
+    let view = client.view("v1", "A").await.unwrap();
+    assert_eq!(Mounted::new(plugin.path("m"), &view).tree(), ["d/", "d/e/", "d/gone=1", "kept=1"]);
+    for name in ["A", "B"] {
+        assert_eq!(client.remove(name).await.unwrap_err(), Code::FailedPrecondition, "{name} has children");
+    }
+    for name in ["v", "v1", "B", "A"] {
+        client.remove(name).await.unwrap();
+    }
+    assert!(client.list(&[]).await.unwrap().is_empty());
+    assert!(plugin.names("snapshots").is_empty() && plugin.names("l").is_empty());
+}
+
+#[tokio::test]
+async fn each_mistake_has_its_code() {
+    let plugin = Plugin::start(&[], 1000);
+    let mut client = plugin.connect().await;
+    client.prepare("a", "", &[]).await.unwrap();
+    client.commit("a", "A", &[]).await.unwrap();
+    client.prepare("active", "A", &[]).await.unwrap();
+    client.view("view", "A").await.unwrap();
+    assert_eq!(client.prepare("active", "A", &[]).await.unwrap_err(), Code::AlreadyExists);
+    assert_eq!(client.view("active", "A").await.unwrap_err(), Code::AlreadyExists);
+    assert_eq!(client.prepare("new", "missing", &[]).await.unwrap_err(), Code::NotFound);
+    assert_eq!(client.prepare("new", "active", &[]).await.unwrap_err(), Code::InvalidArgument);
+    assert_eq!(client.commit("missing", "M", &[]).await.unwrap_err(), Code::NotFound);
+    assert_eq!(client.commit("active", "A", &[]).await.unwrap_err(), Code::AlreadyExists);
+    assert_eq!(client.commit("view", "V", &[]).await.unwrap_err(), Code::FailedPrecondition);
+    assert_eq!(client.mounts("A").await.unwrap_err(), Code::FailedPrecondition);
+    for (call, code) in [
+        ("mounts", client.mounts("missing").await.err()),
+        ("stat", client.stat("missing").await.err()),
+        ("usage", client.usage("missing").await.err()),
+        ("remove", client.remove("missing").await.err()),
+    ] {
+        assert_eq!(code, Some(Code::NotFound), "{call}");
+    }
+    assert_eq!(client.list(&["kind=active"]).await.unwrap_err(), Code::InvalidArgument);
+    // Nothing of what failed is left.
+    assert_eq!(plugin.names("snapshots").len(), 3);
+}
+
+#[tokio::test]
+async fn labels_kinds_usage_and_filters_are_told() {
+    let plugin = Plugin::start(&[], 1000);
+    let mut client = plugin.connect().await;
+    let mounts = client.prepare("a", "", &[("one", "1"), ("two", "2")]).await.unwrap();
+    let empty = client.usage("a").await.unwrap();
+    fs::write(Mounted::new(plugin.path("m"), &mounts).path().join("file"), vec![7; 1 << 20]).unwrap();
+    let full = client.usage("a").await.unwrap();
+    assert!(full.0 == empty.0 + 1 && full.1 >= empty.1 + (1 << 20), "{empty:?} {full:?}");
+    client.commit("a", "A", &[("three", "3")]).await.unwrap();
+    assert_eq!(client.usage("A").await.unwrap(), full);
+    client.prepare("b", "A", &[]).await.unwrap();
+    client.view("v", "A").await.unwrap();
+    let mut info = client.stat("A").await.unwrap();
+    assert_eq!(info.labels, labels(&[("three", "3")]));
+    info.labels = labels(&[("four", "4")]);
+    let updated = client.update(info).await.unwrap();
+    assert_eq!(updated.labels, labels(&[("four", "4")]));
+    assert_eq!(client.stat("A").await.unwrap(), updated);
+    for (filters, expected) in [
+        (vec![], vec![("A", COMMITTED), ("b", ACTIVE), ("v", VIEW)]),
+        (vec!["kind==view", "kind==active"], vec![("b", ACTIVE), ("v", VIEW)]),
+        (vec!["labels.four==4"], vec![("A", COMMITTED)]),
+        (vec!["parent==A,name!=v"], vec![("b", ACTIVE)]),
+        (vec!["labels.three"], vec![]),
+    ] {
+        let found = client.list(&filters).await.unwrap();
+        let found: Vec<_> = found.iter().map(|info| (info.name.as_str(), info.kind)).collect();
+        assert_eq!(found, expected, "{filters:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_crash_left_is_cleared_and_nothing_else() {
+    let mut plugin = Plugin::start(&[], 1000);
+    let mut client = plugin.connect().await;
+    client.prepare("a", "", &[]).await.unwrap();
+    let there = (plugin.names("snapshots"), plugin.names("l"));
+    let litter = || {
+        fs::create_dir_all(plugin.path("root/snapshots/999/fs/x")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", plugin.path("root/l/998a")).unwrap();
+    };
+    litter();
+    client.cleanup().await.unwrap();
+    assert_eq!((plugin.names("snapshots"), plugin.names("l")), there);
+    litter();
+    plugin.crash_and_restart();
+    assert_eq!((plugin.names("snapshots"), plugin.names("l")), there);
+}
+
+#[tokio::test]
+async fn a_second_plugin_does_not_take_the_socket() {
+    let plugin = Plugin::start(&[], 1000);
+    let mut client = plugin.connect().await;
+    client.prepare("a", "", &[]).await.unwrap();
+    let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_cvmfs-prefetch-snapshotter"));
+    let output = second.arg("--config").arg(plugin.path("config.toml")).output().unwrap();
+    assert!(!output.status.success());
+    assert!(plugin.connect().await.stat("a").await.is_ok());
+}
+
+/// Makes, commits and removes layers and containers until the end, in a name space of its own.
+async fn churn(mut client: Client, name: usize, rounds: usize) {
+    client.prepare(&format!("{name}"), "", &[]).await.unwrap();
+    client.commit(&format!("{name}"), &format!("base{name}"), &[]).await.unwrap();
+    for round in 0..rounds {
+        let (key, layer) = (format!("{name}-{round}"), format!("layer{name}-{round}"));
+        client.prepare(&key, &format!("base{name}"), &[]).await.unwrap();
+        client.commit(&key, &layer, &[]).await.unwrap();
+        client.prepare(&key, &layer, &[]).await.unwrap();
+        assert_eq!(client.remove(&layer).await.unwrap_err(), Code::FailedPrecondition);
+        client.cleanup().await.unwrap();
+        assert_eq!(client.mounts(&key).await.unwrap().len(), 1);
+        if round % 2 == 0 {
+            client.remove(&key).await.unwrap();
+            client.remove(&layer).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_clients_at_once_end_in_a_consistent_state() {
+    const CLIENTS: usize = 16;
+    const ROUNDS: usize = 6;
+    let mut plugin = Plugin::start(&[], 1000);
+    let mut clients = Vec::new();
+    for name in 0..CLIENTS {
+        clients.push(tokio::spawn(churn(plugin.connect().await, name, ROUNDS)));
+    }
+    // All of them want one more: one gets it.
+    let mut first = 0;
+    for _ in 0..CLIENTS {
+        first += usize::from(plugin.connect().await.prepare("wanted", "", &[]).await.is_ok());
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(first, 1);
+    plugin.crash_and_restart();
+    let left = plugin.connect().await.list(&[]).await.unwrap();
+    // Per client: its base, and a layer and a container for each odd round.
+    assert_eq!(left.len(), CLIENTS * (1 + 2 * (ROUNDS / 2)) + 1);
+    assert_eq!(plugin.names("snapshots").len(), left.len());
+}

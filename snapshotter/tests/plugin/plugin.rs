@@ -1,0 +1,265 @@
+//! A running plugin, a client of it, and mounts that end with their value.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use containerd_snapshots::api::snapshots::v1::snapshots_client::SnapshotsClient;
+use containerd_snapshots::api::snapshots::v1::*;
+use containerd_snapshots::api::types::Mount;
+use containerd_snapshots::tonic::Code;
+use containerd_snapshots::tonic::transport::{Channel, Endpoint};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::UnixStream;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A plugin with a directory of its own.
+pub(crate) struct Plugin {
+    directory: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Plugin {
+    /// Starts a plugin with these repositories, each mounted (or not) at a directory of its name.
+    pub(crate) fn start(repositories: &[&str], look_up_deadline_ms: u64) -> Self {
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let mut config = format!(
+            "socket = {:?}\nroot = {:?}\nlook_up_deadline_ms = {look_up_deadline_ms}\n",
+            at("s.sock"),
+            at("root")
+        );
+        for name in repositories {
+            config += &format!("[[repositories]]\nname = {name:?}\nmount = {:?}\n", at(name));
+        }
+        fs::write(at("config.toml"), config).unwrap();
+        let mut this = Self { directory, child: None };
+        this.run();
+        this
+    }
+
+    fn run(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cvmfs-prefetch-snapshotter"));
+        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        command.arg("--config").arg(self.path("config.toml")).env("RUST_LOG", "info,snapshotter=debug");
+        let mut child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        let end = Instant::now() + LIMIT;
+        while std::os::unix::net::UnixStream::connect(self.path("s.sock")).is_err() {
+            assert_eq!(child.try_wait().unwrap(), None, "{}", self.log());
+            assert!(Instant::now() < end, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.child = Some(child);
+    }
+
+    /// A path in the plugin's directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Stops it and returns the value of one of the counters that it then logs.
+    pub(crate) fn stop(&mut self) -> impl Fn(&str) -> u64 + use<> {
+        let mut child = self.child.take().unwrap();
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+        assert!(child.wait().unwrap().success(), "{}", self.log());
+        let log = self.log();
+        move |counter| {
+            let last = log.lines().rfind(|line| line.contains("stopped; ")).unwrap();
+            let value = last.split_whitespace().find_map(|word| word.strip_prefix(&format!("{counter}=")));
+            value.unwrap_or_else(|| panic!("{last} has no {counter}")).parse().unwrap()
+        }
+    }
+
+    /// Kills it as a crash would, and starts it again.
+    pub(crate) fn crash_and_restart(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.run();
+    }
+
+    /// A new connection.
+    pub(crate) async fn connect(&self) -> Client {
+        let socket = self.path("s.sock");
+        let connect = tower::service_fn(move |_| UnixStream::connect(socket.clone()));
+        let channel = Endpoint::from_static("http://plugin.localhost").connect_with_connector(connect).await.unwrap();
+        Client(SnapshotsClient::new(channel))
+    }
+
+    /// The names below a directory of its root, sorted.
+    pub(crate) fn names(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path("root").join(directory)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Calls, with errors reduced to their codes.
+#[derive(Clone)]
+pub(crate) struct Client(SnapshotsClient<Channel>);
+
+/// Labels from pairs.
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+impl Client {
+    pub(crate) async fn prepare(&mut self, key: &str, parent: &str, with: &[(&str, &str)]) -> Result<Vec<Mount>, Code> {
+        let request = PrepareSnapshotRequest {
+            snapshotter: "s".to_owned(),
+            key: key.to_owned(),
+            parent: parent.to_owned(),
+            labels: labels(with),
+        };
+        self.0.prepare(request).await.map(|answer| answer.into_inner().mounts).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn view(&mut self, key: &str, parent: &str) -> Result<Vec<Mount>, Code> {
+        let request = ViewSnapshotRequest {
+            snapshotter: "s".to_owned(),
+            key: key.to_owned(),
+            parent: parent.to_owned(),
+            labels: HashMap::new(),
+        };
+        self.0.view(request).await.map(|answer| answer.into_inner().mounts).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn mounts(&mut self, key: &str) -> Result<Vec<Mount>, Code> {
+        let request = MountsRequest { snapshotter: "s".to_owned(), key: key.to_owned() };
+        self.0.mounts(request).await.map(|answer| answer.into_inner().mounts).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn commit(&mut self, key: &str, name: &str, with: &[(&str, &str)]) -> Result<(), Code> {
+        let request = CommitSnapshotRequest {
+            snapshotter: "s".to_owned(),
+            name: name.to_owned(),
+            key: key.to_owned(),
+            labels: labels(with),
+        };
+        self.0.commit(request).await.map(drop).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn remove(&mut self, key: &str) -> Result<(), Code> {
+        let request = RemoveSnapshotRequest { snapshotter: "s".to_owned(), key: key.to_owned() };
+        self.0.remove(request).await.map(drop).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn stat(&mut self, key: &str) -> Result<Info, Code> {
+        let request = StatSnapshotRequest { snapshotter: "s".to_owned(), key: key.to_owned() };
+        self.0.stat(request).await.map(|answer| answer.into_inner().info.unwrap()).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn usage(&mut self, key: &str) -> Result<(i64, i64), Code> {
+        let request = UsageRequest { snapshotter: "s".to_owned(), key: key.to_owned() };
+        let usage = self.0.usage(request).await.map_err(|status| status.code())?.into_inner();
+        Ok((usage.inodes, usage.size))
+    }
+
+    pub(crate) async fn update(&mut self, info: Info) -> Result<Info, Code> {
+        let request = UpdateSnapshotRequest { snapshotter: "s".to_owned(), info: Some(info), update_mask: None };
+        self.0.update(request).await.map(|answer| answer.into_inner().info.unwrap()).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn cleanup(&mut self) -> Result<(), Code> {
+        let request = CleanupRequest { snapshotter: "s".to_owned() };
+        self.0.cleanup(request).await.map(drop).map_err(|status| status.code())
+    }
+
+    pub(crate) async fn list(&mut self, filters: &[&str]) -> Result<Vec<Info>, Code> {
+        let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
+        let request = ListSnapshotsRequest { snapshotter: "s".to_owned(), filters };
+        let mut stream = self.0.list(request).await.map_err(|status| status.code())?.into_inner();
+        let mut infos = Vec::new();
+        while let Some(answer) = stream.message().await.map_err(|status| status.code())? {
+            infos.extend(answer.info);
+        }
+        Ok(infos)
+    }
+}
+
+/// A mounted directory.
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts a snapshot at `point`, which is made, as containerd does.
+    pub(crate) fn new(point: PathBuf, mounts: &[Mount]) -> Self {
+        let [one] = mounts else { panic!("{mounts:?}") };
+        fs::create_dir_all(&point).unwrap();
+        let source = Path::new(&one.source);
+        let is = |option: &str| one.options.iter().any(|other| other == option);
+        if one.r#type == "bind" {
+            assert!(is("rbind"));
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+            mount(Some(source), &point, None::<&str>, flags, None::<&str>).unwrap();
+            if is("ro") {
+                let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+                mount(Some(source), &point, None::<&str>, flags, None::<&str>).unwrap();
+            }
+        } else {
+            let options = one.options.join(",");
+            mount(Some(source), &point, Some("overlay"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        }
+        Self(point)
+    }
+
+    /// A FUSE mount behind which nobody answers; whoever looks at it waits until the returned file is closed.
+    pub(crate) fn hanging(point: PathBuf) -> (Self, fs::File) {
+        use std::os::fd::AsRawFd;
+        fs::create_dir_all(&point).unwrap();
+        let device = fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        mount(Some("hanging"), &point, Some("fuse"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        (Self(point), device)
+    }
+
+    /// All files with their content, and directories.
+    pub(crate) fn tree(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        read(&self.0, Path::new(""), &mut found);
+        found.sort();
+        found
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+fn read(root: &Path, below: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(root.join(below)).unwrap() {
+        let entry = entry.unwrap();
+        let path = below.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            found.push(format!("{}/", path.display()));
+            read(root, &path, found);
+        } else {
+            found.push(format!("{}={}", path.display(), fs::read_to_string(root.join(&path)).unwrap()));
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
+}

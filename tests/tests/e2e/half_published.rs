@@ -1,0 +1,40 @@
+//! Images of which the repository has only some layers.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use testbed::node::{Node, NodeSpec};
+use testbed::site::{Site, with_round_trip};
+
+use crate::support::{READ_ALL, files};
+
+/// Runs the image with only the layers below `published` (or from it on) in the repository.
+async fn start_with(name: &str, lower: bool) -> Result<()> {
+    let mut site = Site::start(name, with_round_trip(Duration::ZERO)).await?;
+    let image = files()?;
+    let cut = image.layers.len() - 1;
+    let (below, above) = image.layers.split_at(cut);
+    let (published, unpacked) = if lower { (below, above) } else { (above, below) };
+    let reference = site.publish_layers(&image, published).await?;
+    let ours = Node::start(&site, "ours", NodeSpec::default()).await?;
+    let theirs = Node::start(&site, "theirs", NodeSpec { snapshotter: false, daemon: false }).await?;
+    ensure!(ours.output(&reference, &READ_ALL).await? == theirs.output(&reference, &READ_ALL).await?);
+    let content = ours.containerd.ctr(&["-n", "k8s.io", "content", "ls", "-q"])?;
+    for layer in published {
+        ensure!(!content.contains(&layer.digest.to_string()), "a published layer was downloaded");
+    }
+    for layer in unpacked {
+        ensure!(content.contains(&layer.digest.to_string()), "a layer came from nowhere");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pod_starts_when_only_its_lower_layers_are_in_cvmfs() {
+    testbed::namespace::test(|| start_with("site", true));
+}
+
+#[test]
+fn a_pod_starts_when_only_its_top_layer_is_in_cvmfs() {
+    testbed::namespace::test(|| start_with("site", false));
+}

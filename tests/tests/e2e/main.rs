@@ -1,0 +1,14 @@
+//! The end-to-end tests: each against a running site, or against what the real CVMFS server wrote.
+//!
+//! They count requests and compare contents; none asserts a time.
+
+mod bad_bundles;
+mod chain;
+mod daemon_faults;
+mod half_published;
+mod publisher;
+mod reader;
+mod restart;
+mod support;
+mod tree;
+mod whiteouts;
