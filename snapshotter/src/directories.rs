@@ -104,14 +104,12 @@ impl Directories {
         self.make_link(id, Part::Layer, Path::new(&format!("../snapshots/{id}/fs")))
     }
 
-    /// Makes the directory of a published layer, and the links. Companions that are wanted are empty, to be filled.
-    pub fn make_published(&self, id: u64, layerfs: &Path, above: bool, below: bool) -> Result<(), Error> {
+    /// Makes the directory of a published layer, and the links. The companions are empty, to be filled.
+    pub fn make_published(&self, id: u64, layerfs: &Path, below: bool) -> Result<(), Error> {
         self.make(&self.snapshot(id), 0o700)?;
         self.make_link(id, Part::Layer, layerfs)?;
-        if above {
-            self.make(&self.above(id), 0o755)?;
-            self.make_link(id, Part::Above, Path::new(&format!("../snapshots/{id}/above")))?;
-        }
+        self.make(&self.above(id), 0o755)?;
+        self.make_link(id, Part::Above, Path::new(&format!("../snapshots/{id}/above")))?;
         if below {
             self.make(&self.below(id), 0o755)?;
             self.make_link(id, Part::Below, Path::new(&format!("../snapshots/{id}/below")))?;

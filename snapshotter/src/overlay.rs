@@ -22,13 +22,15 @@ pub fn lower_directories(ancestors: &[&Snapshot], directories: &Directories) -> 
     // overlayfs refuses to have one directory twice. A layer that comes again further down adds nothing: all that it
     // has, shows or deletes, the upper one has, shows or deletes already.
     let mut seen = HashSet::new();
+    let mut catalogs_shown = true;
     for (index, snapshot) in ancestors.iter().enumerate() {
         let link = |part| directories.link(snapshot.id, part);
         match &snapshot.content {
             Content::Local => stack.push(link(Part::Layer)),
             Content::Cvmfs(layer) if seen.insert(&layer.layerfs) => {
                 let is_lowest = index + 1 == ancestors.len();
-                stack.extend(layer.companion_above.then(|| link(Part::Above)));
+                stack.extend((layer.companion_above || catalogs_shown).then(|| link(Part::Above)));
+                catalogs_shown = false;
                 stack.push(link(Part::Layer));
                 stack.extend((layer.companion_below && !is_lowest).then(|| link(Part::Below)));
             }

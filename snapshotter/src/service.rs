@@ -187,11 +187,9 @@ impl Inner {
         };
         let name = self.with_directory(|id| {
             let directories = &self.directories;
-            directories.make_published(id, &layer.layerfs, layer.companion_above, layer.companion_below)?;
-            if layer.companion_above {
-                let path = directories.above(id);
-                companion::fill_above(whiteouts, &path).map_err(Error::disk("fill the companion", path))?;
-            }
+            directories.make_published(id, &layer.layerfs, layer.companion_below)?;
+            let path = directories.above(id);
+            companion::fill_above(whiteouts, &path).map_err(Error::disk("fill the companion", path))?;
             if layer.companion_below {
                 let path = directories.below(id);
                 companion::fill_below(whiteouts, &path).map_err(Error::disk("fill the companion", path))?;

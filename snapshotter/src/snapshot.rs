@@ -59,7 +59,8 @@ pub struct CvmfsLayer {
     pub layerfs: PathBuf,
     /// Uid and gid of that directory.
     pub owner: (u32, u32),
-    /// It has whiteouts, so the snapshot has a companion above (see [`crate::whiteouts`]).
+    /// It has whiteouts, so its companion above (see [`crate::whiteouts`]) is always mounted with it; else only where the
+    /// layer is the topmost published one.
     pub companion_above: bool,
     /// Some of them delete something, so there is one below, too.
     pub companion_below: bool,

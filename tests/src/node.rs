@@ -29,11 +29,13 @@ pub struct NodeSpec {
     pub daemon: bool,
     /// CRI uses our snapshotter, else containerd's overlayfs.
     pub snapshotter: bool,
+    /// It reaches the repository through the site's squid, if there is one.
+    pub proxy: bool,
 }
 
 impl Default for NodeSpec {
     fn default() -> Self {
-        Self { daemon: true, snapshotter: true }
+        Self { daemon: true, snapshotter: true, proxy: true }
     }
 }
 
@@ -50,6 +52,7 @@ pub struct Node {
     /// The CVMFS client.
     pub client: Client,
     directory: SiteDirectory,
+    sandbox_image: String,
 }
 
 impl Node {
@@ -60,11 +63,11 @@ impl Node {
             mount_point: directory.path().join("cvmfs"),
             cache: directory.path().join("cache"),
             url: site.client_url(),
-            proxy: site.proxy(),
+            proxy: site.proxy().filter(|_| spec.proxy),
             public_key: site.repository.public_key().to_owned(),
             run_directory: directory.subdirectory("client")?,
         })?;
-        write_configurations(site, &directory)?;
+        write_configurations(site, &directory, spec)?;
         let daemon = if spec.daemon { Some(start_daemon(&directory)?) } else { None };
         let snapshotter = if spec.snapshotter { Some(start_snapshotter(&directory)?) } else { None };
         let containerd = Containerd::start(
@@ -79,7 +82,7 @@ impl Node {
         .await?;
         // A node of a cluster has its sandbox image.
         containerd.cri().await?.pull(site.sandbox_image()).await?;
-        Ok(Self { containerd, snapshotter, daemon, client, directory })
+        Ok(Self { containerd, snapshotter, daemon, client, directory, sandbox_image: site.sandbox_image().to_owned() })
     }
 
     /// The cache directory of the client.
@@ -144,7 +147,7 @@ impl Node {
         DaemonClient::connect_lazy(&self.directory.path().join("prefetchd.sock")).with_deadline(START)
     }
 
-    /// Waits until all of the daemon's requests have ended; these, the newest first.
+    /// Waits until all of the daemon's requests have ended; these, the newest first, less those for the sandbox image.
     pub async fn prefetched(&self) -> Result<Vec<RequestStatus>> {
         let client = self.prefetch();
         for request in client.list().await?.requests {
@@ -152,7 +155,9 @@ impl Node {
                 client.wait(request.request_id, Duration::from_secs(120)).await?;
             }
         }
-        Ok(client.list().await?.requests)
+        let mut requests = client.list().await?.requests;
+        requests.retain(|request| request.image.as_ref().is_none_or(|image| image.reference != self.sandbox_image));
+        Ok(requests)
     }
 
     /// Starts the prefetch daemon (again).
@@ -177,7 +182,7 @@ impl Node {
     }
 }
 
-fn write_configurations(site: &Site, directory: &SiteDirectory) -> Result<()> {
+fn write_configurations(site: &Site, directory: &SiteDirectory, spec: NodeSpec) -> Result<()> {
     let at = |name: &str| directory.path().join(name).display().to_string();
     let (mount, cache) = (at("cvmfs"), at("cache"));
     let mut daemon = format!(
@@ -186,7 +191,7 @@ fn write_configurations(site: &Site, directory: &SiteDirectory) -> Result<()> {
         at("store"),
         site.daemon_url(),
     );
-    if let Some(proxy) = site.proxy() {
+    if let Some(proxy) = site.proxy().filter(|_| spec.proxy) {
         writeln!(daemon, "proxy = {proxy:?}")?;
     }
     std::fs::write(at("prefetchd.toml"), daemon)?;

@@ -21,6 +21,10 @@ use crate::trace::Trace;
 use layers::{Found, Layers};
 use merge::MergedFile;
 
+/// What containerd itself reads of an image's root file system at every CreateContainer, to find the container's user
+/// and groups, before anything runs that a recorder could follow. Source: `oci.WithUser` and `oci.WithAdditionalGIDs`.
+const RUNTIME_READS: [&str; 2] = ["/etc/passwd", "/etc/group"];
+
 /// How many objects' sizes are asked for at a time.
 const SIZE_REQUESTS: usize = 32;
 
@@ -81,9 +85,16 @@ pub async fn build(image: &Image, traces: &[Trace], repository: &mut Repository)
     for catalog in layers.catalogs() {
         list.add(catalog.hash, ObjectKind::Catalog, catalog.raw_size, traces.len() as u32, 0, &catalog.mountpoint);
     }
-    for file in merge::merge(traces) {
+    let mut files = merge::merge(traces);
+    for path in RUNTIME_READS {
+        let path = RootPath::new(path).map_err(CvmfsError::from)?;
+        files.retain(|file| file.path != path);
+        files.insert(0, MergedFile { path, used_in: traces.len() as u32, at_us: 0 });
+    }
+    for file in files {
         match layers.resolve(repository, &file.path).await? {
             Found::File { path, size, content } => list.add_file(&file, &path, size, &content),
+            Found::NotInImage if RUNTIME_READS.iter().any(|path| path.as_bytes() == file.path.as_bytes()) => {}
             Found::NotInImage => list.skipped.not_in_image += 1,
             Found::LayerNotInRepository => list.skipped.layer_not_in_repository += 1,
         }

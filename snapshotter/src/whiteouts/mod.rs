@@ -6,7 +6,7 @@
 //! two small local directories, its *companions*, and takes three places in the stack of lower directories:
 //!
 //! ```text
-//! above     a whiteout of overlayfs named `.wh.name` for each `.wh.name`: hides the sign itself
+//! above     a whiteout of overlayfs named `.wh.name` for each `.wh.name`: hides the sign itself, and that of a catalog
 //! layerfs   as published
 //! below     a whiteout named `name` for each `.wh.name`, the opaque mark on each directory with `.wh..wh..opq`:
 //!           deletes in the layers below, and not in this one
@@ -14,6 +14,10 @@
 //!
 //! A merged directory shows mode, owner and times of its topmost part, so the directories of the companion above are
 //! copies of the layer's in these.
+//!
+//! The root of every published layer also holds `.cvmfscatalog`, the publisher's sign of a nested catalog, which is not
+//! in the image. To hide it, the topmost published layer of a stack gets its companion above in any case; that hides the
+//! signs of all layers below it.
 //!
 //! One thing is lost, as it is with containerd's own snapshotter: overlayfs does not look for the opaque mark on the root
 //! of a layer, so `.wh..wh..opq` there deletes nothing.
@@ -38,7 +42,7 @@ pub struct Examined {
 /// The whiteouts of a layer: the directories with any, and all directories that lead there, parents first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Whiteouts {
-    /// Empty if the layer has no whiteouts, else begins with the layer's root.
+    /// Begins with the layer's root.
     pub directories: Vec<MarkedDirectory>,
 }
 
@@ -64,9 +68,9 @@ pub struct MarkedDirectory {
 }
 
 impl Whiteouts {
-    /// Whether there are signs to hide.
+    /// Whether there are signs to hide, that of the catalog apart.
     pub fn any(&self) -> bool {
-        !self.directories.is_empty()
+        self.directories.iter().any(|directory| directory.hidden.iter().any(|name| name.starts_with(PREFIX)))
     }
 
     /// Whether anything is deleted from the layers below.
@@ -81,7 +85,11 @@ impl MarkedDirectory {
     }
 
     /// Takes note of a name if it is a sign.
-    fn note(&mut self, name: &[u8]) -> bool {
+    fn note(&mut self, name: &[u8], in_root: bool) -> bool {
+        if in_root && name == CATALOG {
+            self.hidden.push(name.to_vec());
+            return true;
+        }
         let Some(rest) = name.strip_prefix(PREFIX) else { return false };
         self.hidden.push(name.to_vec());
         if name == OPAQUE {
@@ -96,6 +104,8 @@ impl MarkedDirectory {
 
 /// Begins the name of every sign.
 const PREFIX: &[u8] = b".wh.";
+/// "A nested catalog begins here." Source: `cvmfs_server`.
+const CATALOG: &[u8] = b".cvmfscatalog";
 /// "All of this directory."
 const OPAQUE: &[u8] = b".wh..wh..opq";
 

@@ -244,7 +244,7 @@ fn aufs_left_overs_are_hidden_and_delete_nothing() {
 fn a_sign_without_a_name_deletes_nothing() {
     let mut directory = MarkedDirectory::default();
     for name in ["name", ".wh.", ".wh..", ".wh...", ".wh....", ".wh.x"] {
-        assert_eq!(directory.note(name.as_bytes()), name != "name", "{name}");
+        assert_eq!(directory.note(name.as_bytes(), false), name != "name", "{name}");
     }
     assert_eq!(directory.hidden.len(), 5);
     assert_eq!(directory.deleted, [b"...".to_vec(), b"x".to_vec()]);

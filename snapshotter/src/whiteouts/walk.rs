@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 
-use super::{Examined, MarkedDirectory, PREFIX, Whiteouts};
+use super::{Examined, MarkedDirectory, Whiteouts};
 use crate::usage::{DEPTH_LIMIT, open_directory, too_deep};
 
 /// A layer with more whiteouts is refused, and so unpacked normally.
@@ -31,7 +31,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// The marked directories from `directory` on; none if neither it nor any below has signs.
+    /// The marked directories from `directory` on; none below the root if neither it nor any below has signs.
     fn directory(&mut self, directory: OwnedFd) -> io::Result<Vec<MarkedDirectory>> {
         if self.path.len() > DEPTH_LIMIT {
             return Err(too_deep());
@@ -44,7 +44,7 @@ impl Walk {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            if this.note(name.to_bytes()) {
+            if this.note(name.to_bytes(), self.path.is_empty()) {
                 self.found += 1;
                 if self.found > WHITEOUT_LIMIT {
                     return Err(io::Error::other(format!("more than {WHITEOUT_LIMIT} names that begin with .wh.")));
@@ -55,10 +55,9 @@ impl Walk {
                 self.path.pop();
             }
         }
-        if this.hidden.is_empty() && below.is_empty() {
+        if this.hidden.is_empty() && below.is_empty() && !self.path.is_empty() {
             return Ok(below);
         }
-        debug_assert!(this.hidden.iter().all(|name| name.starts_with(PREFIX)));
         // The order of a listing is the file system's; ours must not be.
         this.hidden.sort_unstable();
         this.deleted.sort_unstable();

@@ -75,7 +75,11 @@ impl Inodes {
     /// Notes that the kernel is told of a name's absence; false if it must not be told for good.
     pub(super) fn insert_absent(&self, parent: u64, name: &str) -> bool {
         let mut absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
-        absent.len() < MAX_ABSENT && (absent.insert((parent, name.to_owned())) || true)
+        let room = absent.len() < MAX_ABSENT;
+        if room {
+            absent.insert((parent, name.to_owned()));
+        }
+        room
     }
 
     /// All paths with their entries.

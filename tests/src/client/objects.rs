@@ -91,7 +91,7 @@ impl Objects {
                 _ => self.fetch(object),
             };
             self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&object.hash);
-            let outcome = result.as_ref().map(|()| ()).map_err(|error| format!("{error:#}"));
+            let outcome = result.as_ref().copied().map_err(|error| format!("{error:#}"));
             *flight.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
             flight.landed.notify_all();
             return result;

@@ -53,10 +53,7 @@ impl Root {
         ensure!(!whitelist.is_expired(), "the whitelist has expired on {}", whitelist.expires);
         let der = certificate.openssl_certificate.encode_der().context("bad certificate")?;
         let fingerprint = fingerprint(&der);
-        ensure!(
-            whitelist.fingerprints.iter().any(|known| *known == fingerprint),
-            "the certificate {fingerprint} is not in the whitelist"
-        );
+        ensure!(whitelist.fingerprints.contains(&fingerprint), "the certificate {fingerprint} is not in the whitelist");
         let catalog = manifest.root_catalog.parse().context("bad root catalog hash in the manifest")?;
         Ok(Self { fqrn: manifest.repository_name, revision: manifest.revision.into(), catalog })
     }

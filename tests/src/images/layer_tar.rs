@@ -1,6 +1,7 @@
 //! Writing a layer's tar file.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tar::{Builder, EntryType, Header};
@@ -23,6 +24,8 @@ pub struct LayerTar {
     tar: TarBytes,
     owner: Owner,
     mtime: u64,
+    /// Modes of the files so far, which their hard links share.
+    modes: HashMap<PathBuf, u32>,
 }
 
 struct TarBytes(Builder<Vec<u8>>);
@@ -35,7 +38,7 @@ impl std::fmt::Debug for TarBytes {
 
 impl LayerTar {
     pub(super) fn new() -> Self {
-        Self { tar: TarBytes(Builder::new(Vec::new())), owner: Owner::default(), mtime: EPOCH }
+        Self { tar: TarBytes(Builder::new(Vec::new())), owner: Owner::default(), mtime: EPOCH, modes: HashMap::new() }
     }
 
     /// Sets the owner of the entries that follow.
@@ -53,6 +56,7 @@ impl LayerTar {
     /// A regular file; `mode` may hold the set-user-ID bit and its kin.
     pub fn file(&mut self, path: impl AsRef<Path>, mode: u32, content: impl AsRef<[u8]>) -> Result<()> {
         let content = content.as_ref();
+        self.modes.insert(relative(path.as_ref()).to_owned(), mode);
         let mut header = self.header(EntryType::Regular, mode);
         header.set_size(content.len() as u64);
         self.append(&mut header, path.as_ref(), content)
@@ -66,12 +70,14 @@ impl LayerTar {
 
     /// A symbolic link at `path`.
     pub fn symlink(&mut self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<()> {
-        self.link(EntryType::Symlink, path.as_ref(), target.as_ref())
+        self.link(EntryType::Symlink, 0o777, path.as_ref(), target.as_ref())
     }
 
     /// A hard link at `path` to the entry `target`, which must be in this layer.
     pub fn hardlink(&mut self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<()> {
-        self.link(EntryType::Link, path.as_ref(), relative(target.as_ref()))
+        let target = relative(target.as_ref());
+        let mode = *self.modes.get(target).with_context(|| format!("{target:?} is no file of this layer"))?;
+        self.link(EntryType::Link, mode, path.as_ref(), target)
     }
 
     /// A named pipe.
@@ -125,8 +131,8 @@ impl LayerTar {
         self.tar.0.append_data(header, path, content).with_context(|| format!("cannot add {path:?} to a layer"))
     }
 
-    fn link(&mut self, kind: EntryType, path: &Path, target: &Path) -> Result<()> {
-        let mut header = self.header(kind, 0o777);
+    fn link(&mut self, kind: EntryType, mode: u32, path: &Path, target: &Path) -> Result<()> {
+        let mut header = self.header(kind, mode);
         let path = relative(path);
         self.tar
             .0

@@ -66,6 +66,8 @@ fn a_daemon_killed_in_the_middle_leaves_only_whole_objects_and_the_next_one_ends
 
         ensure!(second.output(&reference, &READ_ALL).await? == output);
         second.start_daemon()?;
+        // It answers when it has started, which it begins with cleaning up.
+        second.prefetch().list().await?;
         ensure!(temporary_files(&second)? == 0, "temporary files outlive the next start");
         let id = second.prefetch().prefetch(image_of(&bundle)).await?;
         let status = second.prefetch().wait(id, Duration::from_secs(60)).await?;

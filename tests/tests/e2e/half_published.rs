@@ -17,10 +17,11 @@ async fn start_with(name: &str, lower: bool) -> Result<()> {
     let (published, unpacked) = if lower { (below, above) } else { (above, below) };
     let reference = site.publish_layers(&image, published).await?;
     let ours = Node::start(&site, "ours", NodeSpec::default()).await?;
-    let theirs = Node::start(&site, "theirs", NodeSpec { snapshotter: false, daemon: false }).await?;
+    let theirs = Node::start(&site, "theirs", NodeSpec { snapshotter: false, daemon: false, ..NodeSpec::default() }).await?;
     ensure!(ours.output(&reference, &READ_ALL).await? == theirs.output(&reference, &READ_ALL).await?);
-    let content = ours.containerd.ctr(&["-n", "k8s.io", "content", "ls", "-q"])?;
-    for layer in published {
+    let content = ours.containerd.ctr(&["content", "ls", "-q"])?;
+    // containerd downloads all layers above the first one that it must unpack, also those that are then found.
+    for layer in published.iter().filter(|_| lower) {
         ensure!(!content.contains(&layer.digest.to_string()), "a published layer was downloaded");
     }
     for layer in unpacked {

@@ -16,9 +16,9 @@ fn a_pod_starts_after_the_snapshotter_restarted_between_pull_and_start() {
         let reference = site.publish(&files()?).await?;
         let mut node = Node::start(&site, "node", NodeSpec::default()).await?;
         node.pull(&reference).await?;
-        let before = node.containerd.ctr(&["-n", "k8s.io", "snapshots", "--snapshotter", testbed::node::SNAPSHOTTER, "ls"])?;
+        let before = node.containerd.ctr(&["snapshots", "--snapshotter", testbed::node::SNAPSHOTTER, "ls"])?;
         node.restart_snapshotter()?;
-        let after = node.containerd.ctr(&["-n", "k8s.io", "snapshots", "--snapshotter", testbed::node::SNAPSHOTTER, "ls"])?;
+        let after = node.containerd.ctr(&["snapshots", "--snapshotter", testbed::node::SNAPSHOTTER, "ls"])?;
         ensure!(before == after && before.lines().count() > 2, "before:\n{before}\nafter:\n{after}");
         let whole = node.output(&reference, &READ_ALL).await?;
         ensure!(whole == node.output(&reference, &READ_ALL).await?);
@@ -40,7 +40,7 @@ fn a_removed_image_leaves_no_layer_behind_and_can_be_pulled_again() {
         cri.remove_image(&reference).await?;
         // The sandbox image stays; what belonged to the other is removed by containerd's garbage collection.
         let chain = image.chain_id().to_string();
-        let listed = || node.containerd.ctr(&["-n", "k8s.io", "snapshots", "--snapshotter", testbed::node::SNAPSHOTTER, "ls"]);
+        let listed = || node.containerd.ctr(&["snapshots", "--snapshotter", testbed::node::SNAPSHOTTER, "ls"]);
         let end = std::time::Instant::now() + Duration::from_secs(30);
         while listed()?.contains(&chain) {
             ensure!(std::time::Instant::now() < end, "the snapshots stay:\n{}", listed()?);

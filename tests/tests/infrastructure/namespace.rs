@@ -128,33 +128,15 @@ fn is_victim() -> bool {
 
 #[test]
 fn a_run_that_ends_well_leaves_nothing() {
-    let before = OwnRuns::take();
-    namespace::test(|| async { make_things() });
-    before.assert_no_more();
-}
-
-/// The runs of this process, seen by their directories and cgroups.
-struct OwnRuns(Vec<PathBuf>);
-
-impl OwnRuns {
-    fn take() -> Self {
-        Self(Self::now())
+    if is_victim() {
+        return namespace::test(|| async { make_things() });
     }
-
-    fn now() -> Vec<PathBuf> {
-        let own = format!("cvmfs-prefetch-testbed-{}-", std::process::id());
-        let base = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-        let places = cgroup_hierarchies().into_iter().chain([base]);
-        let entries = places.flat_map(|place| std::fs::read_dir(place).unwrap().flatten());
-        entries
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&own))
-            .map(|entry| entry.path())
-            .collect()
-    }
-
-    fn assert_no_more(&self) {
-        assert_eq!(Self::now(), self.0);
-    }
+    let scratch = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
+    let mut victim = Victim::start("namespace::a_run_that_ends_well_leaves_nothing", scratch.path());
+    assert!(victim.outer.wait().unwrap().success());
+    assert_eq!(victim.processes(), []);
+    assert_eq!(victim.cgroups(), Vec::<PathBuf>::new());
+    assert!(!victim.directory.exists());
 }
 
 #[test]

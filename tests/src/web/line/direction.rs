@@ -58,6 +58,8 @@ impl Direction {
                 // The receiver is gone: nobody wants the rest.
                 () = pieces.closed() => return Ok(()),
             };
+            // The line may have been changed while nothing was sent.
+            let spec = self.state.borrow().spec;
             let now = Instant::now();
             let mut leaves = own.reserve(now, count as u64, spec.connection_bytes_per_second);
             {
