@@ -46,8 +46,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let keys = args.public_key.iter().map(|path| MasterKey::read(path)).collect::<Result<Vec<_>, _>>()?;
     let image = registry::describe(&reference, args.plain_http).await?;
     let server = Server::new(&args.repository, args.proxy.as_deref())?;
-    let mut repository =
-        Repository::open(server, &keys).await.with_context(|| format!("cannot use the repository {}", args.repository))?;
+    let mut repository = Repository::open(server, &keys)
+        .await
+        .with_context(|| format!("cannot use the repository {}", args.repository))?;
     let bundle = bundles::builder::build(&image, &traces, &mut repository).await?;
     bundle.write(&args.output)?;
     report(&bundle, &args.output);

@@ -44,9 +44,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let end = Instant::now() + args.time_limit;
-    let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("{wide_bar} {pos}/{len} objects, {msg}, {elapsed} (left: {eta})")?,
-    );
+    let bar = ProgressBar::new(0)
+        .with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} objects, {msg}, {elapsed} (left: {eta})")?);
     let last = loop {
         let now = client.status(id).await?;
         show(&bar, &now);

@@ -21,7 +21,10 @@ pub(crate) fn microseconds(count: u64) -> String {
 
 /// A path as one line: control characters of hostile names are escaped.
 pub(crate) fn path(path: &bundles::path::RootPath) -> String {
-    path.to_string().chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    path.to_string()
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 #[cfg(test)]
@@ -30,9 +33,14 @@ mod tests {
 
     #[test]
     fn numbers_have_units() {
-        for (count, text) in
-            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_951, "1.0 MB"), (u64::MAX, "18446744.1 TB")]
-        {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_951, "1.0 MB"),
+            (u64::MAX, "18446744.1 TB"),
+        ] {
             assert_eq!(bytes(count), text);
         }
         assert_eq!(microseconds(1500), "1.5 ms");

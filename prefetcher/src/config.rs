@@ -29,6 +29,9 @@ pub struct Config {
     /// Most connections at a time, over all repositories.
     #[serde(default = "defaults::connections")]
     pub connections: usize,
+    /// How many threads read fetched files through their mount, for the kernel to have them. 0: none. At most 8.
+    #[serde(default = "defaults::mount_readers")]
+    pub mount_readers: usize,
     /// Seconds without a byte after which an attempt to fetch fails.
     #[serde(default = "defaults::timeout_s")]
     pub timeout_s: u64,
@@ -85,6 +88,9 @@ mod defaults {
     }
     pub(super) fn connections() -> usize {
         64
+    }
+    pub(super) fn mount_readers() -> usize {
+        2
     }
     pub(super) fn timeout_s() -> u64 {
         10
@@ -160,6 +166,9 @@ impl Config {
             if !(1..=most).contains(&value) {
                 return wrong(key, &format!("{value} is not between 1 and {most}"));
             }
+        }
+        if self.mount_readers > 8 {
+            return wrong("mount_readers", "more than 8 make a stock CVMFS client answer everybody's look-ups late");
         }
         if self.retries > 20 {
             return wrong("retries", "more than 20 only delays the message that a server is down");
@@ -258,6 +267,7 @@ mod tests {
             ("connections = 0", "connections"),
             ("timeout_s = 0", "timeout_s"),
             ("retries = 99", "retries"),
+            ("mount_readers = 9", "mount_readers"),
             ("store = \"here\"", "store: here is not an absolute path"),
         ];
         for (line, expected) in cases {

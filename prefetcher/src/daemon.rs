@@ -16,6 +16,7 @@ use crate::api::{Account, RequestState};
 use crate::config::Config;
 use crate::fetch::failure::{Cause, Failure};
 use crate::fetch::{Fetcher, Outcome};
+use crate::page_cache::Readers;
 use crate::plan;
 use crate::repository::Repository;
 use crate::requests::{Admitted, MAX_ENDED, MAX_RUNNING, Request, Requests, Running, TooMany};
@@ -34,6 +35,7 @@ pub struct Daemon {
     fetcher: Fetcher,
     repositories: HashMap<String, Arc<Repository>>,
     connections: usize,
+    readers: Readers,
     tasks: TaskTracker,
     /// Told to start no more objects.
     stopping: CancellationToken,
@@ -87,6 +89,7 @@ impl Daemon {
             fetcher: Fetcher::new(config.connections, config.retries),
             repositories,
             connections: config.connections,
+            readers: Readers::new(config.mount_readers),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
@@ -255,11 +258,14 @@ impl Daemon {
         match self.fetcher.fetch(repository, object).await {
             Outcome::AlreadyThere => request.account(|a| a.already_there_objects += 1),
             Outcome::Joined => request.account(|a| a.joined_objects += 1),
-            Outcome::Fetched { stored } => request.account(|a| {
-                a.fetched_objects += 1;
-                a.fetched_stored_bytes += stored;
-                a.fetched_raw_bytes += object.raw_size;
-            }),
+            Outcome::Fetched { stored } => {
+                request.account(|a| {
+                    a.fetched_objects += 1;
+                    a.fetched_stored_bytes += stored;
+                    a.fetched_raw_bytes += object.raw_size;
+                });
+                self.readers.want(&repository.mount, object);
+            }
             Outcome::Failed(failure) => {
                 let Failure { cause, why, .. } = &failure;
                 warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");

@@ -7,7 +7,7 @@
 //! 2. [`source`] looks for the image's bundle: in the daemon's own store, then through the repositories' mounts.
 //! 3. [`plan`] leaves out what is in the cache; [`fetch`] brings the rest over HTTP, each object once at a time on the
 //!    node, and checks it.
-//! 4. [`sink`] gives checked objects a name in the cache of the CVMFS client.
+//! 4. [`sink`] gives checked objects a name in the cache of the CVMFS client; [`page_cache`] has the kernel read them.
 //!
 //! [`daemon`] ties these together. [`client`] is for those who ask.
 //!
@@ -19,6 +19,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod fetch;
+pub mod page_cache;
 pub mod plan;
 pub mod repository;
 pub mod requests;

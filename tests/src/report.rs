@@ -55,6 +55,30 @@ pub struct Case {
     pub files_used: usize,
 }
 
+impl Case {
+    /// One case out of several runs of it: the median of each time, the largest of each count.
+    pub fn of_runs(runs: &[Self]) -> Self {
+        let time = |of: fn(&Self) -> f64| {
+            let mut times: Vec<_> = runs.iter().map(of).collect();
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() / 2).copied().unwrap_or_default()
+        };
+        let count = |of: fn(&Self) -> u64| runs.iter().map(of).max().unwrap_or_default();
+        Self {
+            name: runs.first().map(|run| run.name.clone()).unwrap_or_default(),
+            pull_s: time(|run| run.pull_s),
+            start_s: time(|run| run.start_s),
+            run_s: time(|run| run.run_s),
+            total_s: time(|run| run.total_s),
+            client_requests: count(|run| run.client_requests),
+            client_bytes: count(|run| run.client_bytes),
+            daemon_requests: count(|run| run.daemon_requests),
+            daemon_bytes: count(|run| run.daemon_bytes),
+            files_used: runs.iter().map(|run| run.files_used).max().unwrap_or_default(),
+        }
+    }
+}
+
 /// Something to be reached.
 #[derive(Debug, Clone, Serialize)]
 pub struct Target {
@@ -86,7 +110,8 @@ impl Report {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        std::fs::write(path, serde_json::to_vec_pretty(self)?).with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// For people.

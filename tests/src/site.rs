@@ -101,7 +101,11 @@ impl Site {
 
     /// Copies `tree/.bundles` into the repository, whatever it holds.
     pub fn put_bundles(&mut self, tree: &Path) -> Result<()> {
-        self.repository.put_tree(bundles::publish::DIRECTORY, &tree.join(bundles::publish::DIRECTORY), Chunking::None)?;
+        self.repository.put_tree(
+            bundles::publish::DIRECTORY,
+            &tree.join(bundles::publish::DIRECTORY),
+            Chunking::None,
+        )?;
         self.repository.commit()
     }
 
@@ -110,7 +114,8 @@ impl Site {
         let output = self.directory.path().join("image.bundle");
         let url = format!("http://{}/cvmfs/{FQRN}", self.origin.address_for(label::BUILDER)?);
         let (key, file) = (self.repository.public_key().display().to_string(), output.display().to_string());
-        let mut arguments = vec!["build", "--plain-http", "--repository", &url, "--public-key", &key, "--output", &file];
+        let mut arguments =
+            vec!["build", "--plain-http", "--repository", &url, "--public-key", &key, "--output", &file];
         let traces: Vec<_> = traces.iter().map(|trace| trace.display().to_string()).collect();
         arguments.extend(traces.iter().map(String::as_str));
         run(binary("cvmfs-prefetch")?, &arguments)?;

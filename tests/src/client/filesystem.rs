@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use fuser::{
     AccessFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 use rsa::RsaPublicKey;
 
@@ -200,6 +200,8 @@ impl Filesystem for MountedFilesystem {
         // Wishes: a kernel without them is only slower.
         let _ = config.add_capabilities(InitFlags::FUSE_CACHE_SYMLINKS);
         let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        // As the crate `cvmfs` does in its own mount: a listing makes look-ups of its names needless.
+        let _ = config.add_capabilities(InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO);
         Ok(())
     }
 
@@ -309,6 +311,30 @@ impl Filesystem for MountedFilesystem {
         };
         for (index, (number, kind, name)) in listing.iter().enumerate().skip(offset as usize) {
             if reply.add(INodeNo(*number), index as u64 + 1, *kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let listing = self.0.directories.read().unwrap_or_else(PoisonError::into_inner).get(&handle.0).cloned();
+        let Some(listing) = listing else {
+            return reply.error(Errno::EBADF);
+        };
+        for (index, (number, _, name)) in listing.iter().enumerate().skip(offset as usize) {
+            let Ok(inode) = self.0.inode(*number) else {
+                return reply.error(Errno::ESTALE);
+            };
+            let attributes = attributes(*number, &inode.entry);
+            if reply.add(INodeNo(*number), index as u64 + 1, name, &REMEMBERED, &attributes, Generation(0)) {
                 break;
             }
         }

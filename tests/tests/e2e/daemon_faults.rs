@@ -100,7 +100,8 @@ fn a_corrupt_object_never_enters_the_cache_and_the_container_sees_what_it_would_
     });
 
     async fn read_one_by_one(site: &Site, name: &str, daemon: bool, reference: &str) -> Result<String> {
-        const SCRIPT: &str = "failed=0; for f in /data/*; do sha1sum < $f || failed=$((failed+1)); done 2>&1; echo failed: $failed";
+        const SCRIPT: &str =
+            "failed=0; for f in /data/*; do sha1sum < $f || failed=$((failed+1)); done 2>&1; echo failed: $failed";
         let node = Node::start(site, name, NodeSpec { daemon, ..NodeSpec::default() }).await?;
         node.pull(reference).await?;
         if daemon {

@@ -17,7 +17,8 @@ async fn start_with(name: &str, lower: bool) -> Result<()> {
     let (published, unpacked) = if lower { (below, above) } else { (above, below) };
     let reference = site.publish_layers(&image, published).await?;
     let ours = Node::start(&site, "ours", NodeSpec::default()).await?;
-    let theirs = Node::start(&site, "theirs", NodeSpec { snapshotter: false, daemon: false, ..NodeSpec::default() }).await?;
+    let theirs =
+        Node::start(&site, "theirs", NodeSpec { snapshotter: false, daemon: false, ..NodeSpec::default() }).await?;
     ensure!(ours.output(&reference, &READ_ALL).await? == theirs.output(&reference, &READ_ALL).await?);
     let content = ours.containerd.ctr(&["content", "ls", "-q"])?;
     // containerd downloads all layers above the first one that it must unpack, also those that are then found.

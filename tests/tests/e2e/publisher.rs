@@ -33,7 +33,9 @@ async fn read(repository: &mut Repository, root: &RootPath) -> Result<Tree> {
                 }
                 EntryKind::Symlink(target) => String::from_utf8_lossy(target).into_owned(),
                 EntryKind::Special => String::new(),
-                EntryKind::File(content) => bundles::image::Digest::of(&bytes(repository, entry.size, content).await?).to_string(),
+                EntryKind::File(content) => {
+                    bundles::image::Digest::of(&bytes(repository, entry.size, content).await?).to_string()
+                }
             };
             tree.insert(path.to_string(), (entry.mode, entry.uid, entry.gid, value));
         }
@@ -98,7 +100,9 @@ fn a_chunked_tree_is_read_back_and_an_older_revision_stays_valid() {
         site.repository.commit()?;
         let mut before = open(&site).await?;
         let entry = before.lookup(&RootPath::new("/.flat/aa/image/model.bin")?).await?.context("it is not there")?;
-        let EntryKind::File(Content::Chunks { chunks, .. }) = &entry.kind else { anyhow::bail!("not chunked: {entry:?}") };
+        let EntryKind::File(Content::Chunks { chunks, .. }) = &entry.kind else {
+            anyhow::bail!("not chunked: {entry:?}")
+        };
         ensure!(chunks.len() > 10 && chunks.iter().all(|chunk| chunk.size <= 96 << 10));
         ensure!(read(&mut before, &RootPath::new("/.flat/aa/image")?).await?.len() == 2);
 

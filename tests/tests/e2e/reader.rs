@@ -42,7 +42,8 @@ fn listing() -> Result<Vec<Listed>> {
 }
 
 async fn open(origin: &Origin, key: &str) -> Result<Repository, CvmfsError> {
-    let address = origin.address_for("reader").map_err(|e| CvmfsError::BadUrl { url: String::new(), why: e.to_string() })?;
+    let address =
+        origin.address_for("reader").map_err(|e| CvmfsError::BadUrl { url: String::new(), why: e.to_string() })?;
     let server = Server::new(&format!("http://{address}/{NAME}"), None)?;
     Repository::open(server, &[MasterKey::read(Path::new(key))?]).await
 }
@@ -69,7 +70,10 @@ async fn the_reader_sees_what_the_real_client_sees() -> Result<()> {
 
 async fn compare(repository: &mut Repository, listed: &Listed, path: &RootPath, entry: &Entry) -> Result<()> {
     let mode = u32::from_str_radix(listed.mode.trim_start_matches("0o"), 8)?;
-    ensure!((entry.mode, entry.uid, entry.gid, entry.mtime) == (mode, listed.uid, listed.gid, listed.mtime), "{entry:?}");
+    ensure!(
+        (entry.mode, entry.uid, entry.gid, entry.mtime) == (mode, listed.uid, listed.gid, listed.mtime),
+        "{entry:?}"
+    );
     match &entry.kind {
         EntryKind::Directory => {
             ensure!(listed.kind == "dir");
@@ -99,7 +103,8 @@ async fn read(repository: &Repository, entry: &Entry, content: &Content, listed:
         }
         Content::Chunks { chunks, compressed } => {
             ensure!(*compressed && listed.hash.is_none());
-            let ours: Vec<_> = chunks.iter().map(|c| [c.hash.to_string(), c.offset.to_string(), c.size.to_string()]).collect();
+            let ours: Vec<_> =
+                chunks.iter().map(|c| [c.hash.to_string(), c.offset.to_string(), c.size.to_string()]).collect();
             ensure!(Some(&ours) == listed.chunks.as_ref(), "chunks {ours:?}, listed {:?}", listed.chunks);
             let mut bytes = Vec::new();
             for chunk in chunks {
@@ -130,7 +135,10 @@ async fn count(repository: &mut Repository, path: RootPath) -> Result<usize> {
 async fn nothing_unsigned_is_believed() -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let web_root = scratch.path();
-    testbed::process::run("cp", &["-r", "--no-preserve=mode", &format!("{}/.", directory().display()), &web_root.display().to_string()])?;
+    testbed::process::run(
+        "cp",
+        &["-r", "--no-preserve=mode", &format!("{}/.", directory().display()), &web_root.display().to_string()],
+    )?;
     let file = |name: &str| web_root.join(NAME).join(name);
     let origin = Origin::start(web_root)?;
     open(&origin, &key()).await?;
@@ -143,7 +151,14 @@ async fn nothing_unsigned_is_believed() -> Result<()> {
 
     let certificate = "data/6f/bdcf455761fdbb80678d47ae0628dd482f3788X";
     let root = "data/e5/9cb3e88a50978e5242b006ce2136bb14743f3cC";
-    for (name, at) in [(".cvmfspublished", 50), (".cvmfspublished", 400), (".cvmfswhitelist", 20), (".cvmfswhitelist", 200), (certificate, 100), (root, 100)] {
+    for (name, at) in [
+        (".cvmfspublished", 50),
+        (".cvmfspublished", 400),
+        (".cvmfswhitelist", 20),
+        (".cvmfswhitelist", 200),
+        (certificate, 100),
+        (root, 100),
+    ] {
         let original = std::fs::read(file(name))?;
         let mut changed = original.clone();
         changed[at] ^= 1;

@@ -59,7 +59,8 @@ pub(crate) fn check_cache(site: &Site, node: &Node) -> Result<usize> {
     let cached = node.cached()?;
     for (name, content) in &cached {
         let hash: ContentHash = name.replace('/', "").parse()?;
-        let kinds = [ObjectKind::File, ObjectKind::Chunk, ObjectKind::Catalog, ObjectKind::Certificate, ObjectKind::History];
+        let kinds =
+            [ObjectKind::File, ObjectKind::Chunk, ObjectKind::Catalog, ObjectKind::Certificate, ObjectKind::History];
         let server = kinds.iter().map(|kind| site.repository.object_path(&hash, *kind)).find(|path| path.is_file());
         let stored = std::fs::read(server.with_context(|| format!("the server has no {name}"))?)?;
         let raw = bundles::object::unpack(&hash, &stored, content.len() as u64)?;

@@ -31,7 +31,8 @@ fn a_container_sees_the_same_tree_as_with_containerds_own_overlayfs() {
         let reference = site.publish(&image).await?;
         let look = ["/bin/sh", "-c", LOOK];
         let ours = Node::start(&site, "ours", NodeSpec::default()).await?;
-        let theirs = Node::start(&site, "theirs", NodeSpec { snapshotter: false, daemon: false, ..NodeSpec::default() }).await?;
+        let theirs =
+            Node::start(&site, "theirs", NodeSpec { snapshotter: false, daemon: false, ..NodeSpec::default() }).await?;
         let (ours, theirs) = (listing(&ours, &reference, &look).await?, listing(&theirs, &reference, &look).await?);
         ensure!(theirs.iter().filter(|line| line.contains(" /srv/")).count() > 20, "nothing to compare: {theirs:?}");
         for (line, other) in ours.iter().zip(&theirs) {
@@ -65,7 +66,8 @@ fn a_deleted_file_stays_deleted_for_writers_too() {
         let output = node.output(&reference, &["/bin/sh", "-c", script]).await?;
         ensure!(output.split_whitespace().collect::<Vec<_>>() == ["new", "2"], "{output}");
         // What one container wrote, the next does not see.
-        let output = node.output(&reference, &["/bin/sh", "-c", "test ! -e /srv/deleted-file && cat /srv/kept"]).await?;
+        let output =
+            node.output(&reference, &["/bin/sh", "-c", "test ! -e /srv/deleted-file && cat /srv/kept"]).await?;
         ensure!(!output.contains("more"), "{output}");
         Ok(())
     });

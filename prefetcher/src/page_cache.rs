@@ -1,0 +1,140 @@
+//! Has the kernel read files through the mount as soon as their objects are in the client's cache.
+//!
+//! With an object in the client's cache, a container's first use of the file still costs the kernel some questions to the
+//! client: where is each name, what is in the file. That is asked here, while the container is still being made.
+//!
+//! Invariants: at most [`Readers::new`]'s number of files are open at a time (a stock client answers look-ups late when ten
+//! or more opens are under way); a mount that hangs stops these readers and nothing else; what does not fit into the
+//! queue is left out; nothing outside of the mount is opened, whatever a bundle says.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bundles::bundle::BundleObject;
+use bundles::object::ObjectKind;
+use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise};
+use tracing::{debug, warn};
+
+/// Files that wait to be read.
+const QUEUE: usize = 64 << 10;
+/// Of larger files only so many bytes are read: libraries of this size are used in part.
+const MOST: u64 = 16 << 20;
+
+/// A few threads that read files.
+#[derive(Debug)]
+pub struct Readers {
+    queue: Option<SyncSender<Wanted>>,
+    left_out: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    mount: PathBuf,
+    object: BundleObject,
+}
+
+impl Readers {
+    /// Starts `count` threads; with none, files are never read.
+    pub fn new(count: usize) -> Self {
+        let left_out = Arc::new(AtomicU64::new(0));
+        if count == 0 {
+            return Self { queue: None, left_out };
+        }
+        let (queue, wanted) = sync_channel(QUEUE);
+        let wanted = Arc::new(Mutex::new(wanted));
+        for number in 0..count {
+            let (wanted, left_out) = (Arc::clone(&wanted), Arc::clone(&left_out));
+            let spawned =
+                std::thread::Builder::new().name(format!("reader-{number}")).spawn(move || read(&wanted, &left_out));
+            if let Err(error) = spawned {
+                warn!(%error, "no thread to read files through mounts");
+            }
+        }
+        Self { queue: Some(queue), left_out }
+    }
+
+    /// Has the file of `object` in the repository at `mount` read, some time. Never waits.
+    pub fn want(&self, mount: &Path, object: &BundleObject) {
+        // A chunk does not say where in its file it is.
+        let Some(queue) = self.queue.as_ref().filter(|_| object.kind == ObjectKind::File) else { return };
+        if queue.try_send(Wanted { mount: mount.to_owned(), object: object.clone() }).is_err() {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Files that were not read: the queue was full, or they could not be opened, or have another size.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+}
+
+fn read(wanted: &Mutex<Receiver<Wanted>>, left_out: &AtomicU64) {
+    loop {
+        let next = wanted.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Wanted { mount, object }) = next else { return };
+        if let Err(error) = read_one(&mount, &object) {
+            left_out.fetch_add(1, Ordering::Relaxed);
+            debug!(path = %object.path, %error, "not read through the mount");
+        }
+    }
+}
+
+fn read_one(mount: &Path, object: &BundleObject) -> std::io::Result<()> {
+    let root = File::open(mount)?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV);
+    let relative = &object.path.as_bytes()[1..];
+    let file: OwnedFd = openat2(root.as_fd(), relative, how)?;
+    let size = File::from(file.try_clone()?).metadata()?.len();
+    if size != object.raw_size {
+        // Not the file of this object, which would have to be fetched.
+        return Err(std::io::Error::other(format!("it has {size} bytes, its object {}", object.raw_size)));
+    }
+    posix_fadvise(&file, 0, size.min(MOST) as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bundles::object::ContentHash;
+    use bundles::path::RootPath;
+
+    fn object(path: &str, raw_size: u64) -> BundleObject {
+        let (hash, kind, path) = (ContentHash::sha1([1; 20]), ObjectKind::File, RootPath::new(path).unwrap());
+        BundleObject { hash, kind, stored_size: 1, raw_size, used_in: 1, at_us: 0, path }
+    }
+
+    #[test]
+    fn only_files_of_the_mount_with_the_right_size_are_read() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "secret").unwrap();
+        let mount = tempfile::tempdir().unwrap();
+        std::fs::create_dir(mount.path().join("d")).unwrap();
+        std::fs::write(mount.path().join("d/f"), "four").unwrap();
+        std::os::unix::fs::symlink(outside.path(), mount.path().join("link")).unwrap();
+        read_one(mount.path(), &object("/d/f", 4)).unwrap();
+        for (path, size) in [("/d/f", 5), ("/link/secret", 6), ("/d", 4), ("/none", 0)] {
+            assert!(read_one(mount.path(), &object(path, size)).is_err(), "{path} was read");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_counted() {
+        let mount = tempfile::tempdir().unwrap();
+        let readers = Readers::new(2);
+        readers.want(mount.path(), &object("/none", 1));
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while readers.left_out() == 0 {
+            assert!(std::time::Instant::now() < end, "nothing was tried");
+            std::thread::yield_now();
+        }
+        Readers::new(0).want(mount.path(), &object("/none", 1));
+    }
+}
