@@ -5,7 +5,6 @@
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/cvmfs-prefetch/target
 export CC = ccache clang
 export CXX = ccache clang++
-export RUSTFLAGS ?=
 
 CARGO = cargo
 DEMO = $(CARGO_TARGET_DIR)/debug/demo
@@ -28,7 +27,9 @@ lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 
+# The end-to-end tests run the built programs, which `cargo test` alone would not build.
 test: lint
+	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
 
 demo: setup

@@ -47,10 +47,10 @@ pub fn mounts(snapshot: &Snapshot, ancestors: &[&Snapshot], directories: &Direct
     match (snapshot.kind, lower.as_slice()) {
         (Kind::View, []) => vec![bind(directories.files(id), "ro")],
         (_, []) => vec![bind(directories.files(id), "rw")],
-        // Not through the link: it would be the one entry of a mount table that does not say where the files are.
+        // One lower directory is an unpacked layer: a published one brings its companion. Not through the link, which
+        // would be the one entry of a mount table that does not say where the files are.
         (Kind::View, [_]) => {
-            let only = ancestors.first().and_then(|parent| parent.layerfs().map(Path::to_owned));
-            let only = only.or_else(|| ancestors.first().map(|parent| directories.files(parent.id)));
+            let only = ancestors.first().map(|parent| directories.files(parent.id));
             vec![bind(only.unwrap_or_default(), "ro")]
         }
         (kind, lower) => {
@@ -133,8 +133,10 @@ mod tests {
         check(&active, &[], "bind /snapshots/9/fs rw,rbind");
         check(&view, &[], "bind /snapshots/9/fs ro,rbind");
         check(&view, &[&local(1)], "bind /snapshots/1/fs ro,rbind");
-        check(&view, &[&cvmfs(1, "x", false)], "bind /cvmfs/r/x ro,rbind");
+        check(&view, &[&cvmfs(1, "x", false)], "overlay overlay index=off,lowerdir=/l/1a:/l/1");
         check(&view, &[&cvmfs(1, "x", true)], "overlay overlay index=off,lowerdir=/l/1a:/l/1");
+        let (one, two) = (cvmfs(1, "x", false), cvmfs(2, "y", false));
+        check(&view, &[&two, &one], "overlay overlay index=off,lowerdir=/l/2a:/l/2:/l/1");
         check(&view, &[&local(2), &local(1)], "overlay overlay index=off,lowerdir=/l/2:/l/1");
         check(&active, &[&local(1)], &format!("{upper}/l/1"));
         check(&active, &[&local(2), &cvmfs(1, "x", true)], &format!("{upper}/l/2:/l/1a:/l/1"));
@@ -149,7 +151,7 @@ mod tests {
         let upper = "overlay overlay index=off,workdir=/snapshots/9/work,upperdir=/snapshots/9/fs,lowerdir=";
         check(&active, &[&top, &middle, &bottom], &format!("{upper}/l/3a:/l/3:/l/3b:/l/2"));
         let (top, bottom) = (cvmfs(2, "x", false), cvmfs(1, "x", false));
-        check(&view, &[&top, &bottom], "bind /cvmfs/r/x ro,rbind");
+        check(&view, &[&top, &bottom], "overlay overlay index=off,lowerdir=/l/2a:/l/2");
     }
 
     #[test]

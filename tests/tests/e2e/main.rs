@@ -8,6 +8,7 @@ mod daemon_faults;
 mod half_published;
 mod publisher;
 mod reader;
+mod record;
 mod restart;
 mod support;
 mod tree;

@@ -1,0 +1,87 @@
+//! `cvmfs-prefetch record` against containers whose files are known.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bundles::trace::{End, Trace, Use};
+use testbed::images;
+use testbed::namespace::cgroup_parent;
+use testbed::node::{Node, NodeSpec};
+use testbed::process::{binary, run_command};
+use testbed::site::{Site, image_cache, with_round_trip};
+
+/// The paths of a trace, in order of first use.
+fn paths(trace: &Trace) -> Vec<String> {
+    trace.files.iter().map(|file| file.path.to_string()).collect()
+}
+
+#[test]
+fn a_trace_holds_what_the_container_used_in_its_order_and_nothing_else() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let image = images::whiteouts(&image_cache()?)?;
+        let reference = site.publish(&image).await?;
+        let node = Node::start(&site, "node", NodeSpec::default()).await?;
+        // The order is not that of the names; /proc and a file made by the container itself are no files of the image.
+        let script = "cat /srv/replaced /srv/kept; cat /srv/merged/lower; cat /proc/self/stat > /dev/null; \
+                      echo x > /tmp/made; cat /srv/kept; exit 7";
+        let trace = Trace::read(&node.record(&reference, &["/bin/sh", "-c", script])?)?;
+        ensure!(trace.is_complete() && trace.end == End::Exited(7), "{trace:?}");
+        ensure!(trace.image.chain_id == image.chain_id() && trace.image.manifest == Some(image.manifest_digest()));
+        let seen: Vec<_> = paths(&trace).into_iter().filter(|path| path.starts_with("/srv")).collect();
+        ensure!(seen == ["/srv/replaced", "/srv/kept", "/srv/merged/lower"], "{seen:?}");
+        let all: BTreeSet<_> = paths(&trace).into_iter().collect();
+        let known = ["/bin/busybox", "/srv/replaced", "/srv/kept", "/srv/merged/lower", "/tmp/made"];
+        ensure!(all == known.map(String::from).into(), "{all:?}");
+        let first = trace.files.first().context("an empty trace")?;
+        ensure!(first.how == Use::Exec && first.path.as_bytes() == b"/bin/busybox", "{first:?}");
+        let kept = trace.files.iter().find(|file| file.path.name() == b"kept").context("no /srv/kept")?;
+        ensure!(kept.how == Use::Open && kept.size == "kept of the lower layer\n".len() as u64, "{kept:?}");
+        ensure!(trace.files.is_sorted_by_key(|file| file.at_us));
+
+        let bundle = site.build_bundle(&[&node.directory().join("container.trace")])?;
+        let json = run_command(Command::new(binary("cvmfs-prefetch")?).arg("inspect").arg(bundle).arg("--json"))?;
+        let bundle: serde_json::Value = serde_json::from_str(&json)?;
+        ensure!(bundle["skipped"]["not_in_image"] == 1, "/tmp/made came from somewhere: {bundle}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_container_that_goes_on_is_recorded_until_the_time_is_up_and_then_stopped() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
+        let node = Node::start(&site, "node", NodeSpec::default()).await?;
+        let output = node.directory().join("long.trace");
+        let mut record = Command::new(binary("cvmfs-prefetch")?);
+        record.args(["record", &reference, "--time-limit", "2s", "--cgroup-parent", &cgroup_parent(), "--output"]);
+        record.arg(&output).arg("--cri-socket").arg(node.containerd.socket());
+        record.args(["--", "/bin/sh", "-c", "cat /etc/passwd; exec sleep 1000"]);
+        run_command(&mut record)?;
+        let trace = Trace::read(&output)?;
+        ensure!(trace.end == End::TimeUp && trace.is_complete(), "{trace:?}");
+        ensure!(paths(&trace).contains(&"/etc/passwd".to_owned()), "{trace:?}");
+        ensure!(node.containerd.cri().await?.sandboxes().await?.is_empty(), "the recorded pod is left");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_cannot_be_recorded_is_told() {
+    testbed::namespace::test(|| async {
+        let site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let node = Node::start(&site, "node", NodeSpec::default()).await?;
+        let missing = format!("{}/demo/none:1", site.registry.address());
+        let message = |result: Result<_>| result.err().map(|error| format!("{error:#}")).context("it was recorded");
+        let error = message(node.record(&missing, &["/bin/true"]))?;
+        ensure!(error.contains("demo/none"), "{error}");
+        ensure!(!node.directory().join("container.trace").exists(), "a trace of nothing was written");
+        let error = message(node.record(site.sandbox_image(), &["/bin/none"]))?;
+        ensure!(error.contains("/bin/none"), "{error}");
+        ensure!(node.containerd.cri().await?.sandboxes().await?.is_empty(), "a pod is left");
+        Ok(())
+    });
+}
