@@ -12,6 +12,7 @@
 pub mod client;
 pub mod containerd;
 pub mod demo;
+pub mod fixture;
 pub mod images;
 pub mod namespace;
 pub mod node;

@@ -1,63 +1,32 @@
 //! Our verifying reader against the repository that the real server wrote, and the listing of the real client.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bundles::cvmfs::{Content, CvmfsError, Entry, EntryKind, MasterKey, Repository, Server};
 use bundles::object::ObjectKind;
 use bundles::path::RootPath;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use testbed::fixture::{self, FQRN, Listed};
 use testbed::web::Origin;
-
-const NAME: &str = "unpacked.fixture.test";
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixture")
-}
-
-/// One line of `listing.jsonl`, as the real client shows a path.
-#[derive(Deserialize)]
-struct Listed {
-    path: String,
-    mode: String,
-    uid: u32,
-    gid: u32,
-    size: u64,
-    mtime: i64,
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(rename = "user.hash")]
-    hash: Option<String>,
-    #[serde(rename = "user.chunk_list")]
-    chunks: Option<Vec<[String; 3]>>,
-    sha256: Option<String>,
-    target: Option<String>,
-    catalog: Option<String>,
-}
-
-fn listing() -> Result<Vec<Listed>> {
-    let text = std::fs::read_to_string(directory().join("listing.jsonl"))?;
-    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
-}
 
 async fn open(origin: &Origin, key: &str) -> Result<Repository, CvmfsError> {
     let address =
         origin.address_for("reader").map_err(|e| CvmfsError::BadUrl { url: String::new(), why: e.to_string() })?;
-    let server = Server::new(&format!("http://{address}/{NAME}"), None)?;
+    let server = Server::new(&format!("http://{address}/{FQRN}"), None)?;
     Repository::open(server, &[MasterKey::read(Path::new(key))?]).await
 }
 
 fn key() -> String {
-    directory().join(format!("{NAME}.pub")).display().to_string()
+    fixture::public_key().display().to_string()
 }
 
 #[tokio::test]
 async fn the_reader_sees_what_the_real_client_sees() -> Result<()> {
-    let origin = Origin::start(&directory())?;
+    let origin = Origin::start(&fixture::directory())?;
     let mut repository = open(&origin, &key()).await?;
-    ensure!(repository.manifest().repository == NAME && repository.manifest().revision == 9);
-    let listing = listing()?;
+    ensure!(repository.manifest().repository == FQRN && repository.manifest().revision == 9);
+    let listing = fixture::listing()?;
     ensure!(listing.len() > 150);
     for listed in &listing {
         let path = RootPath::new(listed.path.as_str())?;
@@ -69,7 +38,7 @@ async fn the_reader_sees_what_the_real_client_sees() -> Result<()> {
 }
 
 async fn compare(repository: &mut Repository, listed: &Listed, path: &RootPath, entry: &Entry) -> Result<()> {
-    let mode = u32::from_str_radix(listed.mode.trim_start_matches("0o"), 8)?;
+    let mode = listed.mode()?;
     ensure!(
         (entry.mode, entry.uid, entry.gid, entry.mtime) == (mode, listed.uid, listed.gid, listed.mtime),
         "{entry:?}"
@@ -105,7 +74,7 @@ async fn read(repository: &Repository, entry: &Entry, content: &Content, listed:
             ensure!(*compressed && listed.hash.is_none());
             let ours: Vec<_> =
                 chunks.iter().map(|c| [c.hash.to_string(), c.offset.to_string(), c.size.to_string()]).collect();
-            ensure!(Some(&ours) == listed.chunks.as_ref(), "chunks {ours:?}, listed {:?}", listed.chunks);
+            ensure!(Some(&ours) == listed.chunk_list.as_ref(), "chunks {ours:?}, listed {:?}", listed.chunk_list);
             let mut bytes = Vec::new();
             for chunk in chunks {
                 bytes.extend(repository.server().object(&chunk.hash, ObjectKind::Chunk, chunk.size).await?);
@@ -137,9 +106,14 @@ async fn nothing_unsigned_is_believed() -> Result<()> {
     let web_root = scratch.path();
     testbed::process::run(
         "cp",
-        &["-r", "--no-preserve=mode", &format!("{}/.", directory().display()), &web_root.display().to_string()],
+        &[
+            "-r",
+            "--no-preserve=mode",
+            &format!("{}/.", fixture::directory().display()),
+            &web_root.display().to_string(),
+        ],
     )?;
-    let file = |name: &str| web_root.join(NAME).join(name);
+    let file = |name: &str| web_root.join(FQRN).join(name);
     let origin = Origin::start(web_root)?;
     open(&origin, &key()).await?;
 

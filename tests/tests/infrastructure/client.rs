@@ -29,7 +29,7 @@ fn paths_below(root: &Path, directory: &Path, found: &mut BTreeSet<String>) {
 
 fn assert_same(listed: &Listed, path: &Path) {
     let metadata = std::fs::symlink_metadata(path).unwrap();
-    let mode = u32::from_str_radix(listed.mode.trim_start_matches("0o"), 8).unwrap();
+    let mode = listed.mode().unwrap();
     assert_eq!(format!("{:o}", metadata.permissions().mode()), format!("{mode:o}"), "mode of {}", listed.path);
     let found = (metadata.uid(), metadata.gid(), metadata.len(), metadata.mtime(), metadata.nlink());
     assert_eq!(found, (listed.uid, listed.gid, listed.size, listed.mtime, listed.nlink), "{}", listed.path);
@@ -43,7 +43,7 @@ fn assert_same(listed: &Listed, path: &Path) {
         assert_eq!(&xattr(path, name), expected, "{name} of {}", listed.path);
     }
     let list = listed.chunk_list.as_ref().map(|chunks| {
-        let lines = chunks.iter().map(|(hash, offset, size)| format!("{hash},{offset},{size}\n"));
+        let lines = chunks.iter().map(|[hash, offset, size]| format!("{hash},{offset},{size}\n"));
         format!("hash,offset,size\n{}", lines.collect::<String>())
     });
     assert_eq!(xattr(path, "user.chunk_list"), list, "chunks of {}", listed.path);
@@ -57,7 +57,7 @@ fn every_path_of_the_fixture_looks_as_in_the_real_client() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let (_origin, client) = fixture::mount(&site);
-        let listing = listing();
+        let listing = listing()?;
         for listed in &listing {
             assert_same(listed, &path_of(&client, listed));
         }
@@ -198,7 +198,7 @@ fn of_a_chunked_file_only_the_chunks_read_are_fetched() {
         file.read_exact_at(&mut tail, model.size - 100)?;
         let fetched = objects(&origin, "P");
         assert!(!fetched.is_empty() && fetched.len() < chunks.len(), "{fetched:?}");
-        let last = &chunks.last().unwrap().0;
+        let last = &chunks.last().unwrap()[0];
         assert!(fetched.contains(&format!("/{FQRN}/data/{}/{}P", &last[..2], &last[2..])));
         let whole = std::fs::read(&path)?;
         assert_eq!(whole[whole.len() - 100..], tail);
@@ -237,7 +237,7 @@ fn many_files_at_once_share_at_most_sixteen_connections() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let (origin, client) = fixture::mount(&site);
-        let files: Vec<_> = listing().into_iter().filter(|listed| listed.sha256.is_some()).collect();
+        let files: Vec<_> = listing()?.into_iter().filter(|listed| listed.sha256.is_some()).collect();
         let next = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..32 {

@@ -2,47 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use testbed::client::{Client, ClientSpec};
+use testbed::fixture::public_key;
+pub(crate) use testbed::fixture::{FQRN, Listed, directory, listing};
 use testbed::namespace::SiteDirectory;
 use testbed::web::Origin;
 
-pub(crate) const FQRN: &str = "unpacked.fixture.test";
-
-pub(crate) fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixture")
-}
-
-/// One path, as the real client showed it.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Listed {
-    pub(crate) path: String,
-    pub(crate) mode: String,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) size: u64,
-    pub(crate) mtime: i64,
-    pub(crate) nlink: u64,
-    pub(crate) target: Option<String>,
-    pub(crate) sha256: Option<String>,
-    #[serde(rename = "user.hash")]
-    pub(crate) hash: Option<String>,
-    #[serde(rename = "user.compression")]
-    pub(crate) compression: Option<String>,
-    #[serde(rename = "user.chunks")]
-    pub(crate) chunks: Option<String>,
-    #[serde(rename = "user.chunk_list")]
-    pub(crate) chunk_list: Option<Vec<(String, String, String)>>,
-}
-
-pub(crate) fn listing() -> Vec<Listed> {
-    let text = std::fs::read_to_string(directory().join("listing.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 /// The listed file whose path ends in `end`.
 pub(crate) fn listed(end: &str) -> Listed {
-    listing().into_iter().find(|listed| listed.path.ends_with(end)).unwrap()
+    listing().unwrap().into_iter().find(|listed| listed.path.ends_with(end)).unwrap()
 }
 
 /// A mount of the repository in a web root.
@@ -52,7 +20,7 @@ pub(crate) fn spec(site: &SiteDirectory, server: std::net::SocketAddr) -> Client
         cache: site.path().join("cache"),
         url: format!("http://{server}/{FQRN}"),
         proxy: None,
-        public_key: directory().join(format!("{FQRN}.pub")),
+        public_key: public_key(),
         run_directory: site.path().join("run"),
     }
 }

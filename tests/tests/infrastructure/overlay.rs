@@ -12,7 +12,7 @@ fn overlayfs_over_the_mount_reads_copies_up_and_deletes() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let (origin, client) = fixture::mount(&site);
-        let listing = listing();
+        let listing = listing()?;
         let layers: Vec<_> = listing.iter().filter(|listed| listed.path.ends_with("/layerfs")).collect();
         assert_eq!(layers.len(), 3);
         let script = listing.iter().find(|listed| listed.path.ends_with("layerfs/app/run.sh")).unwrap();
