@@ -105,15 +105,20 @@ impl Format {
         if payload.len() > MAX_PAYLOAD {
             return Err(BadFile::TooLarge { kind: self.name, size: payload.len() as u64 });
         }
+        Ok(self.wrap(&payload))
+    }
+
+    /// Puts an encoded payload into an envelope.
+    pub fn wrap(&self, payload: &[u8]) -> Vec<u8> {
         let mut file = Vec::with_capacity(HEADER + payload.len() + CHECKSUM);
         file.extend_from_slice(&self.magic);
         file.extend_from_slice(&self.major.to_le_bytes());
         file.extend_from_slice(&self.minor.to_le_bytes());
         file.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-        file.extend_from_slice(&payload);
+        file.extend_from_slice(payload);
         let checksum = Sha256::digest(&file);
         file.extend_from_slice(&checksum);
-        Ok(file)
+        file
     }
 
     /// Takes a value out of its envelope.
