@@ -93,7 +93,7 @@ fn print_trace(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
     writeln!(out, "recorder    {}", trace.recorder)?;
     writeln!(out, "duration    {}, ended: {:?}", text::microseconds(trace.duration_us), trace.end)?;
     let complete = if trace.is_complete() { "yes" } else { "NO" };
-    writeln!(out, "complete    {complete} ({} events lost, {} unresolved)", trace.lost, trace.unresolved)?;
+    writeln!(out, "complete    {complete} ({} events lost)", trace.lost.total())?;
     let size = trace.files.iter().map(|f| f.size).sum();
     writeln!(out, "files       {}, {}", trace.files.len(), text::bytes(size))?;
     writeln!(out, "\n  first use        size  flags    how          path")?;
