@@ -35,7 +35,7 @@ enum Command {
     Build(build::Args),
     /// Print a bundle or a trace
     Inspect(inspect::Args),
-    /// Show, sum up or export a trace
+    /// Show, sum up, export or import a trace
     #[command(subcommand)]
     Trace(trace::Command),
     /// Put a bundle into a repository's tree
@@ -56,7 +56,7 @@ async fn main() -> ExitCode {
         Command::Record(args) => record::run(args).await,
         Command::Build(args) => build::run(args).await,
         Command::Inspect(args) => inspect::run(&args),
-        Command::Trace(command) => trace::run(&command),
+        Command::Trace(command) => trace::run(&command).await,
         Command::Publish(args) => publish::run(&args),
         Command::Prefetch(args) => prefetch::run(args).await,
         Command::Status(args) => status::run(args).await,

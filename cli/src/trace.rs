@@ -1,6 +1,7 @@
 //! `trace`: what is in a trace, for people and for other programs.
 
 mod export;
+mod import;
 pub(crate) mod show;
 mod stats;
 
@@ -16,13 +17,16 @@ pub(crate) enum Command {
     Stats(stats::Args),
     /// Write a trace as JSON, CSV, or Chrome trace events (which Perfetto opens)
     Export(export::Args),
+    /// Make a trace of another program's record
+    Import(import::Args),
 }
 
-pub(crate) fn run(command: &Command) -> Result<ExitCode> {
+pub(crate) async fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Show(args) => show::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args).await,
     }
 }
 

@@ -10,6 +10,7 @@
 //! A file without its end block is a prefix of a trace. It is readable, and never complete.
 
 mod block;
+pub mod import;
 mod losses;
 mod reader;
 mod records;
