@@ -1,8 +1,8 @@
-//! The envelope of every file we write, and the one place that knows bincode.
+//! The envelope of our files, and the one place that knows bincode.
 //!
 //! ```text
 //! offset  size  what
-//!      0     4  magic: which kind of file this is ("CPFT" trace, "CPFB" bundle, ...)
+//!      0     4  magic: which kind of file this is ("CPFB" bundle, ...)
 //!      4     2  major version, little endian: readers refuse a newer one
 //!      6     2  minor version, little endian: readers accept any
 //!      8     8  length of the payload in bytes, little endian
@@ -10,11 +10,14 @@
 //!   16+n    32  SHA-256 over all that stands before
 //! ```
 //!
-//! See `docs/bundle-format.md` for the compatibility rule.
+//! See `docs/bundle-format.md` for the compatibility rule. Traces are written while they grow, so they have magic and
+//! version in common with this, and behind it the blocks of [`crate::trace`] in place of one payload.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use sha2::{Digest, Sha256};
 
+/// Magic and version, which the streaming format of traces has in common.
+pub(crate) const START: usize = 8;
 const HEADER: usize = 16;
 const CHECKSUM: usize = 32;
 
@@ -98,10 +101,46 @@ pub enum BadFile {
 }
 
 impl Format {
+    /// The first eight bytes of every file of this kind: magic and version.
+    pub(crate) fn start(&self) -> [u8; START] {
+        let [m0, m1, m2, m3] = self.magic;
+        let ([a0, a1], [i0, i1]) = (self.major.to_le_bytes(), self.minor.to_le_bytes());
+        [m0, m1, m2, m3, a0, a1, i0, i1]
+    }
+
+    /// Checks the first eight bytes of `file`, and tells its minor version.
+    pub(crate) fn minor_of(&self, file: &[u8]) -> Result<u16, BadFile> {
+        let kind = self.name;
+        if !file.starts_with(&self.magic) {
+            return Err(BadFile::Magic { kind, magic: String::from_utf8_lossy(&self.magic).into_owned() });
+        }
+        let truncated = BadFile::Truncated { kind, have: file.len() as u64, want: START as u64 };
+        let [_, _, _, _, a0, a1, i0, i1] = *file.first_chunk::<START>().ok_or(truncated)?;
+        let found = u16::from_le_bytes([a0, a1]);
+        if found > self.major {
+            return Err(BadFile::Newer { kind, found, known: self.major });
+        }
+        Ok(u16::from_le_bytes([i0, i1]))
+    }
+
+    /// One value's bytes, without an envelope.
+    pub(crate) fn encode<T: bincode::Encode>(&self, value: &T) -> Result<Vec<u8>, BadFile> {
+        bincode::encode_to_vec(value, config()).map_err(|e| self.content(e.to_string()))
+    }
+
+    /// A value, and how many of the bytes it took.
+    pub(crate) fn decode<T: bincode::Decode<()>>(&self, bytes: &[u8]) -> Result<(T, usize), BadFile> {
+        bincode::decode_from_slice(bytes, config()).map_err(|e| self.content(e.to_string()))
+    }
+
+    /// The error of a file of this kind that cannot be decoded.
+    pub(crate) fn content(&self, why: impl Into<String>) -> BadFile {
+        BadFile::Content { kind: self.name, why: why.into() }
+    }
+
     /// Puts `value` into an envelope.
     pub fn seal<T: bincode::Encode>(&self, value: &T) -> Result<Vec<u8>, BadFile> {
-        let payload = bincode::encode_to_vec(value, config())
-            .map_err(|e| BadFile::Content { kind: self.name, why: e.to_string() })?;
+        let payload = self.encode(value)?;
         if payload.len() > MAX_PAYLOAD {
             return Err(BadFile::TooLarge { kind: self.name, size: payload.len() as u64 });
         }
@@ -111,9 +150,7 @@ impl Format {
     /// Puts an encoded payload into an envelope.
     pub fn wrap(&self, payload: &[u8]) -> Vec<u8> {
         let mut file = Vec::with_capacity(HEADER + payload.len() + CHECKSUM);
-        file.extend_from_slice(&self.magic);
-        file.extend_from_slice(&self.major.to_le_bytes());
-        file.extend_from_slice(&self.minor.to_le_bytes());
+        file.extend_from_slice(&self.start());
         file.extend_from_slice(&(payload.len() as u64).to_le_bytes());
         file.extend_from_slice(payload);
         let checksum = Sha256::digest(&file);
@@ -124,16 +161,11 @@ impl Format {
     /// Takes a value out of its envelope.
     pub fn unseal<T: bincode::Decode<()>>(&self, file: &[u8]) -> Result<T, BadFile> {
         let kind = self.name;
-        if !file.starts_with(&self.magic) {
-            return Err(BadFile::Magic { kind, magic: String::from_utf8_lossy(&self.magic).into_owned() });
-        }
+        let minor = self.minor_of(file)?;
         let truncated = |want: u64| BadFile::Truncated { kind, have: file.len() as u64, want };
         let header = file.first_chunk::<HEADER>().ok_or_else(|| truncated(HEADER as u64))?;
-        let [_, _, _, _, v0, v1, _, _, size @ ..] = *header;
-        let (found, size) = (u16::from_le_bytes([v0, v1]), u64::from_le_bytes(size));
-        if found > self.major {
-            return Err(BadFile::Newer { kind, found, known: self.major });
-        }
+        let [_, _, _, _, _, _, _, _, size @ ..] = *header;
+        let size = u64::from_le_bytes(size);
         if size > MAX_PAYLOAD as u64 {
             return Err(BadFile::TooLarge { kind, size });
         }
@@ -144,12 +176,10 @@ impl Format {
         if file.len() > end + CHECKSUM || Sha256::digest(&file[..end])[..] != file[end..] {
             return Err(BadFile::Checksum { kind });
         }
-        let content = |why: String| BadFile::Content { kind, why };
-        let (value, used) =
-            bincode::decode_from_slice(&file[HEADER..end], config()).map_err(|e| content(e.to_string()))?;
+        let (value, used) = self.decode(&file[HEADER..end])?;
         // Bytes behind what is known are a newer minor version's additions.
-        if used < size as usize && u16::from_le_bytes([header[6], header[7]]) <= self.minor {
-            return Err(content(format!("{} bytes are left over", size as usize - used)));
+        if used < size as usize && minor <= self.minor {
+            return Err(self.content(format!("{} bytes are left over", size as usize - used)));
         }
         Ok(value)
     }

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bundles::bundle::Bundle;
-use bundles::image::ImageId;
 use bundles::trace::{self, Trace};
 
-use crate::text;
+use crate::trace::show;
+use crate::{output, text};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -28,37 +28,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let _ = io::Read::read_exact(&mut file, &mut start);
         start
     };
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let printed = if magic == trace::FORMAT.magic {
-        let trace = Trace::read(&args.file)?;
-        if args.json { json(&mut out, &trace) } else { print_trace(&mut out, &trace) }
-    } else {
-        let bundle = Bundle::read(&args.file)?;
-        if args.json { json(&mut out, &bundle) } else { print_bundle(&mut out, &bundle) }
-    };
-    match printed.and_then(|()| out.flush()) {
-        // `inspect ... | head` is not an error.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        result => result.map(|()| ExitCode::SUCCESS).context("cannot print"),
+    if magic == trace::FORMAT.magic {
+        return show::show(&Trace::read(&args.file)?, args.json);
     }
+    let bundle = Bundle::read(&args.file)?;
+    output::print(|out| if args.json { output::json(out, &bundle) } else { print(out, &bundle) })
 }
 
-fn json<T: serde::Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)
-}
-
-fn print_image(out: &mut impl Write, image: &ImageId) -> io::Result<()> {
-    writeln!(out, "image       {}", image.reference)?;
-    writeln!(out, "chain ID    {}", image.chain_id)?;
-    if let Some(manifest) = &image.manifest {
-        writeln!(out, "manifest    {manifest}")?;
-    }
-    Ok(())
-}
-
-fn print_bundle(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
-    print_image(out, &bundle.image)?;
+fn print(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
+    output::image(out, &bundle.image)?;
     writeln!(out, "repository  {}", bundle.repository)?;
     writeln!(out, "traces      {}, {} of them incomplete", bundle.traces, bundle.incomplete_traces)?;
     let stored = bundle.objects.iter().map(|o| o.stored_size).sum();
@@ -83,29 +61,6 @@ fn print_bundle(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
             format!("{:?}", object.kind).to_lowercase(),
             object.hash,
             text::path(&object.path)
-        )?;
-    }
-    Ok(())
-}
-
-fn print_trace(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
-    print_image(out, &trace.image)?;
-    writeln!(out, "recorder    {}", trace.recorder)?;
-    writeln!(out, "duration    {}, ended: {:?}", text::microseconds(trace.duration_us), trace.end)?;
-    let complete = if trace.is_complete() { "yes" } else { "NO" };
-    writeln!(out, "complete    {complete} ({} events lost, {} unresolved)", trace.lost, trace.unresolved)?;
-    let size = trace.files.iter().map(|f| f.size).sum();
-    writeln!(out, "files       {}, {}", trace.files.len(), text::bytes(size))?;
-    writeln!(out, "\n  first use        size  flags    how          path")?;
-    for file in &trace.files {
-        writeln!(
-            out,
-            "{:>11} {:>11}  {:<#7x}  {:<11}  {}",
-            text::microseconds(file.at_us),
-            text::bytes(file.size),
-            file.open_flags,
-            format!("{:?}", file.how).to_lowercase(),
-            text::path(&file.path)
         )?;
     }
     Ok(())

@@ -5,11 +5,13 @@
 
 mod build;
 mod inspect;
+mod output;
 mod prefetch;
 mod publish;
 mod record;
 mod status;
 mod text;
+mod trace;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -33,6 +35,9 @@ enum Command {
     Build(build::Args),
     /// Print a bundle or a trace
     Inspect(inspect::Args),
+    /// Show, sum up, export or import a trace
+    #[command(subcommand)]
+    Trace(trace::Command),
     /// Put a bundle into a repository's tree
     Publish(publish::Args),
     /// Ask this node's daemon to bring an image's bundle into the cache
@@ -51,6 +56,7 @@ async fn main() -> ExitCode {
         Command::Record(args) => record::run(args).await,
         Command::Build(args) => build::run(args).await,
         Command::Inspect(args) => inspect::run(&args),
+        Command::Trace(command) => trace::run(&command).await,
         Command::Publish(args) => publish::run(&args),
         Command::Prefetch(args) => prefetch::run(args).await,
         Command::Status(args) => status::run(args).await,

@@ -72,7 +72,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     if trace.is_complete() || args.allow_incomplete {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("cvmfs-prefetch: the trace is incomplete; record again, or accept it with --allow-incomplete");
+    let faults = trace.faults().join("; ");
+    eprintln!("cvmfs-prefetch: the trace is incomplete ({faults}); record again, or accept it with --allow-incomplete");
     Ok(ExitCode::FAILURE)
 }
 

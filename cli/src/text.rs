@@ -19,12 +19,14 @@ pub(crate) fn microseconds(count: u64) -> String {
     }
 }
 
-/// A path as one line: control characters of hostile names are escaped.
+/// A path as one line.
 pub(crate) fn path(path: &bundles::path::RootPath) -> String {
-    path.to_string()
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect()
+    line(&path.to_string())
+}
+
+/// A text as one line: control characters of hostile names are escaped.
+pub(crate) fn line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 #[cfg(test)]

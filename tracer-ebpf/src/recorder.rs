@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bundles::image::ImageId;
-use bundles::trace::{End, FileUse, Trace};
+use bundles::trace::{Cause, End, FileUse, Losses, Trace, Unseen};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::Error;
@@ -125,8 +125,8 @@ impl Recorded {
             duration_us: u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX),
             end: self.end,
             recorder: name(),
-            lost: self.lost,
-            unresolved: self.unresolved,
+            unseen: Unseen::default(),
+            lost: Losses::default().with(Cause::NoRoom, self.lost).with(Cause::Unresolved, self.unresolved),
             files: self.files,
         }
     }

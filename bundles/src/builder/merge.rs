@@ -35,7 +35,7 @@ pub(super) fn merge(traces: &[Trace]) -> Vec<MergedFile> {
 mod tests {
     use super::*;
     use crate::image::{ChainId, Digest, ImageId};
-    use crate::trace::{End, FileUse, Use};
+    use crate::trace::{End, FileUse, Losses, Unseen, Use};
 
     fn trace(files: &[(&str, u64)]) -> Trace {
         let files = files.iter().map(|(path, at_us)| FileUse {
@@ -51,8 +51,8 @@ mod tests {
             duration_us: 0,
             end: End::Exited(0),
             recorder: String::new(),
-            lost: 0,
-            unresolved: 0,
+            unseen: Unseen::default(),
+            lost: Losses::default(),
             files: files.collect(),
         }
     }

@@ -15,31 +15,22 @@ pub(crate) fn text(output: &Path, trace: &Trace) -> String {
          chain ID  {}\n\
          files     {} ({})\n\
          time      {}, {}\n\
-         lost      {} events, {} paths not told",
+         lost      {} events",
         output.display(),
         trace.image.reference,
         trace.image.chain_id,
         trace.files.len(),
         text::bytes(size),
         text::microseconds(trace.duration_us),
-        end(trace.end),
-        trace.lost,
-        trace.unresolved,
+        trace.end,
+        trace.lost.total(),
     )
 }
 
 /// Why a recording did not end by the container's success, and what the container said last.
 pub(crate) fn why(ended: End, output: &str) -> String {
     match ended {
-        End::Exited(_) => format!("note: the container has {}; it said last:\n{output}", end(ended)),
-        End::TimeUp | End::Stopped => format!("note: {}; the container is stopped\n", end(ended)),
-    }
-}
-
-fn end(end: End) -> String {
-    match end {
-        End::Exited(code) => format!("exited with {code}"),
-        End::TimeUp => "the time was up".into(),
-        End::Stopped => "stopped by request".into(),
+        End::Exited(_) => format!("note: the container has {ended}; it said last:\n{output}"),
+        _ => format!("note: {ended}; the container is stopped\n"),
     }
 }

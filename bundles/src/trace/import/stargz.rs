@@ -1,0 +1,44 @@
+//! stargz-snapshotter: `ctr-remote image optimize --record-out`.
+//!
+//! One JSON object a line, in order of first use, each file once: `path` (relative to the root), `manifestDigest`,
+//! `layerIndex`. Source: `analyzer/recorder/recorder.go` of containerd/stargz-snapshotter. Other members are ignored.
+
+use serde::Deserialize;
+
+use super::{BadRecord, FirstUses, Imported, Source, normal};
+use crate::image::Digest;
+use crate::trace::{Cause, FileUse, Unseen, Use};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    path: String,
+    manifest_digest: Option<String>,
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
+    // Its recorder is fanotify: it neither counts what it loses, nor does the record tell how or when.
+    let made_up = Unseen::TIMES.and(Unseen::SIZES).and(Unseen::HOW).and(Unseen::FLAGS);
+    let mut imported = Imported::new(Source::Stargz, made_up.and(Unseen::LOSSES));
+    let mut uses = FirstUses::default();
+    for (index, line) in bytes.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()) {
+        let bad = |why: String| BadRecord::Line { line: index + 1, source_name: Source::Stargz, why };
+        let entry: Entry = serde_json::from_slice(line).map_err(|e| bad(e.to_string()))?;
+        if let Some(text) = entry.manifest_digest.filter(|text| !text.is_empty()) {
+            let digest: Digest = text.parse().map_err(|e: crate::image::BadDigest| bad(e.to_string()))?;
+            if imported.manifest.is_some_and(|known| known != digest) {
+                return Err(bad(format!("it is of another manifest, {digest}, than the lines before")));
+            }
+            imported.manifest = Some(digest);
+        }
+        match normal(b"/", entry.path.as_bytes()).filter(|path| !path.name().is_empty()) {
+            // The order is kept by counting; one microsecond each.
+            Some(path) => {
+                let at_us = uses.files.len() as u64;
+                uses.add(FileUse { path, at_us, size: 0, open_flags: 0, how: Use::Open })?;
+            }
+            None => imported.lost.add(Cause::Unresolved, 1),
+        }
+    }
+    Ok(Imported { files: uses.files, ..imported })
+}
