@@ -42,6 +42,12 @@ pub enum End {
     TimeUp,
     /// The recorder was asked to stop.
     Stopped,
+    /// The container wrote the line that was waited for.
+    Line,
+    /// The TCP port that was waited for answered.
+    Port(u16),
+    /// For the time given, there were fewer new files than given.
+    Settled,
 }
 
 /// The first use of one file.

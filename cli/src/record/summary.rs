@@ -28,9 +28,11 @@ pub(crate) fn text(output: &Path, trace: &Trace) -> String {
     )
 }
 
-/// Why a recording did not end by the container's success, and what the container said last.
+/// Why a recording ended otherwise than by the container's success or what was waited for, and what the container said
+/// last.
 pub(crate) fn why(ended: End, output: &str) -> String {
     match ended {
+        End::Exited(0) | End::Line | End::Port(_) | End::Settled => String::new(),
         End::Exited(_) => format!("note: the container has {}; it said last:\n{output}", end(ended)),
         End::TimeUp | End::Stopped => format!("note: {}; the container is stopped\n", end(ended)),
     }
@@ -41,5 +43,8 @@ fn end(end: End) -> String {
         End::Exited(code) => format!("exited with {code}"),
         End::TimeUp => "the time was up".into(),
         End::Stopped => "stopped by request".into(),
+        End::Line => "the line was seen".into(),
+        End::Port(port) => format!("port {port} answered"),
+        End::Settled => "settled".into(),
     }
 }
