@@ -3,6 +3,7 @@
 //! The order matters: the container is created, so its id and with it its cgroup's path are known; the cgroup is made
 //! and the recorder attached to it; only then the container is started, and joins the cgroup that is there already.
 
+mod backend;
 mod interrupt;
 mod pod;
 mod summary;
@@ -46,6 +47,9 @@ pub(crate) struct Args {
     cri_socket: String,
     #[command(flatten)]
     until: until::Args,
+    /// By which means the kernel is asked; auto: BPF, or fanotify, which sees less, where BPF is refused
+    #[arg(long, value_enum, default_value_t)]
+    backend: backend::Choice,
     /// Environment variable of the container
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -62,7 +66,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     // First what can fail for want of rights, before anything is started.
     let conditions = args.until.conditions(args.command.is_empty());
     conditions.check().await?;
-    let recorder = spawn_blocking(Recorder::load).await??;
+    let backend = args.backend;
+    let recorder = spawn_blocking(move || Recorder::load_backend(backend.into())).await??;
     let _leftovers = Leftovers::note(&args.cgroup_parent)?;
     let mut pod = Pod::connect(&args.cri_socket, &args.cgroup_parent).await?;
     let recorded = record(&args, &conditions, recorder, &mut pod, &mut interrupt).await;
