@@ -3,9 +3,11 @@
 //! The order matters: the container is created, so its id and with it its cgroup's path are known; the cgroup is made
 //! and the recorder attached to it; only then the container is started, and joins the cgroup that is there already.
 
+mod backend;
 mod interrupt;
 mod pod;
 mod summary;
+mod until;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +22,7 @@ use tracer::{Recorded, Recorder, Target};
 
 use interrupt::Interrupt;
 use pod::Pod;
+use until::Conditions;
 
 /// How long a container may take to end after SIGTERM, before it gets SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -42,9 +45,11 @@ pub(crate) struct Args {
         default_value = "unix:///run/containerd/containerd.sock"
     )]
     cri_socket: String,
-    /// End the recording after this time, if the container still runs ("90s", "5m")
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
-    time_limit: Duration,
+    #[command(flatten)]
+    until: until::Args,
+    /// By which means the kernel is asked; auto: BPF, or fanotify, which sees less, where BPF is refused
+    #[arg(long, value_enum, default_value_t)]
+    backend: backend::Choice,
     /// Environment variable of the container
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -59,10 +64,13 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
     // First what can fail for want of rights, before anything is started.
-    let recorder = spawn_blocking(Recorder::load).await??;
+    let conditions = args.until.conditions(args.command.is_empty());
+    conditions.check().await?;
+    let backend = args.backend;
+    let recorder = spawn_blocking(move || Recorder::load_backend(backend.into())).await??;
     let _leftovers = Leftovers::note(&args.cgroup_parent)?;
     let mut pod = Pod::connect(&args.cri_socket, &args.cgroup_parent).await?;
-    let recorded = record(&args, recorder, &mut pod, &mut interrupt).await;
+    let recorded = record(&args, &conditions, recorder, &mut pod, &mut interrupt).await;
     let removed = pod.remove().await;
     let trace = recorded?;
     removed.context("the trace was not written, as the recorded container could not be removed")?;
@@ -78,7 +86,13 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// From the image's name to the record. Whatever was made is in `pod` by then, also on an error.
-async fn record(args: &Args, recorder: Recorder, pod: &mut Pod, interrupt: &mut Interrupt) -> Result<Trace> {
+async fn record(
+    args: &Args,
+    conditions: &Conditions,
+    recorder: Recorder,
+    pod: &mut Pod,
+    interrupt: &mut Interrupt,
+) -> Result<Trace> {
     let image = tokio::select! {
         image = pod.have(&args.image) => image?,
         () = interrupt.wait() => bail!("interrupted"),
@@ -91,16 +105,15 @@ async fn record(args: &Args, recorder: Recorder, pod: &mut Pod, interrupt: &mut 
     interrupt.check()?;
     let recording = spawn_blocking(move || recorder.follow(Target::Cgroup(cgroup))).await??;
     pod.start().await?;
-    eprintln!("recording {} for at most {}", args.image, humantime::format_duration(args.time_limit));
+    eprintln!("recording {} until {conditions}", args.image);
+    let log = pod.log();
     let end = tokio::select! {
         code = pod.exited() => End::Exited(code?),
-        () = tokio::time::sleep(args.time_limit) => End::TimeUp,
+        end = conditions.wait(&log, || recording.files_seen()) => end?,
         () = interrupt.wait() => End::Stopped,
     };
     let recorded: Recorded = spawn_blocking(move || recording.stop(end)).await??;
-    if !matches!(end, End::Exited(0)) {
-        eprint!("{}", summary::why(end, &pod.output()));
-    }
+    eprint!("{}", summary::why(end, &pod.output()));
     pod.stop(GRACE).await?;
     Ok(recorded.into_trace(image))
 }
@@ -140,8 +153,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_understood() {
-        let args = parse(&["r/i:t", "--time-limit", "2m", "--env", "A=b=c", "--", "sh", "-c", "true"]).unwrap();
-        assert_eq!(args.time_limit, Duration::from_secs(120));
+        let args = parse(&["r/i:t", "--env", "A=b=c", "--", "sh", "-c", "true"]).unwrap();
         assert_eq!(args.env, [("A".into(), "b=c".into())]);
         assert_eq!(args.command, ["sh", "-c", "true"]);
         assert_eq!(parse(&["i"]).unwrap().command.len(), 0);
@@ -149,11 +161,10 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let bad: [&[&str]; 6] = [
+        let bad: [&[&str]; 5] = [
             &[],
             &["i", "--env", "A"],
             &["i", "--env", "=b"],
-            &["i", "--time-limit", "soon"],
             &["i", "--cgroup-parent", "/a/../.."],
             &["i", "--cgroup-parent", "/"],
         ];

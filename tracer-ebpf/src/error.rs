@@ -57,6 +57,21 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// fanotify does not do what is needed.
+    #[error("cannot {what}: root (CAP_SYS_ADMIN) and a kernel with CONFIG_FANOTIFY=y are needed")]
+    Fanotify {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The container's root did not show up.
+    #[error(
+        "no overlay was mounted on .../{0}/rootfs: the fanotify recorder needs a snapshotter that mounts overlayfs, and \
+             the runtime's mount namespace"
+    )]
+    NoOverlay(PathBuf),
     /// The recording ended before anything ran.
     #[error(
         "nothing was recorded: no program was executed below cgroup {0} with a root file system other than the \

@@ -13,6 +13,7 @@
 //! | `event` | takes the records of the ring buffer apart |
 //! | `timeline` | each file once, in order; scripts put before their interpreters |
 //! | `reader` | the thread that empties the ring buffer |
+//! | `fanotify` | the recorder where BPF is refused |
 //! | [`recorder`](Recorder) | ties these together |
 //!
 //! What is not seen: opens through io_uring, files read by the kernel on a process's behalf without an open (copying
@@ -22,6 +23,7 @@ pub mod cgroup;
 pub mod cri;
 mod error;
 mod event;
+mod fanotify;
 mod host;
 mod program;
 mod reader;
@@ -29,4 +31,4 @@ mod recorder;
 mod timeline;
 
 pub use error::Error;
-pub use recorder::{Options, Recorded, Recorder, Recording, Target};
+pub use recorder::{Backend, Options, Recorded, Recorder, Recording, Target};

@@ -5,6 +5,8 @@
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use aya::maps::{MapData, RingBuf};
@@ -27,17 +29,25 @@ pub(crate) struct Read {
 pub(crate) struct Reader {
     thread: JoinHandle<io::Result<Read>>,
     stop: PipeWriter,
+    files: Arc<AtomicUsize>,
 }
 
 impl Reader {
     pub(crate) fn start(events: RingBuf<MapData>, max_files: usize) -> Result<Self, Error> {
         let system = |what| move |source| Error::System { what, source };
         let (stopped, stop) = io::pipe().map_err(system("make a pipe"))?;
+        let files = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&files);
         let thread = thread::Builder::new()
             .name("tracer".into())
-            .spawn(move || run(events, &stopped, Timeline::new(max_files)))
+            .spawn(move || run(events, &stopped, Timeline::new(max_files), &seen))
             .map_err(system("start its thread"))?;
-        Ok(Self { thread, stop })
+        Ok(Self { thread, stop, files })
+    }
+
+    /// How many files there were when the thread last looked, at most [`PERIOD_MS`] ago.
+    pub(crate) fn files(&self) -> usize {
+        self.files.load(Ordering::Relaxed)
     }
 
     /// Call this when nothing is written to the ring any more.
@@ -48,7 +58,12 @@ impl Reader {
     }
 }
 
-fn run(mut events: RingBuf<MapData>, stopped: &PipeReader, timeline: Timeline) -> io::Result<Read> {
+fn run(
+    mut events: RingBuf<MapData>,
+    stopped: &PipeReader,
+    timeline: Timeline,
+    files: &AtomicUsize,
+) -> io::Result<Read> {
     let mut read = Read { timeline, unresolved: 0 };
     loop {
         let stop = wait(&events, stopped)?;
@@ -58,6 +73,7 @@ fn run(mut events: RingBuf<MapData>, stopped: &PipeReader, timeline: Timeline) -
                 None => read.unresolved += 1,
             }
         }
+        files.store(read.timeline.files(), Ordering::Relaxed);
         if stop {
             return Ok(read);
         }

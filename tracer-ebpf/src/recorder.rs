@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bundles::image::ImageId;
 use bundles::trace::{Cause, End, FileUse, Losses, Trace, Unseen};
+use nix::sys::fanotify::Fanotify;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::Error;
 use crate::program::{self, Attached, Loaded, Maps};
 use crate::reader::Reader;
+use crate::{Error, fanotify};
 
 /// Sizes. The defaults are right for a container of any size that was seen so far.
 #[derive(Debug, Clone)]
@@ -34,18 +35,38 @@ pub enum Target {
     Cgroup(PathBuf),
 }
 
-/// The kernel part, accepted by the kernel and not attached yet. Recording needs Linux 5.17 with BTF, and root.
+/// By which means the kernel is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// BPF, and where it does not work fanotify, with a warning that says why.
+    #[default]
+    Auto,
+    /// BPF. Needs Linux 5.17 with BTF, and root.
+    Bpf,
+    /// fanotify on the container's overlay. Needs root. Sees less, see `fanotify.rs`; the trace says so.
+    Fanotify,
+}
+
+/// What is needed to record, accepted by the kernel and not attached yet.
 pub struct Recorder {
     options: Options,
-    loaded: Loaded,
+    ready: Ready,
+}
+
+enum Ready {
+    Bpf(Box<Loaded>),
+    Fanotify(Fanotify),
 }
 
 /// A recording that runs. Dropped without [`Recording::stop`], it leaves nothing behind in the kernel.
 pub struct Recording {
     target: PathBuf,
-    attached: Attached,
-    maps: Maps,
-    reader: Reader,
+    running: Running,
+}
+
+enum Running {
+    Bpf { attached: Box<Attached>, maps: Box<Maps>, reader: Reader },
+    Fanotify(fanotify::Reader),
 }
 
 /// What was recorded.
@@ -63,6 +84,10 @@ pub struct Recorded {
     pub duration: Duration,
     /// Why it ended.
     pub end: End,
+    /// Which recorder made it, by which means and on which kernel.
+    pub recorder: String,
+    /// What it cannot see.
+    pub unseen: Unseen,
 }
 
 impl Recorder {
@@ -73,44 +98,86 @@ impl Recorder {
 
     /// Loads the kernel part. Takes some 100 ms, so do it before the container starts.
     pub fn load_with(options: Options) -> Result<Self, Error> {
-        let loaded = program::load(options.ring_bytes)?;
-        Ok(Self { options, loaded })
+        Ok(Self { ready: Ready::Bpf(Box::new(program::load(options.ring_bytes)?)), options })
+    }
+
+    /// Makes ready what `backend` asks for, with the default sizes.
+    pub fn load_backend(backend: Backend) -> Result<Self, Error> {
+        let fanotify = || Ok(Self { ready: Ready::Fanotify(fanotify::group()?), options: Options::default() });
+        match backend {
+            Backend::Bpf => Self::load(),
+            Backend::Fanotify => fanotify(),
+            Backend::Auto => Self::load().or_else(|error| {
+                tracing::warn!("BPF cannot be used, so fanotify is, which sees less: {error}");
+                fanotify()
+            }),
+        }
     }
 
     /// Starts to record. The record begins with the target's first exec in a root file system of its own.
     pub fn follow(self, target: Target) -> Result<Recording, Error> {
         let Target::Cgroup(target) = target;
-        let (attached, events, maps) = self.loaded.attach(&target)?;
-        let reader = Reader::start(events, self.options.max_files)?;
-        Ok(Recording { target, attached, maps, reader })
+        let max_files = self.options.max_files;
+        let running = match self.ready {
+            Ready::Bpf(loaded) => {
+                let (attached, events, maps) = loaded.attach(&target)?;
+                let reader = Reader::start(events, max_files)?;
+                Running::Bpf { attached: Box::new(attached), maps: Box::new(maps), reader }
+            }
+            Ready::Fanotify(group) => Running::Fanotify(fanotify::Reader::start(group, &target, max_files)?),
+        };
+        Ok(Recording { target, running })
     }
 }
 
 impl Recording {
     /// Whether the container's first exec has been seen.
     pub fn has_begun(&self) -> Result<bool, Error> {
-        Ok(self.maps.began_ns()?.is_some())
+        match &self.running {
+            Running::Bpf { maps, .. } => Ok(maps.began_ns()?.is_some()),
+            Running::Fanotify(reader) => Ok(reader.files() > 0),
+        }
+    }
+
+    /// How many different files were used so far. Costs the container nothing; may be some 20 ms old.
+    pub fn files_seen(&self) -> usize {
+        match &self.running {
+            Running::Bpf { reader, .. } => reader.files(),
+            Running::Fanotify(reader) => reader.files(),
+        }
     }
 
     /// Ends the recording. Blocks for some milliseconds at most.
     pub fn stop(self, end: End) -> Result<Recorded, Error> {
         let now = monotonic()?;
         let wall = SystemTime::now();
-        drop(self.attached);
-        let read = self.reader.finish()?;
-        let began_ns = self.maps.began_ns()?.ok_or(Error::NothingRan(self.target))?;
-        let counters = self.maps.counters()?;
-        if counters.unlinked > 0 {
-            tracing::debug!(files = counters.unlinked, "files without a name were left out");
-        }
+        let (read, began_ns, lost, unresolved, hooks, unseen) = match self.running {
+            Running::Bpf { attached, maps, reader } => {
+                drop(attached);
+                let read = reader.finish()?;
+                let counters = maps.counters()?;
+                if counters.unlinked > 0 {
+                    tracing::debug!(files = counters.unlinked, "files without a name were left out");
+                }
+                let unresolved = counters.unresolved + read.unresolved;
+                (read.timeline, maps.began_ns()?, counters.lost, unresolved, program::hooks(), Unseen::default())
+            }
+            Running::Fanotify(reader) => {
+                let read = reader.finish()?;
+                (read.timeline, read.began_ns, read.lost, read.unresolved, fanotify::HOOKS.into(), Unseen::FLAGS)
+            }
+        };
+        let began_ns = began_ns.ok_or(Error::NothingRan(self.target))?;
         let duration = now.saturating_sub(Duration::from_nanos(began_ns));
         Ok(Recorded {
-            lost: counters.lost + read.timeline.lost(),
-            unresolved: counters.unresolved + read.unresolved,
-            files: read.timeline.finish(began_ns),
+            lost: lost + read.lost(),
+            unresolved,
+            files: read.finish(began_ns),
             started: wall.checked_sub(duration).unwrap_or(UNIX_EPOCH),
             duration,
             end,
+            recorder: name(&hooks),
+            unseen,
         })
     }
 }
@@ -124,8 +191,8 @@ impl Recorded {
             started: started.as_secs(),
             duration_us: u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX),
             end: self.end,
-            recorder: name(),
-            unseen: Unseen::default(),
+            recorder: self.recorder,
+            unseen: self.unseen,
             lost: Losses::default().with(Cause::NoRoom, self.lost).with(Cause::Unresolved, self.unresolved),
             files: self.files,
         }
@@ -133,10 +200,10 @@ impl Recorded {
 }
 
 /// Which recorder this is, on which kernel.
-fn name() -> String {
+fn name(hooks: &str) -> String {
     let kernel = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned());
     let kernel = kernel.unwrap_or_else(|_| "unknown".into());
-    format!("tracer {} ({}; Linux {kernel})", env!("CARGO_PKG_VERSION"), program::hooks())
+    format!("tracer {} ({hooks}; Linux {kernel})", env!("CARGO_PKG_VERSION"))
 }
 
 /// The clock of `bpf_ktime_get_ns`.

@@ -42,6 +42,11 @@ impl Timeline {
         Self { limit, number: 0, files: HashMap::new(), scripts: HashMap::new(), lost: 0 }
     }
 
+    /// How many files there are.
+    pub(crate) fn files(&self) -> usize {
+        self.files.len()
+    }
+
     /// Files that were not taken because there were too many.
     pub(crate) fn lost(&self) -> u64 {
         self.lost

@@ -67,6 +67,12 @@ pub enum End {
     Stopped,
     /// The recorder that this was imported from does not tell.
     NotTold,
+    /// The container wrote the line that was waited for.
+    Line,
+    /// The TCP port that was waited for answered.
+    Port(u16),
+    /// For the time given, there were fewer new files than given.
+    Settled,
     /// The file has no end: its recorder was killed, or the file was cut. What there is, is the trace's beginning.
     Unfinished(Cut),
     /// A reason that a newer recorder gives.
@@ -133,6 +139,9 @@ impl fmt::Display for End {
             Self::TimeUp => f.write_str("the time was up"),
             Self::Stopped => f.write_str("stopped by request"),
             Self::NotTold => f.write_str("end not told"),
+            Self::Line => f.write_str("the line was seen"),
+            Self::Port(port) => write!(f, "port {port} answered"),
+            Self::Settled => f.write_str("settled"),
             Self::Unfinished(Cut::BetweenBlocks) => f.write_str("unfinished: the recorder did not write its end"),
             Self::Unfinished(Cut::InBlock) => f.write_str("unfinished: the file is cut within a block"),
             Self::Other(code) => write!(f, "ended for reason {code}"),

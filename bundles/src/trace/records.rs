@@ -105,6 +105,9 @@ impl bincode::Encode for End {
             Self::TimeUp => (2, 0),
             Self::Stopped => (3, 0),
             Self::NotTold => (4, 0),
+            Self::Line => (5, 0),
+            Self::Port(port) => (6, u32::from(*port)),
+            Self::Settled => (7, 0),
             Self::Other(code) => (*code, 0),
             Self::Unfinished(_) => return Err(EncodeError::Other("an unfinished trace has no end block")),
         };
@@ -119,6 +122,9 @@ impl<C> bincode::Decode<C> for End {
             (2, _) => Self::TimeUp,
             (3, _) => Self::Stopped,
             (4, _) => Self::NotTold,
+            (5, _) => Self::Line,
+            (6, port) => Self::Port(u16::try_from(port).map_err(|_| DecodeError::Other("a port above 65535"))?),
+            (7, _) => Self::Settled,
             (code, _) => Self::Other(code),
         })
     }

@@ -80,9 +80,14 @@ impl Pod {
         Ok(self.runtime.stop(&self.container, grace).await?)
     }
 
+    /// Where the runtime writes what the container says.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.spec.log_directory.join(LOG)
+    }
+
     /// The last lines that the container wrote to standard error, or, if none, to standard output.
     pub(crate) fn output(&self) -> String {
-        let text = fs::read(self.spec.log_directory.join(LOG)).unwrap_or_default();
+        let text = fs::read(self.log()).unwrap_or_default();
         let output = log::parse(&String::from_utf8_lossy(&text));
         let said = if output.stderr.is_empty() { output.stdout } else { output.stderr };
         let mut lines: Vec<_> = said.lines().rev().take(LINES).collect();

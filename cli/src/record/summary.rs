@@ -27,9 +27,11 @@ pub(crate) fn text(output: &Path, trace: &Trace) -> String {
     )
 }
 
-/// Why a recording did not end by the container's success, and what the container said last.
+/// Why a recording ended otherwise than by the container's success or what was waited for, and what the container said
+/// last.
 pub(crate) fn why(ended: End, output: &str) -> String {
     match ended {
+        End::Exited(0) | End::Line | End::Port(_) | End::Settled => String::new(),
         End::Exited(_) => format!("note: the container has {ended}; it said last:\n{output}"),
         _ => format!("note: {ended}; the container is stopped\n"),
     }

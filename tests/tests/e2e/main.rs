@@ -9,6 +9,8 @@ mod half_published;
 mod publisher;
 mod reader;
 mod record;
+mod record_fanotify;
+mod record_until;
 mod restart;
 mod support;
 mod tree;
