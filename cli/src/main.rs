@@ -12,6 +12,7 @@ mod record;
 mod status;
 mod text;
 mod trace;
+mod watch;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -29,8 +30,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run an image's container and record which files of its root file system it uses
+    /// Record which files a container uses: one that is run for it, or one that runs already
     Record(record::Args),
+    /// Record new containers of this node as they start, as a service
+    Watch(watch::Args),
     /// Make a bundle of one or more traces
     Build(build::Args),
     /// Print a bundle or a trace
@@ -54,6 +57,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).init();
     let result = match arguments.command {
         Command::Record(args) => record::run(args).await,
+        Command::Watch(args) => watch::run(args).await,
         Command::Build(args) => build::run(args).await,
         Command::Inspect(args) => inspect::run(&args),
         Command::Trace(command) => trace::run(&command).await,

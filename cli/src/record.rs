@@ -1,42 +1,72 @@
-//! `record`: an image's container, run through containerd's CRI as a kubelet would, with the recorder on it.
+//! `record`: what a container uses. Either an image's container, run through containerd's CRI as a kubelet would, or one
+//! that runs already.
 //!
-//! The order matters: the container is created, so its id and with it its cgroup's path are known; the cgroup is made
-//! and the recorder attached to it; only then the container is started, and joins the cgroup that is there already.
+//! For the first the order matters: the container is created, so its id and with it its cgroup's path are known; the
+//! cgroup is made and followed; only then the container is started, and joins the cgroup that is there already.
 
-mod backend;
-mod interrupt;
+pub(crate) mod attach;
+pub(crate) mod interrupt;
+pub(crate) mod output;
 mod pod;
-mod summary;
-mod until;
+pub(crate) mod summary;
+pub(crate) mod until;
+pub(crate) mod what;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bundles::trace::{End, Trace};
 use tokio::task::spawn_blocking;
 use tracer::cgroup::Leftovers;
-use tracer::cri::ContainerSpec;
-use tracer::{Recorded, Recorder, Target};
+use tracer::cri::{ContainerSpec, Runtime};
+use tracer::{Recorder, Target};
 
+use attach::Running;
 use interrupt::Interrupt;
+use output::Output;
 use pod::Pod;
-use until::Conditions;
+use until::{Conditions, Container};
 
 /// How long a container may take to end after SIGTERM, before it gets SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Reference of the image; it is pulled if this node has not got it
-    image: String,
+    /// Reference of the image to run; it is pulled if this node has not got it
+    #[arg(required_unless_present = "attach")]
+    image: Option<String>,
     /// Program to run instead of the image's entry point, with its arguments
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "attach")]
     command: Vec<String>,
-    /// Where to write the trace
+    #[command(flatten)]
+    attach: attach::Args,
+    /// Which container of the pod
+    #[arg(long, requires = "pod")]
+    name: Option<String>,
+    /// Where to write the trace; while it grows it is called FILE.partial
     #[arg(short, long, value_name = "FILE", default_value = "trace.cpft")]
     output: PathBuf,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+    #[command(flatten)]
+    until: until::Args,
+    #[command(flatten)]
+    what: what::Args,
+    /// Environment variable of the container
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, conflicts_with = "attach")]
+    env: Vec<(String, String)>,
+    /// Cgroup below which the container runs
+    #[arg(long, value_name = "PATH", default_value = "/cvmfs-prefetch", value_parser = cgroup_path)]
+    cgroup_parent: PathBuf,
+    /// Succeed even if some uses were lost, or the container's start was missed
+    #[arg(long)]
+    allow_incomplete: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RuntimeArgs {
     /// Socket of containerd
     #[arg(
         long,
@@ -45,39 +75,36 @@ pub(crate) struct Args {
         default_value = "unix:///run/containerd/containerd.sock"
     )]
     cri_socket: String,
-    #[command(flatten)]
-    until: until::Args,
-    /// By which means the kernel is asked; auto: BPF, or fanotify, which sees less, where BPF is refused
-    #[arg(long, value_enum, default_value_t)]
-    backend: backend::Choice,
-    /// Environment variable of the container
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
-    env: Vec<(String, String)>,
-    /// Cgroup below which the container runs
-    #[arg(long, value_name = "PATH", default_value = "/cvmfs-prefetch", value_parser = cgroup_path)]
-    cgroup_parent: PathBuf,
-    /// Succeed even if some uses were lost
-    #[arg(long)]
-    allow_incomplete: bool,
+}
+
+impl RuntimeArgs {
+    pub(crate) async fn connect(&self) -> Result<Runtime> {
+        let socket = self.cri_socket.strip_prefix("unix://").unwrap_or(&self.cri_socket);
+        Ok(Runtime::connect(socket.as_ref()).await?)
+    }
 }
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
     // First what can fail for want of rights, before anything is started.
-    let conditions = args.until.conditions(args.command.is_empty());
+    let attached = args.attach.is_asked_for();
+    let conditions = args.until.conditions(attached || args.command.is_empty());
     conditions.check().await?;
-    let backend = args.backend;
-    let recorder = spawn_blocking(move || Recorder::load_backend(backend.into())).await??;
-    let _leftovers = Leftovers::note(&args.cgroup_parent)?;
-    let mut pod = Pod::connect(&args.cri_socket, &args.cgroup_parent).await?;
-    let recorded = record(&args, &conditions, recorder, &mut pod, &mut interrupt).await;
-    let removed = pod.remove().await;
-    let trace = recorded?;
-    removed.context("the trace was not written, as the recorded container could not be removed")?;
-
-    trace.write(&args.output)?;
+    let (backend, options) = (args.what.backend(), args.what.options());
+    let recorder = spawn_blocking(move || Recorder::load_backend(backend, options)).await??;
+    let output = Output::new(&args.output);
+    let recorded = match attached {
+        true => record_running(&args, &conditions, &recorder, &output, &mut interrupt).await,
+        false => record_own(&args, &conditions, &recorder, &output, &mut interrupt).await,
+    };
+    if let Err(error) = recorded {
+        output.give_up();
+        return Err(error);
+    }
+    let trace = output.finish()?;
     println!("{}", summary::text(&args.output, &trace));
-    if trace.is_complete() || args.allow_incomplete {
+    // A start that was missed is what was asked for.
+    if trace.is_complete() || args.allow_incomplete || (attached && only_start_is_missing(&trace)) {
         return Ok(ExitCode::SUCCESS);
     }
     let faults = trace.faults().join("; ");
@@ -85,37 +112,93 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// From the image's name to the record. Whatever was made is in `pod` by then, also on an error.
-async fn record(
+fn only_start_is_missing(trace: &Trace) -> bool {
+    trace.lost.total() == 0 && trace.faults().len() == 1
+}
+
+/// Runs a container of the image, and removes it whatever happens.
+async fn record_own(
     args: &Args,
     conditions: &Conditions,
-    recorder: Recorder,
+    recorder: &Recorder,
+    output: &Output,
+    interrupt: &mut Interrupt,
+) -> Result<()> {
+    let _leftovers = Leftovers::note(&args.cgroup_parent)?;
+    let mut pod = Pod::new(args.runtime.connect().await?, &args.cgroup_parent);
+    let recorded = record_pod(args, conditions, recorder, output, &mut pod, interrupt).await;
+    let removed = pod.remove().await;
+    recorded?;
+    removed.context("the trace was not kept, as the recorded container could not be removed")
+}
+
+async fn record_pod(
+    args: &Args,
+    conditions: &Conditions,
+    recorder: &Recorder,
+    output: &Output,
     pod: &mut Pod,
     interrupt: &mut Interrupt,
-) -> Result<Trace> {
+) -> Result<()> {
+    let reference = args.image.as_deref().context("no image was named")?;
     let image = tokio::select! {
-        image = pod.have(&args.image) => image?,
+        image = pod.have(reference) => image?,
         () = interrupt.wait() => bail!("interrupted"),
     };
     let command = Some(args.command.clone()).filter(|command| !command.is_empty());
-    let container =
-        ContainerSpec { image: args.image.clone(), command, env: args.env.clone(), ..ContainerSpec::default() };
+    let spec = ContainerSpec { image: reference.into(), command, env: args.env.clone(), ..ContainerSpec::default() };
     // Calls that make something are not given up half-way, or nobody would know what to remove.
-    let cgroup = pod.create(container).await?;
+    let cgroup = pod.create(recorder.hierarchy(), spec).await?;
     interrupt.check()?;
-    let recording = spawn_blocking(move || recorder.follow(Target::Cgroup(cgroup))).await??;
+    let (subject, out) = (args.what.subject(image, &args.command), output.create()?);
+    let recorder = recorder.clone();
+    let recording = spawn_blocking(move || recorder.follow(&Target::New(cgroup), subject, out)).await??;
     pod.start().await?;
-    eprintln!("recording {} until {conditions}", args.image);
-    let log = pod.log();
+    eprintln!("recording {reference} until {conditions}");
+    let container = pod.container();
     let end = tokio::select! {
         code = pod.exited() => End::Exited(code?),
-        end = conditions.wait(&log, || recording.files_seen()) => end?,
+        end = conditions.wait(container, &recording) => end?,
         () = interrupt.wait() => End::Stopped,
     };
-    let recorded: Recorded = spawn_blocking(move || recording.stop(end)).await??;
+    spawn_blocking(move || recording.stop(end)).await??;
     eprint!("{}", summary::why(end, &pod.output()));
-    pod.stop(GRACE).await?;
-    Ok(recorded.into_trace(image))
+    pod.stop(GRACE).await
+}
+
+/// Records a container that is somebody else's, and leaves it alone.
+async fn record_running(
+    args: &Args,
+    conditions: &Conditions,
+    recorder: &Recorder,
+    output: &Output,
+    interrupt: &mut Interrupt,
+) -> Result<()> {
+    let mut runtime = args.runtime.connect().await?;
+    let (image, name) = (args.image.as_deref(), args.name.as_deref());
+    let found = args.attach.find(&mut runtime, recorder.hierarchy(), image, name).await?;
+    let Running { cgroup, image, container } = found;
+    ensure!(
+        container.is_some() || !conditions.need_container(),
+        "--until-line and --until-ready need --container or --pod"
+    );
+    eprintln!("recording {} until {conditions}", image.reference);
+    let (subject, out) = (args.what.subject(image, &[]), output.create()?);
+    let (recorder, target) = (recorder.clone(), Target::Running(cgroup.clone()));
+    let recording = spawn_blocking(move || recorder.follow(&target, subject, out)).await??;
+    let mut waiter = runtime.clone();
+    let exited = async {
+        match &container {
+            Some(container) => until::exited(&mut waiter, &container.id).await,
+            None => until::emptied(&cgroup).await,
+        }
+    };
+    let end = tokio::select! {
+        end = exited => end?,
+        end = conditions.wait(container.map(|container| Container { runtime, container }), &recording) => end?,
+        () = interrupt.wait() => End::Stopped,
+    };
+    Ok(spawn_blocking(move || recording.stop(end)).await??)
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -157,16 +240,25 @@ mod tests {
         assert_eq!(args.env, [("A".into(), "b=c".into())]);
         assert_eq!(args.command, ["sh", "-c", "true"]);
         assert_eq!(parse(&["i"]).unwrap().command.len(), 0);
+        for words in [&["--container", "x"][..], &["--pod", "n/p", "--name", "c"], &["i", "--cgroup", "/x"]] {
+            assert!(parse(words).unwrap().attach.is_asked_for(), "{words:?}");
+        }
     }
 
     #[test]
     fn nonsense_is_refused() {
-        let bad: [&[&str]; 5] = [
+        let bad: [&[&str]; 11] = [
             &[],
             &["i", "--env", "A"],
             &["i", "--env", "=b"],
             &["i", "--cgroup-parent", "/a/../.."],
             &["i", "--cgroup-parent", "/"],
+            &["i", "--name", "c"],
+            &["--pod", "p"],
+            &["--pod", "n/p", "--container", "x"],
+            &["--container", "x", "--", "sh"],
+            &["i", "--ring-bytes", "5000"],
+            &["i", "--also", "everything"],
         ];
         for words in bad {
             assert!(parse(words).is_err(), "{words:?} was accepted");

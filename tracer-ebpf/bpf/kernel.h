@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /*
  * The kernel's structures, with only the fields that are read here. CO-RE (preserve_access_index) finds their real
- * offsets when the object is loaded, so one object serves every kernel that has BTF.
+ * offsets when the object is loaded, so one object serves every kernel that has BTF, on x86-64 and arm64.
+ *
+ * A name with `___` is a flavour: another shape of the structure of that name, of other kernels.
  */
 #pragma once
 
@@ -16,6 +18,18 @@ enum { false, true };
 
 #define S_IFMT 00170000
 #define S_IFREG 0100000
+#define S_IFDIR 0040000
+
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define FUSE_SUPER_MAGIC 0x65735546
+
+#define FMODE_WRITE 0x2
+#define FMODE_CREATED 0x100000
+/* A file that a stacking file system opened for itself: Linux 6.5 and newer, and before. */
+#define FMODE_BACKING 0x2000000
+#define FMODE_NONOTIFY 0x4000000
+/* In the flags of a file that the kernel opened to execute it. */
+#define FMODE_EXEC 0x20
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -23,11 +37,25 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct inode {
 	unsigned short i_mode;
+	struct super_block *i_sb;
 	unsigned long i_ino;
 	unsigned int i_nlink;
 	long long i_size;
+	struct hlist_head i_dentry;
+};
+
+struct address_space {
+	struct inode *host;
 };
 
 struct dentry {
@@ -35,10 +63,14 @@ struct dentry {
 	struct qstr d_name;
 	struct inode *d_inode;
 	struct super_block *d_sb;
+	union {
+		struct hlist_node d_alias;
+	} d_u;
 };
 
 struct super_block {
 	unsigned int s_dev;
+	unsigned long s_magic;
 	struct dentry *s_root;
 };
 
@@ -55,12 +87,7 @@ struct file {
 	unsigned int f_flags;
 	unsigned int f_mode;
 	struct path f_path;
-};
-
-/* What overlayfs puts behind a mapping: the file of the layer, and the path that the user gave (Linux 6.5+). */
-struct backing_file {
-	struct file file;
-	struct path user_path;
+	struct address_space *f_mapping;
 };
 
 struct fdtable {
@@ -74,21 +101,113 @@ struct files_struct {
 
 struct fs_struct {
 	struct path root;
+	struct path pwd;
 };
 
 struct vm_area_struct {
 	struct file *vm_file;
 };
 
-struct thread_info {
+struct vm_fault {
+	struct vm_area_struct *vma;
+	unsigned long pgoff;
+};
+
+struct kiocb {
+	struct file *ki_filp;
+	long long ki_pos;
+};
+
+struct iov_iter {
+	unsigned long count;
+};
+
+struct folio {
 	unsigned long flags;
+	struct address_space *mapping;
+	unsigned long index;
+	unsigned int _folio_nr_pages;
+};
+
+/* Linux 6.18. */
+struct folio___memdesc {
+	struct {
+		unsigned long f;
+	} flags;
+	unsigned int _nr_pages;
+};
+
+/* Before Linux 5.16 the page cache held pages. */
+struct page {
+	struct address_space *mapping;
+	unsigned long index;
+};
+
+struct pid_namespace;
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+struct kernfs_node {
+	__u64 id;
+};
+
+/* Before Linux 5.5 the id held the inode's number in its low half and a generation in its high half. */
+union kernfs_node_id {
+	__u64 id;
+};
+
+struct cgroup_root {
+	int hierarchy_id;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[1];
+	struct cgroup *dfl_cgrp;
+};
+
+struct thread_info___x86 {
 	unsigned int status;
 };
 
+struct thread_info___arm64 {
+	unsigned long flags;
+};
+
 struct task_struct {
-	struct thread_info thread_info;
+	int tgid;
+	struct task_struct *group_leader;
+	struct task_struct *real_parent;
+	struct pid *thread_pid;
+	struct css_set *cgroups;
 	struct fs_struct *fs;
 	struct files_struct *files;
+};
+
+struct task_struct___x86 {
+	struct thread_info___x86 thread_info;
+};
+
+struct task_struct___arm64 {
+	struct thread_info___arm64 thread_info;
 };
 
 struct linux_binprm {
@@ -98,18 +217,35 @@ struct linux_binprm {
 	const char *interp;
 };
 
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long r10, r9, r8, cx, dx, si, di, bp, bx, orig_ax, ip;
+struct io_kiocb {
+	__u8 opcode;
 };
-#elif defined(__TARGET_ARCH_arm64)
-struct pt_regs {
+
+struct io_uring_cqe {
+	__s32 res;
+};
+
+struct pt_regs___x86 {
+	unsigned long r10, r9, r8, cx, dx, si, di, orig_ax, ip;
+};
+
+struct pt_regs___arm64 {
 	unsigned long long regs[31];
 	unsigned long long pc;
+	unsigned long long orig_x0;
 	int syscallno;
 };
-#else
-#error "the recorder knows the registers of x86-64 and arm64 only"
-#endif
 
 #pragma clang attribute pop
+
+enum pageflags___head {
+	PG_head___head = 0,
+};
+
+enum cgroup_subsys_id___pids {
+	pids_cgrp_id___pids = 0,
+};
+
+enum bpf_func_id___find_vma {
+	BPF_FUNC_find_vma___find_vma = 0,
+};

@@ -1,244 +1,119 @@
 // SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0)
 /*
- * Follows one container and reports every regular file of its root file system the first time it is opened, executed
- * or mapped.
+ * Follows containers, and reports each regular file that one of them uses, the first time, and which pages of it.
  *
- *   which tasks   those below the cgroup in `target`, a directory made before the container's first process
- *   from when     the first exec of such a task whose root is not the recorder's: what runc does before is left out
- *   which files   regular files on the file system of that task's root
- *   how often     once: `seen` remembers (dentry, inode, inode number)
+ *   which tasks   those below a cgroup in `targets`, which is there before the container's first process    target.h
+ *   by name       files opened, executed, listed                                                            use.h
+ *   by content    pages read and mapped                                                                     ranges.h
  *
- * Only BTF tracepoints are used: trampolines (fentry, LSM) are refused on some kernels and kprobes absent on others.
+ * Not every kernel accepts or has all programs. User space chooses, see src/sets.rs:
+ *
+ *   always             on_exec
+ *   opens              on_vfs_open, or else on_sys_exit and on_io_uring_complete(_before)
+ *   pages              on_get_pages, on_map_pages, on_fault; or fentry_*; or else on_add_to_page_cache
+ *   when asked for     on_lookup (absent paths, listed directories), on_cgroup_mkdir (watching)
  */
-#include "event.h"
-#include "kernel.h"
+#include "ranges.h"
 #include "syscall.h"
+#include "use.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} target SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct config);
-} config SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct state);
-} state SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counters SEC(".maps");
-
-/* The addresses alone would do while the kernel keeps the inode; the number tells when it has reused the memory. */
-struct seen_key {
-	__u64 dentry;
-	__u64 inode;
-	__u64 number;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1 << 17);
-	__type(key, struct seen_key);
-	__type(value, __u8);
-} seen SEC(".maps");
-
-/* Too large for the stack. Tracepoint programs run with preemption off and do not nest, so one per CPU is enough. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct event);
-} scratch SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 8 << 20);
-} events SEC(".maps");
-
-static __always_inline void count(__u32 what)
+/* Linux 5.17 and newer. */
+static __always_inline bool finds_vma(void)
 {
-	__u64 *counter = bpf_map_lookup_elem(&counters, &what);
-
-	if (counter)
-		*counter += 1;
+	return bpf_core_enum_value_exists(enum bpf_func_id___find_vma, BPF_FUNC_find_vma___find_vma);
 }
 
-static __always_inline struct state *the_state(void)
+/* --- opens --- */
+
+/* What a system call returned has been opened. */
+static __always_inline void opened(struct event *event, struct task_struct *task, struct target *target, __u64 id,
+				   const void *regs, enum call call, bool compat, long fd)
 {
-	__u32 zero = 0;
+	struct file *file = file_of(task, fd);
 
-	return bpf_map_lookup_elem(&state, &zero);
-}
-
-/*
- * Sends the first `path_len` bytes of the path. Waking the reader costs more than all the rest, so it is only done
- * when an eighth of the ring is unread; otherwise the reader comes by itself.
- */
-static __always_inline long send(struct event *event)
-{
-	__u64 limit = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 8;
-	__u64 unread = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	__u32 len = event->path_len;
-
-	if (len > sizeof(event->path))
-		return -1;
-	return bpf_ringbuf_output(&events, event, __builtin_offsetof(struct event, path) + len,
-				  unread > limit ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
-}
-
-enum walk { WALK_DONE, WALK_OUTSIDE, WALK_UNRESOLVED };
-
-/* Writes the names from `dentry` up to the container's root into the event. */
-static __always_inline enum walk walk(struct event *event, struct dentry *dentry, __u64 root, __u64 sb_root)
-{
-	__u32 len = 0;
-
-	for (int depth = 0; depth <= MAX_DEPTH; depth++) {
-		struct dentry *parent;
-		long n;
-
-		if ((__u64)dentry == root) {
-			event->path_len = len;
-			return WALK_DONE;
-		}
-		parent = BPF_CORE_READ(dentry, d_parent);
-		if (parent == dentry)
-			return (__u64)dentry == sb_root ? WALK_OUTSIDE : WALK_UNRESOLVED;
-		if (len >= MAX_PATH)
-			return WALK_UNRESOLVED;
-		n = bpf_probe_read_kernel_str(&event->path[len], MAX_NAME, BPF_CORE_READ(dentry, d_name.name));
-		if (n <= 1)
-			return WALK_UNRESOLVED;
-		len += n;
-		dentry = parent;
+	if (!file) {
+		count(target, COUNT_UNRESOLVED);
+		return;
 	}
-	return WALK_UNRESOLVED;
+	/* A file opened with O_PATH is not opened, says open(2): none of its bytes can be had through it. */
+	if (BPF_CORE_READ(file, f_flags) & O_PATH)
+		return;
+	use_file(event, file, id, KIND_OPEN, open_flags(regs, call, compat, file));
 }
 
-/* Records the use of a dentry that lies on the container's root file system. Arguments are kernel addresses. */
-static __noinline int record(__u64 address, __u32 how, __u32 open_flags)
+/* FNV-1a, to know a path again. */
+static __always_inline __u64 hash(const char *text, __u32 len)
 {
-	struct dentry *dentry = (void *)address;
-	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
-	struct seen_key key = {
-		.dentry = address,
-		.inode = (__u64)inode,
-		.number = BPF_CORE_READ(inode, i_ino),
-	};
-	struct state *state = the_state();
-	struct super_block *sb;
-	struct event *event;
-	__u32 zero = 0;
+	__u64 hash = 14695981039346656037ULL;
+
+	for (__u32 i = 0; i < 512 && i < len; i++)
+		hash = (hash ^ (unsigned char)text[i]) * 1099511628211ULL;
+	return hash;
+}
+
+/* A path was not there: as the caller wrote it, and the directory that it starts from. */
+static __noinline int absent(struct event *event, __u64 id, __u64 text, __u64 directory)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct target *target = bpf_map_lookup_elem(&targets, &id);
+	struct seen_key key = { .target = id, .how = SEEN_ABSENT };
+	struct dentry *start;
 	__u8 one = 1;
+	long n;
 
-	if (!state || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+	if (!event || !target || !target->began_ns)
 		return 0;
-	if (BPF_CORE_READ(inode, i_nlink) == 0) {
-		count(COUNT_UNLINKED);
+	n = bpf_probe_read_user_str(event->path, MAX_PATH, (void *)text);
+	if (n <= 1 || n > MAX_PATH)
 		return 0;
-	}
-	if (bpf_map_update_elem(&seen, &key, &one, BPF_NOEXIST) == -17 /* EEXIST */)
-		return 0;
+	if (event->path[0] == '/') {
+		start = BPF_CORE_READ(task, fs, root.dentry);
+	} else if ((int)directory == AT_FDCWD) {
+		start = BPF_CORE_READ(task, fs, pwd.dentry);
+	} else {
+		struct file *file = file_of(task, directory);
 
-	event = bpf_map_lookup_elem(&scratch, &zero);
-	if (!event)
-		return 0;
-	sb = (void *)state->root_sb;
-	switch (walk(event, dentry, state->root_dentry, (__u64)BPF_CORE_READ(sb, s_root))) {
-	case WALK_DONE:
-		break;
-	case WALK_OUTSIDE:
-		return 0;
-	default:
-		count(COUNT_UNRESOLVED);
+		start = file ? BPF_CORE_READ(file, f_path.dentry) : 0;
+	}
+	if (!start) {
+		count(target, COUNT_UNRESOLVED);
 		return 0;
 	}
-	event->time_ns = bpf_ktime_get_ns();
-	event->size = BPF_CORE_READ(inode, i_size);
-	event->open_flags = open_flags;
-	event->process = bpf_get_current_pid_tgid() >> 32;
-	event->how = how;
-	if (send(event)) {
-		count(COUNT_LOST);
-		bpf_map_delete_elem(&seen, &key); /* the next use may have more luck */
+	key.dentry = (__u64)start;
+	key.inode = hash(event->path, n);
+	key.number = n;
+	if (bpf_map_update_elem(&seen, &key, &one, BPF_NOEXIST) == -17)
+		return 0;
+	event->size = n;
+	event->path_len = n;
+	if (walk(event, (__u64)start) != WALK_DONE) {
+		count(target, COUNT_TOO_DEEP);
+		return 0;
 	}
+	event->device = BPF_CORE_READ(start, d_sb, s_dev);
+	event->inode = event->open_flags = event->written = 0;
+	event->kind = KIND_ABSENT;
+	sign(event, task, id);
+	if (send(event, false))
+		count(target, COUNT_LOST);
 	return 0;
 }
 
-/*
- * The dentry on the container's root file system behind a file, or 0. A mapping of an overlayfs file holds the file
- * of the layer instead, which carries the user's path with it; no other file can pass for one, as the address of the
- * superblock is compared.
- */
-static __always_inline __u64 inside(struct file *file, __u64 root_sb)
+static __always_inline void not_there(struct event *event, __u64 id, const void *regs, enum call call)
 {
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-
-	if ((__u64)BPF_CORE_READ(dentry, d_sb) == root_sb)
-		return (__u64)dentry;
-	if (bpf_core_field_exists(struct backing_file, user_path)) {
-		dentry = BPF_CORE_READ((struct backing_file *)file, user_path.dentry);
-		if (dentry && (__u64)BPF_CORE_READ(dentry, d_sb) == root_sb)
-			return (__u64)dentry;
-	}
-	return 0;
-}
-
-static __noinline int record_file(__u64 address, __u32 how, __u32 open_flags)
-{
-	struct state *state = the_state();
-	__u64 dentry;
-
-	if (!state || !state->root_sb || !address)
-		return 0;
-	dentry = inside((struct file *)address, state->root_sb);
-	if (dentry)
-		record(dentry, how, open_flags);
-	return 0;
-}
-
-static __always_inline struct file *file_of(struct task_struct *task, __u32 fd)
-{
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
-	struct file *file = 0;
-
-	if (fd < BPF_CORE_READ(table, max_fds))
-		bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
-	return file;
-}
-
-/* The flags as the caller gave them: struct file has lost O_CREAT and O_TRUNC by now. */
-static __always_inline __u32 open_flags(const struct pt_regs *regs, enum call call, bool compat, struct file *file)
-{
-	__u64 flags;
-
 	switch (call) {
 	case CALL_OPEN:
-		return second(regs, compat);
 	case CALL_CREAT:
-		return O_CREAT | O_WRONLY | O_TRUNC;
+	case CALL_PATH:
+		absent(event, id, first(regs), AT_FDCWD);
+		break;
 	case CALL_OPENAT:
-	case CALL_OPEN_BY_HANDLE_AT:
-		return third(regs);
-	default: /* openat2: the first field of struct open_how */
-		if (bpf_probe_read_user(&flags, sizeof(flags), (void *)third(regs)))
-			return BPF_CORE_READ(file, f_flags);
-		return flags;
+	case CALL_OPENAT2:
+	case CALL_AT_PATH:
+		absent(event, id, second(regs, false), first(regs));
+		break;
+	default:
+		break;
 	}
 }
 
@@ -246,83 +121,177 @@ static __always_inline __u32 open_flags(const struct pt_regs *regs, enum call ca
 SEC("tp_btf/sys_exit")
 int on_sys_exit(__u64 *ctx)
 {
-	const struct pt_regs *regs = (void *)ctx[0];
+	const void *regs = (void *)ctx[0];
 	long ret = (long)ctx[1];
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct task_struct *task = (void *)bpf_get_current_task();
 	bool compat = is_compat(task);
-	enum call call = compat ? which_compat_call(regs) : which_call(regs);
-	struct state *state;
-	struct file *file;
+	enum call call = which_call(regs, compat);
+	struct target *target;
+	__u64 id;
 
-	if (call == CALL_OTHER || (unsigned long)ret >= -4095UL)
+	if (call == CALL_OTHER || call >= CALL_GETDENTS || (unsigned long)ret >= -4095UL)
 		return 0;
-	state = the_state();
-	if (!state || !state->root_sb || bpf_current_task_under_cgroup(&target, 0) != 1)
-		return 0;
-
-	if (call == CALL_MMAP) {
-		if (fourth(regs, compat) & MAP_ANONYMOUS)
-			return 0;
-		return record_file((__u64)file_of(task, fifth(regs, compat)), HOW_MAP, 0);
-	}
-	file = file_of(task, ret);
-	if (!file) {
-		count(COUNT_UNRESOLVED);
-		return 0;
-	}
-	/* A file opened with O_PATH is not opened, says open(2): none of its bytes can be had through it. */
-	if (BPF_CORE_READ(file, f_flags) & O_PATH)
-		return 0;
-	return record_file((__u64)file, HOW_OPEN, open_flags(regs, call, compat, file));
+	target = current_target(task, &id);
+	if (target || anyone_setting_up())
+		opened(scratch_of(SCRATCH_OPEN), task, target, id, regs, call, compat, ret);
+	return 0;
 }
 
+/* The same, for what is told only when asked for: paths that do not exist, and directories listed. */
+SEC("tp_btf/sys_exit")
+int on_lookup(__u64 *ctx)
+{
+	const void *regs = (void *)ctx[0];
+	long ret = (long)ctx[1];
+	struct task_struct *task = (void *)bpf_get_current_task();
+	enum call call = which_call(regs, false);
+	struct event *event;
+	__u64 id;
+
+	if (call == CALL_OTHER || is_compat(task))
+		return 0;
+	if (!(tell_absent && ret == -2 /* ENOENT */) && !(tell_listed && ret > 0 && call == CALL_GETDENTS))
+		return 0;
+	if (!current_target(task, &id))
+		return 0;
+	event = scratch_of(SCRATCH_LOOKUP);
+	if (ret < 0)
+		not_there(event, id, regs, call);
+	else
+		use(event, (__u64)BPF_CORE_READ(file_of(task, first(regs)), f_path.dentry), id, KIND_LISTED << 1, 0);
+	return 0;
+}
+
+/* (const struct path *path, struct file *file, int ret). Sees every open, by whatever way it comes. */
+SEC("fexit/vfs_open")
+int on_vfs_open(__u64 *ctx)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct file *file = (void *)ctx[1];
+	__u32 flags = BPF_CORE_READ(file, f_flags);
+	struct target *target;
+	__u64 id;
+
+	if ((int)ctx[2] || (flags & O_PATH) || is_backing(file))
+		return 0;
+	/* `on_exec` tells them, and how they are executed; the interpreter only where it can look for it. */
+	if ((flags & FMODE_EXEC) && finds_vma())
+		return 0;
+	target = current_target(task, &id);
+	if (!target && !anyone_setting_up())
+		return 0;
+	use_file(scratch_of(SCRATCH_OPEN), file, id, flags & FMODE_EXEC ? KIND_EXEC : KIND_OPEN, flags);
+	return 0;
+}
+
+#define IORING_OP_OPENAT 18
+#define IORING_OP_OPENAT2 28
+
+static __always_inline int request_done(struct io_kiocb *request, int result)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u8 opcode = BPF_CORE_READ(request, opcode);
+	struct target *target;
+	struct file *file;
+	__u64 id;
+
+	if (result < 0 || (opcode != IORING_OP_OPENAT && opcode != IORING_OP_OPENAT2))
+		return 0;
+	target = current_target(task, &id);
+	if (!target)
+		return 0;
+	/* One opened into the ring's own table has no descriptor; its pages tell of it when it is read. */
+	file = file_of(task, result);
+	if (file && !(BPF_CORE_READ(file, f_flags) & O_PATH))
+		use_file(scratch_of(SCRATCH_URING), file, id, KIND_OPEN, BPF_CORE_READ(file, f_flags));
+	return 0;
+}
+
+/* (struct io_ring_ctx *ctx, struct io_kiocb *request, struct io_uring_cqe *cqe) */
+SEC("tp_btf/io_uring_complete")
+int on_io_uring_complete(__u64 *ctx)
+{
+	return request_done((void *)ctx[1], BPF_CORE_READ((struct io_uring_cqe *)ctx[2], res));
+}
+
+/* (ctx, request, u64 user_data, int result, ...): from Linux 5.19 to about 6.14. Newer kernels refuse it. */
+SEC("tp_btf/io_uring_complete")
+int on_io_uring_complete_before(__u64 *ctx)
+{
+	return request_done((void *)ctx[1], (int)ctx[3]);
+}
+
+/* --- execs --- */
+
 /* Notes the container's root, once. */
-static __always_inline void begin(struct task_struct *task)
+static __always_inline void begin(struct event *event, struct task_struct *task, struct target *target, __u64 id)
 {
 	struct dentry *root = BPF_CORE_READ(task, fs, root.dentry);
 	struct super_block *sb = BPF_CORE_READ(root, d_sb);
-	struct state *state = the_state();
-	struct config *settings;
-	__u32 zero = 0;
+	__u32 device = BPF_CORE_READ(sb, s_dev);
+	__u64 now = bpf_ktime_get_ns();
 
-	settings = bpf_map_lookup_elem(&config, &zero);
-	if (!state || !settings || state->root_sb || BPF_CORE_READ(sb, s_dev) == settings->host_dev)
+	if (device == host_device && root == BPF_CORE_READ(sb, s_root))
 		return;
-	if (__sync_val_compare_and_swap(&state->began_ns, 0, bpf_ktime_get_ns()) != 0)
+	if (__sync_val_compare_and_swap(&target->began_ns, 0, now) != 0)
 		return;
-	state->root_dentry = (__u64)root;
-	__sync_val_compare_and_swap(&state->root_sb, 0, (__u64)sb);
-}
-
-static long on_interpreter(struct task_struct *task, struct vm_area_struct *vma, void *unused)
-{
-	record_file((__u64)BPF_CORE_READ(vma, vm_file), HOW_INTERPRETER, 0);
-	return 0;
+	target->root_device = device;
+	add_one(TARGETS_BEGUN);
+	if (!event || !tell_path(event, (__u64)root, target))
+		return;
+	event->inode = event->size = event->open_flags = event->written = 0;
+	event->device = device;
+	event->kind = KIND_BEGIN;
+	sign(event, task, id);
+	event->time_ns = now;
+	if (send(event, true))
+		count(target, COUNT_LOST);
 }
 
 /*
  * The kernel has already closed the script by now. Its name is enough to tell it again when its interpreter opens it,
  * and so to put it at its place, before the interpreter.
  */
-static __always_inline void send_script(const char *filename)
+static __always_inline void tell_script(struct event *event, struct task_struct *task, struct target *target, __u64 id,
+					const char *filename)
 {
-	__u32 zero = 0;
-	struct event *event = bpf_map_lookup_elem(&scratch, &zero);
-	long n;
+	long n = bpf_probe_read_kernel_str(event->path, MAX_PATH, filename);
 
-	if (!event)
-		return;
-	n = bpf_probe_read_kernel_str(event->path, MAX_PATH, filename);
 	if (n <= 1)
 		return;
+	event->inode = event->size = event->open_flags = event->written = 0;
+	event->device = 0;
 	event->path_len = n;
-	event->time_ns = bpf_ktime_get_ns();
-	event->size = 0;
-	event->open_flags = 0;
-	event->process = bpf_get_current_pid_tgid() >> 32;
-	event->how = HOW_SCRIPT;
-	if (send(event))
-		count(COUNT_LOST);
+	event->kind = KIND_SCRIPT;
+	sign(event, task, id);
+	if (send(event, false))
+		count(target, COUNT_LOST);
+}
+
+struct interpreter {
+	__u64 target;
+};
+
+/*
+ * A mapping of an overlayfs file holds the file of the layer. Since Linux 6.5 it carries the user's path with it; before,
+ * its own path leads to the layer's directory, which user space knows.
+ */
+struct backing_file {
+	struct file file;
+	struct path user_path;
+} __attribute__((preserve_access_index));
+
+static long on_interpreter(struct task_struct *task, struct vm_area_struct *vma, struct interpreter *of)
+{
+	struct file *file = BPF_CORE_READ(vma, vm_file);
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+
+	if (!file)
+		return 0;
+	if (bpf_core_field_exists(struct backing_file, user_path) && (BPF_CORE_READ(file, f_mode) & FMODE_BACKING))
+		dentry = BPF_CORE_READ((struct backing_file *)file, user_path.dentry);
+	use(scratch_of(SCRATCH_EXEC), (__u64)dentry, of->target, KIND_INTERPRETER << 1, 0);
+	return 0;
 }
 
 /* (struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm), after the new program has been mapped */
@@ -330,26 +299,207 @@ SEC("tp_btf/sched_process_exec")
 int on_exec(__u64 *ctx)
 {
 	struct linux_binprm *bprm = (void *)ctx[2];
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct pt_regs *regs;
-	struct state *state;
-	const char *filename = bprm->filename;
-	unsigned char unused = 0;
+	struct task_struct *task = (void *)bpf_get_current_task();
+	const char *filename = BPF_CORE_READ(bprm, filename);
+	struct interpreter of = {};
+	struct target *target;
+	struct event *event;
+	__u64 id;
 
-	if (bpf_current_task_under_cgroup(&target, 0) != 1)
+	target = current_target(task, &id);
+	event = scratch_of(SCRATCH_EXEC);
+	if (!target || !event)
 		return 0;
-	begin(task);
-	state = the_state();
-	if (!state || !state->root_sb)
+	begin(event, task, target, id);
+	if (!target->began_ns)
 		return 0;
-	if (filename != bprm->interp)
-		send_script(filename);
-	record_file((__u64)bprm->executable, HOW_EXEC, 0);
-	record_file((__u64)bprm->file, HOW_EXEC, 0);
+	if (filename != BPF_CORE_READ(bprm, interp))
+		tell_script(event, task, target, id, filename);
+	if (bpf_core_field_exists(bprm->executable))
+		use_file(event, BPF_CORE_READ(bprm, executable), id, KIND_EXEC, 0);
+	use_file(event, BPF_CORE_READ(bprm, file), id, KIND_EXEC, 0);
 	/* Where the first instruction lies, there is the ELF interpreter, or the program itself if it has none. */
-	regs = (void *)bpf_task_pt_regs((void *)task);
-	if (bpf_find_vma((void *)task, instruction_pointer(regs), on_interpreter, &unused, 0))
-		count(COUNT_UNRESOLVED);
+	if (finds_vma()) {
+		struct task_struct *current = (void *)bpf_get_current_task_btf();
+		const void *regs = (void *)bpf_task_pt_regs((void *)current);
+
+		of.target = id;
+		if (bpf_find_vma((void *)current, instruction_pointer(regs), on_interpreter, &of, 0))
+			count(target, COUNT_UNRESOLVED);
+	}
+	return 0;
+}
+
+/* --- pages, by the tracepoints of Linux 6.12 and newer --- */
+
+/* (struct address_space *mapping, pgoff_t first, pgoff_t last) */
+SEC("tp_btf/mm_filemap_get_pages")
+int on_get_pages(__u64 *ctx)
+{
+	struct address_space *mapping = (void *)ctx[0];
+
+	return use_pages(scratch_of(SCRATCH_READ), (__u64)BPF_CORE_READ(mapping, host), ctx[1], ctx[2], KIND_READ << 1);
+}
+
+/* (struct address_space *mapping, pgoff_t first, pgoff_t last): cached pages that are mapped along with one */
+SEC("tp_btf/mm_filemap_map_pages")
+int on_map_pages(__u64 *ctx)
+{
+	struct address_space *mapping = (void *)ctx[0];
+
+	return use_pages(scratch_of(SCRATCH_MAP), (__u64)BPF_CORE_READ(mapping, host), ctx[1], ctx[2], KIND_MAP << 1 | 1);
+}
+
+/* (struct address_space *mapping, pgoff_t page) */
+SEC("tp_btf/mm_filemap_fault")
+int on_fault(__u64 *ctx)
+{
+	struct address_space *mapping = (void *)ctx[0];
+
+	return use_pages(scratch_of(SCRATCH_FAULT), (__u64)BPF_CORE_READ(mapping, host), ctx[1], ctx[1], KIND_MAP << 1);
+}
+
+/* --- pages, where functions can be hooked --- */
+
+static __always_inline int read_from(struct kiocb *iocb, struct iov_iter *iter)
+{
+	__u64 address = (__u64)BPF_CORE_READ(iocb, ki_filp, f_mapping, host);
+	__u64 from = BPF_CORE_READ(iocb, ki_pos), bytes = BPF_CORE_READ(iter, count);
+
+	if (!bytes)
+		return 0;
+	return use_pages(scratch_of(SCRATCH_READ), address, from >> page_shift, (from + bytes - 1) >> page_shift, KIND_READ << 1);
+}
+
+/* (struct kiocb *iocb, struct iov_iter *iter, ssize_t already_read) */
+SEC("fentry/filemap_read")
+int fentry_read(__u64 *ctx)
+{
+	return read_from((void *)ctx[0], (void *)ctx[1]);
+}
+
+/* Its name before Linux 5.12. */
+SEC("fentry/generic_file_buffered_read")
+int fentry_buffered_read(__u64 *ctx)
+{
+	return read_from((void *)ctx[0], (void *)ctx[1]);
+}
+
+/* (struct file *in, loff_t *pos, struct pipe_inode_info *pipe, size_t len, unsigned int flags); Linux 6.5 and newer */
+SEC("fentry/filemap_splice_read")
+int fentry_splice_read(__u64 *ctx)
+{
+	struct file *file = (void *)ctx[0];
+	__u64 from = 0, bytes = ctx[3];
+
+	bpf_probe_read_kernel(&from, sizeof(from), (void *)ctx[1]);
+	if (!bytes)
+		return 0;
+	return use_pages(scratch_of(SCRATCH_READ), (__u64)BPF_CORE_READ(file, f_mapping, host), from >> page_shift,
+			 (from + bytes - 1) >> page_shift, KIND_READ << 1);
+}
+
+/* (struct vm_fault *fault, pgoff_t first, pgoff_t last) */
+SEC("fentry/filemap_map_pages")
+int fentry_map_pages(__u64 *ctx)
+{
+	struct vm_fault *fault = (void *)ctx[0];
+
+	return use_pages(scratch_of(SCRATCH_MAP), (__u64)BPF_CORE_READ(fault, vma, vm_file, f_mapping, host), ctx[1], ctx[2],
+			 KIND_MAP << 1 | 1);
+}
+
+/* (struct vm_fault *fault) */
+SEC("fentry/filemap_fault")
+int fentry_fault(__u64 *ctx)
+{
+	struct vm_fault *fault = (void *)ctx[0];
+	__u64 page = BPF_CORE_READ(fault, pgoff);
+
+	return use_pages(scratch_of(SCRATCH_FAULT), (__u64)BPF_CORE_READ(fault, vma, vm_file, f_mapping, host), page, page,
+			 KIND_MAP << 1);
+}
+
+/* --- pages, where there is nothing else: those that were not cached, read-ahead included --- */
+
+/* Pages of a folio: one, unless it is a large one. */
+static __always_inline __u64 pages_of(struct folio *folio)
+{
+	__u64 head = 1ULL << bpf_core_enum_value(enum pageflags___head, PG_head___head);
+
+	if (bpf_core_field_exists(struct folio___memdesc, _nr_pages)) {
+		struct folio___memdesc *new = (void *)folio;
+
+		return BPF_CORE_READ(new, flags.f) & head ? BPF_CORE_READ(new, _nr_pages) : 1;
+	}
+	if (bpf_core_field_exists(folio->_folio_nr_pages))
+		return BPF_CORE_READ(folio, flags) & head ? BPF_CORE_READ(folio, _folio_nr_pages) : 1;
+	return 1;
+}
+
+/* (struct folio *) or, before Linux 5.16, (struct page *) */
+SEC("tp_btf/mm_filemap_add_to_page_cache")
+int on_add_to_page_cache(__u64 *ctx)
+{
+	struct address_space *mapping;
+	__u64 from, pages = 1;
+
+	if (bpf_core_type_exists(struct folio)) {
+		mapping = BPF_CORE_READ((struct folio *)ctx[0], mapping);
+		from = BPF_CORE_READ((struct folio *)ctx[0], index);
+		pages = pages_of((void *)ctx[0]);
+	} else {
+		mapping = BPF_CORE_READ((struct page *)ctx[0], mapping);
+		from = BPF_CORE_READ((struct page *)ctx[0], index);
+	}
+	return use_pages(scratch_of(SCRATCH_READ), (__u64)BPF_CORE_READ(mapping, host), from, from + pages - 1,
+			 KIND_READ << 1);
+}
+
+/* --- new containers, when watching --- */
+
+/* Names of containers' cgroups end in 64 hexadecimal digits, with `.scope` behind them or not. */
+#define ID_LENGTH 64
+
+/* (struct cgroup *cgroup, const char *path) */
+SEC("tp_btf/cgroup_mkdir")
+int on_cgroup_mkdir(__u64 *ctx)
+{
+	struct cgroup *cgroup = (void *)ctx[0];
+	struct event *event = scratch_of(SCRATCH_CGROUP);
+	struct target target = {};
+	int name = 0;
+	__u64 id;
+	long n;
+
+	if (!event || !number(WATCHING))
+		return 0;
+	/* The version 2 hierarchy has the number 0. Others are told apart by user space, by the path. */
+	if ((BPF_CORE_READ(cgroup, root, hierarchy_id) == 0) == (by_pids_controller != 0))
+		return 0;
+	n = bpf_probe_read_kernel_str(event->path, MAX_PATH, (void *)ctx[1]);
+	if (n <= ID_LENGTH || n > MAX_PATH)
+		return 0;
+	for (int i = 0; i < 1024 && i < n; i++) {
+		if (event->path[i] == '/')
+			name = i + 1;
+	}
+	if (n - name <= ID_LENGTH)
+		return 0;
+	id = cgroup_id(cgroup);
+	event->path_len = n;
+	event->inode = event->size = event->open_flags = event->written = 0;
+	event->device = 0;
+	event->kind = KIND_CGROUP;
+	sign(event, (void *)bpf_get_current_task(), id);
+	if (bpf_map_update_elem(&targets, &id, &target, BPF_NOEXIST))
+		return 0;
+	add_one(TARGETS_MADE);
+	if (send(event, true)) {
+		/* A target that user space does not know of would be followed for ever. */
+		bpf_map_delete_elem(&targets, &id);
+		add_one(TARGETS_BEGUN);
+	}
 	return 0;
 }
 

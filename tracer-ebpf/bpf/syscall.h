@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /*
- * System calls by architecture: which one it was, and its arguments, read when it returns. The kernel keeps the
- * argument registers, except (on arm64) the first, which nobody here needs.
+ * System calls: which one it was, and its arguments, read when it returns. The kernel keeps the argument registers,
+ * on arm64 all but the first, of which it keeps a copy.
+ *
+ * The architecture is told by the fields of struct pt_regs, which are constants by the time the verifier looks.
  */
 #pragma once
 
@@ -14,31 +16,38 @@ enum call {
 	CALL_OPENAT,
 	CALL_OPENAT2,
 	CALL_OPEN_BY_HANDLE_AT,
-	CALL_MMAP,
+	CALL_GETDENTS,
+	/* Others that take a path: as the first argument, or as the second behind a directory. */
+	CALL_PATH,
+	CALL_AT_PATH,
 };
 
-#define O_CREAT 00000100
 #define O_WRONLY 00000001
+#define O_CREAT 00000100
 #define O_TRUNC 00001000
 #define O_PATH 010000000
-#define MAP_ANONYMOUS 0x20
+#define AT_FDCWD -100
 
-#if defined(__TARGET_ARCH_x86)
+#define is_x86() bpf_core_field_exists(struct pt_regs___x86, orig_ax)
+#define X86(regs, field) BPF_CORE_READ((const struct pt_regs___x86 *)(regs), field)
+#define ARM64(regs, field) BPF_CORE_READ((const struct pt_regs___arm64 *)(regs), field)
 
+/* A task's 32-bit system calls have other numbers and, on x86, other registers. */
 #define TS_COMPAT 0x0002
+#define TIF_32BIT (1UL << 22)
 
 static __always_inline bool is_compat(const struct task_struct *task)
 {
-	return task->thread_info.status & TS_COMPAT;
+	if (is_x86())
+		return BPF_CORE_READ((const struct task_struct___x86 *)task, thread_info.status) & TS_COMPAT;
+	return BPF_CORE_READ((const struct task_struct___arm64 *)task, thread_info.flags) & TIF_32BIT;
 }
 
-static __always_inline enum call which_call(const struct pt_regs *regs)
+static __always_inline enum call x86_call(unsigned long number)
 {
-	switch (regs->orig_ax) {
+	switch (number) {
 	case 2:
 		return CALL_OPEN;
-	case 9:
-		return CALL_MMAP;
 	case 85:
 		return CALL_CREAT;
 	case 257:
@@ -47,20 +56,34 @@ static __always_inline enum call which_call(const struct pt_regs *regs)
 		return CALL_OPEN_BY_HANDLE_AT;
 	case 437:
 		return CALL_OPENAT2;
+	case 78: /* getdents */
+	case 217: /* getdents64 */
+		return CALL_GETDENTS;
+	case 4: /* stat */
+	case 6: /* lstat */
+	case 21: /* access */
+	case 59: /* execve */
+	case 89: /* readlink */
+		return CALL_PATH;
+	case 262: /* newfstatat */
+	case 267: /* readlinkat */
+	case 269: /* faccessat */
+	case 322: /* execveat */
+	case 332: /* statx */
+	case 439: /* faccessat2 */
+		return CALL_AT_PATH;
 	}
 	return CALL_OTHER;
 }
 
 /* The i386 system calls, entered by `int $0x80` or from a 32-bit program. */
-static __always_inline enum call which_compat_call(const struct pt_regs *regs)
+static __always_inline enum call i386_call(unsigned long number)
 {
-	switch (regs->orig_ax) {
+	switch (number) {
 	case 5:
 		return CALL_OPEN;
 	case 8:
 		return CALL_CREAT;
-	case 192:
-		return CALL_MMAP;
 	case 295:
 		return CALL_OPENAT;
 	case 342:
@@ -71,64 +94,38 @@ static __always_inline enum call which_compat_call(const struct pt_regs *regs)
 	return CALL_OTHER;
 }
 
-static __always_inline unsigned long second(const struct pt_regs *regs, bool compat)
+static __always_inline enum call arm64_call(int number)
 {
-	return compat ? regs->cx : regs->si;
-}
-
-static __always_inline unsigned long third(const struct pt_regs *regs)
-{
-	return regs->dx;
-}
-
-static __always_inline unsigned long fourth(const struct pt_regs *regs, bool compat)
-{
-	return compat ? regs->si : regs->r10;
-}
-
-static __always_inline unsigned long fifth(const struct pt_regs *regs, bool compat)
-{
-	return compat ? regs->di : regs->r8;
-}
-
-static __always_inline unsigned long instruction_pointer(const struct pt_regs *regs)
-{
-	return regs->ip;
-}
-
-#else /* arm64 */
-
-#define TIF_32BIT (1UL << 22)
-
-static __always_inline bool is_compat(const struct task_struct *task)
-{
-	return task->thread_info.flags & TIF_32BIT;
-}
-
-static __always_inline enum call which_call(const struct pt_regs *regs)
-{
-	switch (regs->syscallno) {
+	switch (number) {
 	case 56:
 		return CALL_OPENAT;
-	case 222:
-		return CALL_MMAP;
 	case 265:
 		return CALL_OPEN_BY_HANDLE_AT;
 	case 437:
 		return CALL_OPENAT2;
+	case 61: /* getdents64 */
+		return CALL_GETDENTS;
+	case 221: /* execve */
+		return CALL_PATH;
+	case 48: /* faccessat */
+	case 78: /* readlinkat */
+	case 79: /* newfstatat */
+	case 281: /* execveat */
+	case 291: /* statx */
+	case 439: /* faccessat2 */
+		return CALL_AT_PATH;
 	}
 	return CALL_OTHER;
 }
 
-static __always_inline enum call which_compat_call(const struct pt_regs *regs)
+/* The 32-bit Arm system calls. */
+static __always_inline enum call arm_call(int number)
 {
-	switch (regs->syscallno) {
+	switch (number) {
 	case 5:
 		return CALL_OPEN;
 	case 8:
 		return CALL_CREAT;
-	case 192:
-		return CALL_MMAP;
 	case 322:
 		return CALL_OPENAT;
 	case 371:
@@ -139,29 +136,57 @@ static __always_inline enum call which_compat_call(const struct pt_regs *regs)
 	return CALL_OTHER;
 }
 
-static __always_inline unsigned long second(const struct pt_regs *regs, bool compat)
+static __always_inline enum call which_call(const void *regs, bool compat)
 {
-	return regs->regs[1];
+	if (is_x86()) {
+		unsigned long number = X86(regs, orig_ax);
+
+		return compat ? i386_call(number) : x86_call(number);
+	} else {
+		int number = ARM64(regs, syscallno);
+
+		return compat ? arm_call(number) : arm64_call(number);
+	}
 }
 
-static __always_inline unsigned long third(const struct pt_regs *regs)
+static __always_inline unsigned long first(const void *regs)
 {
-	return regs->regs[2];
+	return is_x86() ? X86(regs, di) : ARM64(regs, orig_x0);
 }
 
-static __always_inline unsigned long fourth(const struct pt_regs *regs, bool compat)
+static __always_inline unsigned long second(const void *regs, bool compat)
 {
-	return regs->regs[3];
+	if (!is_x86())
+		return ARM64(regs, regs[1]);
+	return compat ? X86(regs, cx) : X86(regs, si);
 }
 
-static __always_inline unsigned long fifth(const struct pt_regs *regs, bool compat)
+static __always_inline unsigned long third(const void *regs)
 {
-	return regs->regs[4];
+	return is_x86() ? X86(regs, dx) : ARM64(regs, regs[2]);
 }
 
-static __always_inline unsigned long instruction_pointer(const struct pt_regs *regs)
+static __always_inline unsigned long instruction_pointer(const void *regs)
 {
-	return regs->pc;
+	return is_x86() ? X86(regs, ip) : ARM64(regs, pc);
 }
 
-#endif
+/* The flags as the caller gave them: struct file has lost O_CREAT and O_TRUNC by now. */
+static __always_inline __u32 open_flags(const void *regs, enum call call, bool compat, struct file *file)
+{
+	__u64 flags;
+
+	switch (call) {
+	case CALL_OPEN:
+		return second(regs, compat);
+	case CALL_CREAT:
+		return O_CREAT | O_WRONLY | O_TRUNC;
+	case CALL_OPENAT:
+	case CALL_OPEN_BY_HANDLE_AT:
+		return third(regs);
+	default: /* openat2: the first field of struct open_how */
+		if (bpf_probe_read_user(&flags, sizeof(flags), (void *)third(regs)))
+			return BPF_CORE_READ(file, f_flags);
+		return flags;
+	}
+}

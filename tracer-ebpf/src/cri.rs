@@ -6,6 +6,9 @@
 
 pub mod log;
 pub mod pod;
+mod running;
+
+pub use running::{Container, PodInfo};
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -100,6 +103,8 @@ pub struct SandboxSpec {
     pub log_directory: PathBuf,
     /// Uses the host's network, else what CNI is configured for.
     pub host_network: bool,
+    /// Labels.
+    pub labels: HashMap<String, String>,
 }
 
 /// A container to be made in a sandbox.
@@ -317,6 +322,7 @@ fn sandbox_config(spec: &SandboxSpec) -> api::PodSandboxConfig {
         // Without a network namespace of its own a sandbox cannot have a host name of its own.
         hostname: if spec.host_network { String::new() } else { spec.name.clone() },
         log_directory: text(&spec.log_directory),
+        labels: spec.labels.clone(),
         linux: Some(api::LinuxPodSandboxConfig {
             cgroup_parent: spec.cgroup_parent.clone(),
             security_context: Some(security),

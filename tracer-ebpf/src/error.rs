@@ -21,7 +21,7 @@ pub enum Error {
         detail: String,
     },
     /// The kernel refuses a program, or lacks what it hooks.
-    #[error("the kernel refuses to {what} (Linux 5.17 or newer is needed): {detail}")]
+    #[error("the kernel refuses to {what} (Linux 5.12 or newer, or EL 8.6, with BTF is needed): {detail}")]
     Refused {
         /// What was refused.
         what: String,
@@ -31,12 +31,25 @@ pub enum Error {
     /// The compiled kernel part and this library do not fit together.
     #[error("the compiled kernel part has no {0}: it was built from other sources than the library")]
     Missing(&'static str),
-    /// No cgroup v2 hierarchy is mounted.
+    /// No hierarchy of cgroups is mounted by which containers could be told apart.
     #[error(
-        "no cgroup v2 hierarchy is mounted (none in /proc/self/mountinfo): mount one, for example with \
+        "no hierarchy of cgroups is mounted that tells containers apart, neither version 2 nor the version 1 controller \
+             pids (none in /proc/self/mountinfo): mount one, for example with \
              `mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`"
     )]
-    NoCgroup2,
+    NoCgroups,
+    /// A directory that is none of a cgroup.
+    #[error("{0} is no cgroup: it has no cgroup.procs")]
+    NoCgroup(PathBuf),
+    /// fanotify cannot do what BPF can.
+    #[error("the fanotify recorder follows only containers that it has started itself: use BPF (--backend bpf)")]
+    OnlyNew,
+    /// A container that should run has no process.
+    #[error("no process of a container runs in cgroup {0}: has it ended, or is it the host's own?")]
+    NotRunning(PathBuf),
+    /// The trace could not be written.
+    #[error(transparent)]
+    Write(#[from] bundles::trace::WriteError),
     /// A file or directory that the recorder needs.
     #[error("cannot {what} {path}")]
     File {

@@ -21,22 +21,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bundles::path::RootPath;
-use bundles::trace::Use;
+use bundles::trace::{Cause, End, Losses, Phase, Process, Tail, Unseen, Use, WriteError};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::stat::{SFlag, fstat};
-use nix::time::{ClockId, clock_gettime};
 
-use crate::event::Event;
-use crate::timeline::Timeline;
-use crate::{Error, host};
+use crate::follower::Preface;
+use crate::journal::{Journal, Output, Used};
+use crate::{Error, clock, mounts};
 
 /// How long the runtime may take to mount the container's root.
 const MOUNT_LIMIT: Duration = Duration::from_secs(60);
@@ -45,22 +44,34 @@ const MOUNT_PERIOD_MS: u8 = 2;
 
 /// For the trace's `recorder`.
 pub(crate) const HOOKS: &str = "fanotify/open fanotify/open_exec fanotify/access; not seen: open flags, mapping alone";
+/// What it cannot see.
+pub(crate) const UNSEEN: Unseen = Unseen::FLAGS.and(Unseen::RANGES).and(Unseen::SET_UP);
 
-/// What the thread hands over.
-pub(crate) struct Read {
-    pub(crate) timeline: Timeline,
-    /// Overflows of the queue; how much each lost is not known.
-    pub(crate) lost: u64,
-    pub(crate) unresolved: u64,
-    /// The first exec, on the monotonic clock.
-    pub(crate) began_ns: Option<u64>,
-}
+/// How long to wait for events before what was seen is written.
+const TICK_MS: u16 = 1000;
 
 /// The thread that follows one container.
 pub(crate) struct Reader {
-    thread: JoinHandle<Result<Read, Error>>,
+    thread: JoinHandle<Result<Record, Error>>,
     stop: PipeWriter,
-    files: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+/// What the thread and its owner tell each other.
+#[derive(Default)]
+struct Shared {
+    files: AtomicUsize,
+    /// When start-up was over, on the monotonic clock; 0: not yet.
+    started_up_ns: AtomicU64,
+}
+
+/// What is recorded.
+struct Record {
+    wanted: Option<(Preface, Output)>,
+    journal: Option<Journal>,
+    /// The first exec, on the monotonic clock.
+    began_ns: u64,
+    losses: Losses,
 }
 
 /// A notification group without a mark; fails where the rights are missing.
@@ -73,32 +84,49 @@ pub(crate) fn group() -> Result<Fanotify, Error> {
 
 impl Reader {
     /// Freezes `cgroup`, whose last name is the container's id, until the container's root is marked.
-    pub(crate) fn start(group: Fanotify, cgroup: &Path, max_files: usize) -> Result<Self, Error> {
+    pub(crate) fn start(cgroup: &Path, preface: Preface, out: Output) -> Result<Self, Error> {
         let system = |what| move |source| Error::System { what, source };
+        let group = group()?;
         let id = cgroup.file_name().unwrap_or_default().to_owned();
         let frozen = Frozen::new(cgroup)?;
         let (stopped, stop) = io::pipe().map_err(system("make a pipe"))?;
-        let files = Arc::new(AtomicUsize::new(0));
-        let seen = Arc::clone(&files);
+        let shared = Arc::new(Shared::default());
+        let of_thread = Arc::clone(&shared);
         let run = move || {
             mark(&group, Path::new(&id), &stopped)?;
             drop(frozen);
-            let id = id.to_string_lossy();
-            follow(&group, &stopped, &id, max_files, &seen).map_err(system("read the fanotify queue"))
+            let record =
+                Record { wanted: Some((preface, out)), journal: None, began_ns: 0, losses: Losses::default() };
+            follow(&group, &stopped, &id.to_string_lossy(), record, &of_thread)
         };
         let thread = thread::Builder::new().name("tracer".into()).spawn(run).map_err(system("start its thread"))?;
-        Ok(Self { thread, stop, files })
+        Ok(Self { thread, stop, shared })
     }
 
     pub(crate) fn files(&self) -> usize {
-        self.files.load(Ordering::Relaxed)
+        self.shared.files.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn finish(self) -> Result<Read, Error> {
+    pub(crate) fn started_up(&self, time_ns: u64) {
+        self.shared.started_up_ns.store(time_ns, Ordering::Relaxed);
+    }
+
+    /// Ends the recording and the trace.
+    pub(crate) fn finish(self, end: End, cgroup: &Path) -> Result<(), Error> {
         drop(self.stop);
-        self.thread.join().unwrap_or_else(|_| {
+        let panicked = |_| {
             Err(Error::System { what: "read the fanotify queue", source: io::Error::other("its thread panicked") })
-        })
+        };
+        let record = self.thread.join().unwrap_or_else(panicked)?;
+        let mut journal = record.journal.ok_or_else(|| Error::NothingRan(cgroup.into()))?;
+        let at_us = |time_ns: u64| time_ns.saturating_sub(record.began_ns) / 1000;
+        match self.shared.started_up_ns.load(Ordering::Relaxed) {
+            0 => {}
+            time_ns => journal.phase(Phase::Main, at_us(time_ns))?,
+        }
+        let lost = record.losses.with(Cause::NoRoom, journal.too_many);
+        let left_out = journal.left_out.clone();
+        Ok(journal.finish(&Tail { end, duration_us: at_us(clock::now_ns()), lost, left_out })?)
     }
 }
 
@@ -130,7 +158,7 @@ fn mark(group: &Fanotify, id: &Path, stopped: &PipeReader) -> Result<(), Error> 
     let root = id.join("rootfs");
     let end = Instant::now() + MOUNT_LIMIT;
     let mount = loop {
-        if let Some(mount) = host::mounts()?.into_iter().rev().find(|m| m.kind == "overlay" && m.point.ends_with(&root))
+        if let Some(mount) = mounts::own()?.into_iter().rev().find(|m| m.kind == "overlay" && m.point.ends_with(&root))
         {
             break mount.point;
         }
@@ -140,7 +168,7 @@ fn mark(group: &Fanotify, id: &Path, stopped: &PipeReader) -> Result<(), Error> 
             return Err(Error::NoOverlay(id.to_owned()));
         }
     };
-    let mask = MaskFlags::FAN_OPEN | MaskFlags::FAN_OPEN_EXEC | MaskFlags::FAN_ACCESS;
+    let mask = MaskFlags::FAN_OPEN | MaskFlags::FAN_OPEN_EXEC | MaskFlags::FAN_ACCESS | MaskFlags::FAN_MODIFY;
     group
         .mark(MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM, mask, AT_FDCWD, Some(&mount))
         .map_err(|errno| Error::Fanotify { what: "mark the container's overlay", source: errno.into() })
@@ -156,61 +184,90 @@ fn wait(fds: &[BorrowedFd<'_>], timeout: PollTimeout) -> io::Result<bool> {
     Ok(fds.last().and_then(PollFd::revents).is_some_and(|events| !events.is_empty()))
 }
 
-fn follow(group: &Fanotify, stopped: &PipeReader, id: &str, max_files: usize, files: &AtomicUsize) -> io::Result<Read> {
-    let mut read = Read { timeline: Timeline::new(max_files), lost: 0, unresolved: 0, began_ns: None };
+fn follow(
+    group: &Fanotify,
+    stopped: &PipeReader,
+    id: &str,
+    mut record: Record,
+    shared: &Shared,
+) -> Result<Record, Error> {
+    let failed = |source| Error::System { what: "read the fanotify queue", source };
     loop {
-        let stop = wait(&[group.as_fd(), stopped.as_fd()], PollTimeout::NONE)?;
+        let stop = wait(&[group.as_fd(), stopped.as_fd()], TICK_MS.into()).map_err(failed)?;
         loop {
             match group.read_events() {
-                Ok(events) => events.iter().try_for_each(|event| read.add(event, id))?,
+                Ok(events) => events.iter().try_for_each(|event| record.add(event, id))?,
                 Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(failed(errno.into())),
             }
         }
-        files.store(read.timeline.files(), Ordering::Relaxed);
+        if let Some(journal) = &mut record.journal {
+            shared.files.store(journal.files(), Ordering::Relaxed);
+            journal.flush_if_due()?;
+        }
         if stop {
-            return Ok(read);
+            return Ok(record);
         }
     }
 }
 
-impl Read {
-    fn add(&mut self, event: &FanotifyEvent, id: &str) -> io::Result<()> {
+impl Record {
+    fn add(&mut self, event: &FanotifyEvent, id: &str) -> Result<(), Error> {
         let Some(fd) = event.fd() else {
-            self.lost += 1;
+            // The queue was full; how much it lost is not known.
+            self.losses.add(Cause::NoRoom, 1);
             return Ok(());
         };
         if is_foreign(event.pid(), id) {
             tracing::debug!(pid = event.pid(), "a process outside the container used its root");
             return Ok(());
         }
-        let time_ns = now_ns()?;
+        let now_ns = clock::now_ns();
         let exec = event.mask().contains(MaskFlags::FAN_OPEN_EXEC);
         if exec {
-            self.began_ns.get_or_insert(time_ns);
+            self.begin(now_ns)?;
         }
-        let stat = fstat(fd)?;
-        // Before the first exec it is the runtime that opens; a file without a name is none of the image.
-        if self.began_ns.is_none() || SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
+        // Before the first exec it is the runtime that opens.
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let stat = fstat(fd).map_err(|errno| Error::System { what: "look at a file", source: errno.into() })?;
+        // A file without a name is none of the image.
+        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG || stat.st_nlink == 0 {
             return Ok(());
         }
-        if stat.st_nlink == 0 {
+        let Some(path) = path(fd) else {
+            self.losses.add(Cause::Unresolved, 1);
             return Ok(());
-        }
-        match path(fd) {
-            Some(path) => self.timeline.add(Event::Use {
-                time_ns,
-                process: event.pid().unsigned_abs(),
-                path,
-                size: u64::try_from(stat.st_size).unwrap_or_default(),
-                open_flags: 0,
-                how: if exec { Use::Exec } else { Use::Open },
-            }),
-            None => self.unresolved += 1,
-        }
+        };
+        let used = Used {
+            path,
+            at_us: now_ns.saturating_sub(self.began_ns) / 1000,
+            size: u64::try_from(stat.st_size).unwrap_or_default(),
+            open_flags: 0,
+            how: if exec { Use::Exec } else { Use::Open },
+            written: event.mask().contains(MaskFlags::FAN_MODIFY),
+            process: process(event.pid()),
+        };
+        Ok(journal.used(used, event.pid().unsigned_abs())?)
+    }
+
+    fn begin(&mut self, now_ns: u64) -> Result<(), WriteError> {
+        let Some((mut preface, out)) = self.wanted.take() else { return Ok(()) };
+        self.began_ns = now_ns;
+        preface.head.clock = clock::at(now_ns);
+        let mut journal = Journal::new(out, &preface.head, preface.max_files)?;
+        journal.phase(Phase::StartUp, 0)?;
+        self.journal = Some(journal);
         Ok(())
     }
+}
+
+/// What `/proc` still tells of a process: its name, and its numbers in the container.
+fn process(pid: i32) -> Process {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    let innermost = |numbers: &str| numbers.split_whitespace().next_back().and_then(|number| number.parse().ok());
+    Process::new(innermost(field("NStgid:")).unwrap_or_default(), 0, field("Name:").as_bytes())
 }
 
 /// The path from the overlay's root: the descriptor is of no mount that this process sees.
@@ -223,9 +280,4 @@ fn path(fd: BorrowedFd<'_>) -> Option<RootPath> {
 /// the container's own, so it is taken for the container's.
 fn is_foreign(pid: i32, id: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroups| !cgroups.contains(id))
-}
-
-fn now_ns() -> io::Result<u64> {
-    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
-    Ok(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }

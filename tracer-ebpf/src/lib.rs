@@ -1,34 +1,45 @@
-//! Records with eBPF which regular files of its root file system one container opens, executes and maps, in order of
-//! first use.
+//! Records with eBPF which regular files of its image, and of CVMFS repositories mounted in it, a container uses, in order
+//! of first use, and which parts of them.
 //!
 //! [`Recorder::load`] brings the kernel part (`bpf/`, C with CO-RE, compiled by `build.rs`) into the kernel and fails
-//! early where rights or kernel features are missing. [`Recorder::follow`] attaches it to one cgroup *before* the
-//! container's first process exists, so there is no race; [`Recording::stop`] ends it and gives the [`Recorded`]
-//! files. [`cri`] runs containers as a kubelet would.
+//! early where rights or kernel features are missing. [`Recorder::follow`] follows one container into a trace, from before
+//! its first process or from now on; [`Recorder::watch`] tells of every new one. [`Recording::stop`] ends a trace.
+//! [`cri`] runs containers as a kubelet would.
+//!
+//! How the data flows:
 //!
 //! | Module | What it does |
 //! |--|--|
-//! | [`cgroup`] | finds the cgroup v2 hierarchy, makes a cgroup for a container to join |
-//! | `program` | loads and attaches the BPF object |
-//! | `event` | takes the records of the ring buffer apart |
-//! | `timeline` | each file once, in order; scripts put before their interpreters |
+//! | [`cgroup`] | by what containers are told apart; a cgroup for a container to join |
+//! | `sets` | chooses the programs of the kernel part that this kernel has and accepts |
+//! | `program` | loads them; the maps |
 //! | `reader` | the thread that empties the ring buffer |
+//! | `event` | takes its records apart |
+//! | `follower` | one container: from its events to its journal |
+//! | `mounts`, `places` | which file of the kernel's is which of the container's, and which are none of our business |
+//! | `journal` | writes each use down, once |
+//! | `pages` | the parts of files that were read |
 //! | `fanotify` | the recorder where BPF is refused |
 //! | [`recorder`](Recorder) | ties these together |
 //!
-//! What is not seen: opens through io_uring, files read by the kernel on a process's behalf without an open (copying
-//! up on `chmod`, `truncate(2)`), and containers whose root is on the file system of the host's own root.
+//! What is not seen, and why identification has no race: `docs/recorder.md`.
 
 pub mod cgroup;
+mod clock;
 pub mod cri;
 mod error;
 mod event;
 mod fanotify;
-mod host;
+mod follower;
+mod journal;
+mod mounts;
+mod pages;
+mod places;
 mod program;
 mod reader;
 mod recorder;
-mod timeline;
+mod sets;
 
 pub use error::Error;
-pub use recorder::{Backend, Options, Recorded, Recorder, Recording, Target};
+pub use journal::Output;
+pub use recorder::{Backend, Newcomer, Options, Recorder, Recording, Subject, Target, Watch};

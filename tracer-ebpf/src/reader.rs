@@ -1,12 +1,14 @@
-//! The thread that empties the ring buffer.
+//! The thread that empties the ring buffer, and what it and the recorder's callers share.
 //!
-//! The kernel part wakes it only when an eighth of the ring is unread; otherwise it comes by itself every
-//! [`PERIOD_MS`]. It ends when the recorder's end of a pipe is closed, after a last look at the ring.
+//! The kernel part wakes it only when an eighth of the ring is unread, or when a container begins; otherwise it comes by
+//! itself every [`PERIOD_MS`]. It ends when the recorder's end of a pipe is closed.
 
+use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::maps::{MapData, RingBuf};
@@ -14,78 +16,153 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::Error;
-use crate::event;
-use crate::timeline::Timeline;
+use crate::event::{self, Event, What};
+use crate::follower::{Advice, Follower};
+use crate::program::Kernel;
 
 const PERIOD_MS: u8 = 20;
+/// While a container is set up its mounts are looked for more often.
+const SETTING_UP_MS: u8 = 2;
 
-/// What the thread hands over.
-pub(crate) struct Read {
-    pub(crate) timeline: Timeline,
+/// A cgroup that the kernel part has made a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewCgroup {
+    pub(crate) target: u64,
+    /// In its hierarchy.
+    pub(crate) path: PathBuf,
+}
+
+pub(crate) struct Shared {
+    pub(crate) kernel: Kernel,
+    events: RingBuf<MapData>,
+    pub(crate) followers: HashMap<u64, Follower>,
+    /// Where new cgroups are told, if they are watched.
+    pub(crate) watcher: Option<Sender<NewCgroup>>,
+    /// Where the hierarchy of cgroups is mounted.
+    pub(crate) hierarchy: PathBuf,
     /// Records that could not be understood.
-    pub(crate) unresolved: u64,
+    pub(crate) malformed: u64,
 }
 
 pub(crate) struct Reader {
-    thread: JoinHandle<io::Result<Read>>,
-    stop: PipeWriter,
-    files: Arc<AtomicUsize>,
+    shared: Arc<Mutex<Shared>>,
+    thread: Option<JoinHandle<()>>,
+    stop: Option<PipeWriter>,
 }
 
 impl Reader {
-    pub(crate) fn start(events: RingBuf<MapData>, max_files: usize) -> Result<Self, Error> {
+    pub(crate) fn start(kernel: Kernel, events: RingBuf<MapData>, hierarchy: PathBuf) -> Result<Self, Error> {
         let system = |what| move |source| Error::System { what, source };
         let (stopped, stop) = io::pipe().map_err(system("make a pipe"))?;
-        let files = Arc::new(AtomicUsize::new(0));
-        let seen = Arc::clone(&files);
+        let ready = events.as_fd().try_clone_to_owned().map_err(system("share the ring buffer"))?;
+        let (followers, watcher) = (HashMap::new(), None);
+        let shared = Arc::new(Mutex::new(Shared { kernel, events, followers, watcher, hierarchy, malformed: 0 }));
+        let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("tracer".into())
-            .spawn(move || run(events, &stopped, Timeline::new(max_files), &seen))
+            .spawn(move || run(&of_thread, &ready, &stopped))
             .map_err(system("start its thread"))?;
-        Ok(Self { thread, stop, files })
+        Ok(Self { shared, thread: Some(thread), stop: Some(stop) })
     }
 
-    /// How many files there were when the thread last looked, at most [`PERIOD_MS`] ago.
-    pub(crate) fn files(&self) -> usize {
-        self.files.load(Ordering::Relaxed)
-    }
-
-    /// Call this when nothing is written to the ring any more.
-    pub(crate) fn finish(self) -> Result<Read, Error> {
-        drop(self.stop);
-        let read = self.thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
-        read.map_err(|source| Error::System { what: "read the ring buffer", source })
+    pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
+        lock(&self.shared)
     }
 }
 
-fn run(
-    mut events: RingBuf<MapData>,
-    stopped: &PipeReader,
-    timeline: Timeline,
-    files: &AtomicUsize,
-) -> io::Result<Read> {
-    let mut read = Read { timeline, unresolved: 0 };
-    loop {
-        let stop = wait(&events, stopped)?;
-        while let Some(record) = events.next() {
-            match event::parse(&record) {
-                Some(event) => read.timeline.add(event),
-                None => read.unresolved += 1,
-            }
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the recorder's thread panicked");
         }
-        files.store(read.timeline.files(), Ordering::Relaxed);
-        if stop {
-            return Ok(read);
+    }
+}
+
+/// What a panic left is still good: each event is taken whole.
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(shared: &Mutex<Shared>, ready: &OwnedFd, stopped: &PipeReader) {
+    let mut period = PERIOD_MS;
+    while !wait(ready, stopped, period) {
+        let mut shared = lock(shared);
+        shared.drain();
+        let mut setting_up = false;
+        for follower in shared.followers.values_mut() {
+            follower.tick();
+            setting_up |= follower.is_setting_up();
         }
+        period = if setting_up { SETTING_UP_MS } else { PERIOD_MS };
     }
 }
 
 /// Whether it is time to stop.
-fn wait(events: &RingBuf<MapData>, stopped: &PipeReader) -> io::Result<bool> {
-    let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut fds, PERIOD_MS) {
+fn wait(ready: &OwnedFd, stopped: &PipeReader, period_ms: u8) -> bool {
+    let mut fds = [PollFd::new(ready.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, period_ms) {
         Ok(_) | Err(Errno::EINTR) => {}
-        Err(errno) => return Err(errno.into()),
+        Err(errno) => {
+            tracing::error!(%errno, "the recorder cannot wait for events and stops");
+            return true;
+        }
     }
-    Ok(fds[1].revents().is_some_and(|events| !events.is_empty()))
+    fds[1].revents().is_some_and(|events| !events.is_empty())
+}
+
+impl Shared {
+    /// Takes all that is in the ring.
+    pub(crate) fn drain(&mut self) {
+        while let Some(record) = self.events.next() {
+            let Some(event) = event::parse(&record) else {
+                self.malformed += 1;
+                continue;
+            };
+            drop(record);
+            self.take(event);
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match &event.what {
+            What::Cgroup { path } => {
+                let path = PathBuf::from(String::from_utf8_lossy(path).into_owned());
+                self.greet(event.target, path);
+            }
+            _ if event.target == 0 => {
+                for follower in self.followers.values_mut().filter(|follower| follower.is_setting_up()) {
+                    follower.take(event.clone());
+                }
+            }
+            _ => {
+                let target = event.target;
+                let follower = self.followers.get_mut(&target);
+                if let Some(Advice::Foreign(inode)) = follower.and_then(|follower| follower.take(event)) {
+                    self.kernel.ignore(target, inode);
+                }
+            }
+        }
+    }
+
+    /// A new cgroup: its events wait until somebody has decided about it.
+    fn greet(&mut self, target: u64, path: PathBuf) {
+        let directory = self.hierarchy.join(path.strip_prefix("/").unwrap_or(&path));
+        self.followers.insert(target, Follower::new(directory));
+        let told = self.watcher.as_ref().is_some_and(|watcher| watcher.send(NewCgroup { target, path }).is_ok());
+        if !told {
+            self.forget(target);
+        }
+    }
+
+    /// Nobody wants to know of this target any more.
+    pub(crate) fn forget(&mut self, target: u64) {
+        self.followers.remove(&target);
+        let left = self.kernel.leave(target).map(drop).and_then(|()| self.kernel.take_pieces(target).map(drop));
+        if let Err(error) = left {
+            tracing::warn!(%error, "a container that is not recorded is still followed");
+        }
+    }
 }

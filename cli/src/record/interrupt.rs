@@ -5,6 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Whether this process was asked to end. From [`Interrupt::listen`] on, signals do not kill it any more.
+#[derive(Clone)]
 pub(crate) struct Interrupt {
     asked: watch::Receiver<bool>,
 }

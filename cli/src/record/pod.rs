@@ -6,15 +6,16 @@ use std::{fs, process};
 
 use anyhow::{Context, Result};
 use bundles::image::ImageId;
-use tracer::cgroup::Cgroup;
-use tracer::cri::{ContainerSpec, Runtime, Sandbox, SandboxSpec, log};
+use tracer::cgroup::{Cgroup, Hierarchy};
+use tracer::cri::{Container, ContainerSpec, Runtime, Sandbox, SandboxSpec, log};
+
+use super::attach::image_id;
+use super::until::{self, exit_code};
 
 /// The container's log in the pod's log directory.
 const LOG: &str = "recorded.log";
 /// How many lines of a container's output are shown.
 const LINES: usize = 20;
-/// A container may run this long; the recording's own limit ends it.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 86400);
 
 /// A pod of ours. [`Pod::remove`] must be called at the end, whatever happened.
 pub(crate) struct Pod {
@@ -26,8 +27,7 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    pub(crate) async fn connect(socket: &str, cgroup_parent: &Path) -> Result<Self> {
-        let runtime = Runtime::connect(Path::new(socket.strip_prefix("unix://").unwrap_or(socket))).await?;
+    pub(crate) fn new(runtime: Runtime, cgroup_parent: &Path) -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let uid = format!("cvmfs-prefetch-record-{}-{}", process::id(), since.as_nanos());
         let spec = SandboxSpec {
@@ -37,31 +37,29 @@ impl Pod {
             uid,
             cgroup_parent: cgroup_parent.display().to_string(),
             host_network: true,
+            ..SandboxSpec::default()
         };
-        Ok(Self { runtime, spec, sandbox: None, container: String::new(), cgroup: None })
+        Self { runtime, spec, sandbox: None, container: String::new(), cgroup: None }
     }
 
     /// Pulls the image if this node has not got it, and says which it is.
     pub(crate) async fn have(&mut self, reference: &str) -> Result<ImageId> {
-        let mut info = self.runtime.image_status(reference).await?;
-        if info.is_none() {
+        if self.runtime.image_status(reference).await?.is_none() {
             eprintln!("pulling {reference}");
             self.runtime.pull(reference).await?;
-            info = self.runtime.image_status(reference).await?;
         }
-        let info = info.with_context(|| format!("the runtime has not got {reference} after pulling it"))?;
-        Ok(ImageId { chain_id: info.chain_id, manifest: info.manifest, reference: reference.to_owned() })
+        image_id(&mut self.runtime, reference).await
     }
 
     /// Makes the pod, in it the container, not started, and the cgroup that the container will join.
     /// Returns the cgroup's directory.
-    pub(crate) async fn create(&mut self, container: ContainerSpec) -> Result<PathBuf> {
+    pub(crate) async fn create(&mut self, hierarchy: &Hierarchy, container: ContainerSpec) -> Result<PathBuf> {
         let container = ContainerSpec { name: "recorded".into(), log_path: LOG.into(), ..container };
         let logs = &self.spec.log_directory;
         fs::create_dir_all(logs).with_context(|| format!("making the log directory {}", logs.display()))?;
         let sandbox = self.sandbox.insert(self.runtime.run_sandbox(&self.spec).await?);
         self.container = self.runtime.create_container(sandbox, &container).await?;
-        let cgroup = Cgroup::create(&Path::new(&self.spec.cgroup_parent).join(&self.container))?;
+        let cgroup = Cgroup::create(hierarchy, &Path::new(&self.spec.cgroup_parent).join(&self.container))?;
         Ok(self.cgroup.insert(cgroup).path().to_owned())
     }
 
@@ -71,8 +69,13 @@ impl Pod {
 
     /// Waits for the container's main process and returns its exit code.
     pub(crate) async fn exited(&mut self) -> Result<u32> {
-        let exit = self.runtime.wait_exit(&self.container, FOREVER).await?;
-        Ok(u32::try_from(exit.code).unwrap_or(u32::MAX))
+        exit_code(&mut self.runtime, &self.container).await
+    }
+
+    /// The container, for conditions that ask it.
+    pub(crate) fn container(&self) -> Option<until::Container> {
+        let container = Container { id: self.container.clone(), log: self.log(), ..Container::default() };
+        Some(until::Container { runtime: self.runtime.clone(), container })
     }
 
     /// SIGTERM, and SIGKILL after `grace`. Fine if the container has ended already.
@@ -81,7 +84,7 @@ impl Pod {
     }
 
     /// Where the runtime writes what the container says.
-    pub(crate) fn log(&self) -> PathBuf {
+    fn log(&self) -> PathBuf {
         self.spec.log_directory.join(LOG)
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn text(output: &Path, trace: &Trace) -> String {
 /// last.
 pub(crate) fn why(ended: End, output: &str) -> String {
     match ended {
-        End::Exited(0) | End::Line | End::Port(_) | End::Settled => String::new(),
+        End::Exited(0) | End::Line | End::Port(_) | End::Ready | End::Settled => String::new(),
         End::Exited(_) => format!("note: the container has {ended}; it said last:\n{output}"),
         _ => format!("note: {ended}; the container is stopped\n"),
     }

@@ -1,10 +1,11 @@
-//! Cgroups made in advance, and what a container runtime leaves of them. Root is needed; without it these tests fail.
+//! Cgroups made in advance, and what a container runtime leaves of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use tracer::cgroup::{Cgroup, Leftovers, hierarchy};
+use tracer::Options;
+use tracer::cgroup::{Cgroup, Hierarchy, Leftovers};
 
 /// A name below which nobody else makes cgroups.
 fn unique() -> Result<PathBuf> {
@@ -12,15 +13,19 @@ fn unique() -> Result<PathBuf> {
     Ok(Path::new("/").join(scratch.path().file_name().context("a name")?))
 }
 
+fn host() -> Result<Hierarchy> {
+    Ok(Hierarchy::of_host(&Options::default())?)
+}
+
 fn in_hierarchy(path: &Path) -> Result<PathBuf> {
-    Ok(hierarchy()?.join(path.strip_prefix("/")?))
+    Ok(host()?.directory(path))
 }
 
 #[test]
 fn a_cgroup_goes_with_the_parents_that_were_made_for_it() -> Result<()> {
     let path = unique()?;
-    let outer = Cgroup::create(&path)?;
-    let inner = Cgroup::create(&path.join("a/b"))?;
+    let outer = Cgroup::create(&host()?, &path)?;
+    let inner = Cgroup::create(&host()?, &path.join("a/b"))?;
     assert_eq!(inner.path(), in_hierarchy(&path)?.join("a/b"));
     ensure!(inner.path().join("cgroup.procs").is_file(), "it is no cgroup");
     drop(inner);
@@ -33,7 +38,7 @@ fn a_cgroup_goes_with_the_parents_that_were_made_for_it() -> Result<()> {
 #[test]
 fn only_leftovers_are_removed() -> Result<()> {
     let path = unique()?;
-    let outer = Cgroup::create(&path)?;
+    let outer = Cgroup::create(&host()?, &path)?;
     let leftovers = Leftovers::note(&path.join("parent"))?;
     // As a container runtime does: it makes the parent and the container's, and removes the container's.
     fs::create_dir(in_hierarchy(&path.join("parent"))?)?;

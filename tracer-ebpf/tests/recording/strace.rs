@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 /// Options that go with [`uses`]; the traces are written to `<prefix>.<pid>`.
 pub(crate) fn command(prefix: &Path) -> Vec<String> {
-    let calls = "trace=open,openat,openat2,creat,open_by_handle_at,execve,execveat";
+    let calls = "trace=open,openat,openat2,creat,open_by_handle_at,execve,execveat,chroot";
     ["strace", "-ff", "-y", "-ttt", "-e", calls, "-e", "signal=none", "-s", "4096", "-o"]
         .iter()
         .map(ToString::to_string)
@@ -35,10 +35,10 @@ pub(crate) fn uses(prefix: &Path, root: &Path) -> Result<Vec<String>> {
     let mut inside = false;
     for (_, call) in &calls {
         let Some((call, result)) = call.rsplit_once(" = ") else { continue };
+        // Before the root is changed, programs are the host's.
+        inside |= call.starts_with("chroot(") && result == "0";
         if call.starts_with("exec") && result == "0" {
             let named = call.split('"').nth(1).context("a program")?;
-            // Before the root is changed, programs are the host's.
-            inside |= named.starts_with("/usr/bin/bash");
             if inside {
                 executed(root, named, &mut used)?;
             }

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/*
+ * Which pages of which files are used. They are marked in bitmaps, which user space reads at the end; only the first
+ * page of a content is told at once, with the path that the content has in its own file system.
+ */
+#pragma once
+
+#include "path.h"
+#include "target.h"
+
+/* Above this, a range is told as one. Readers of the page cache come again after each batch of pages. */
+#define MAX_PIECES 64
+
+/* Names a content, the first time. False if it is none of the container's, or cannot be named. */
+static __noinline bool name_content(struct event *event, __u64 address, __u64 id, __u32 kind)
+{
+	struct target *target = bpf_map_lookup_elem(&targets, &id);
+	struct inode *inode = (void *)address;
+	struct content_key key = {
+		.target = id,
+		.inode = BPF_CORE_READ(inode, i_ino),
+		.device = BPF_CORE_READ(inode, i_sb, s_dev),
+	};
+	__u64 named = CONTENT_NAMED, foreign = CONTENT_FOREIGN;
+	__u64 *known = bpf_map_lookup_elem(&contents, &key);
+	struct hlist_node *alias;
+
+	if (known)
+		return *known == CONTENT_NAMED;
+	if (!event || !target)
+		return false;
+	/* A file that has lost its name is none of an image. */
+	alias = BPF_CORE_READ(inode, i_dentry.first);
+	if (BPF_CORE_READ(inode, i_nlink) == 0 || !alias) {
+		count(target, BPF_CORE_READ(inode, i_nlink) ? COUNT_UNRESOLVED : COUNT_UNLINKED);
+		bpf_map_update_elem(&contents, &key, &foreign, BPF_ANY);
+		return false;
+	}
+	if (!tell_path(event, (__u64)alias - bpf_core_field_offset(struct dentry, d_u.d_alias), target)) {
+		bpf_map_update_elem(&contents, &key, &foreign, BPF_ANY);
+		return false;
+	}
+	event->inode = key.inode;
+	event->device = key.device;
+	event->size = BPF_CORE_READ(inode, i_size);
+	event->kind = kind;
+	event->open_flags = event->written = 0;
+	sign(event, (void *)bpf_get_current_task(), id);
+	if (send(event, false)) {
+		count(target, COUNT_LOST);
+		return false;
+	}
+	bpf_map_update_elem(&contents, &key, &named, BPF_ANY);
+	return true;
+}
+
+/* Marks the pages `from` to `to` (inclusive) of one piece. */
+static __always_inline bool mark_piece(struct piece_key *key, __u64 bits, bool ahead)
+{
+	struct pages *pages = bpf_map_lookup_elem(&pieces, key);
+	struct pages none = {};
+
+	if (!pages) {
+		bpf_map_update_elem(&pieces, key, &none, BPF_NOEXIST);
+		pages = bpf_map_lookup_elem(&pieces, key);
+		if (!pages)
+			return false;
+	}
+	if (ahead) {
+		if (~pages->ahead & bits)
+			__sync_fetch_and_or(&pages->ahead, bits);
+	} else if (~pages->read & bits) {
+		__sync_fetch_and_or(&pages->read, bits);
+	}
+	return true;
+}
+
+/* The bits `from` to `to` (inclusive) of a piece. */
+static __always_inline __u64 bits(__u64 from, __u64 to)
+{
+	return (~0ULL << (from & (PIECE_PAGES - 1))) & (~0ULL >> (PIECE_PAGES - 1 - (to & (PIECE_PAGES - 1))));
+}
+
+static __always_inline void tell_span(struct event *event, struct content_key *content, __u64 from, __u64 to, struct target *target)
+{
+	event->inode = content->inode;
+	event->device = content->device;
+	event->size = from;
+	event->open_flags = to - from + 1;
+	event->kind = KIND_SPAN;
+	event->written = event->path_len = 0;
+	sign(event, (void *)bpf_get_current_task(), content->target);
+	if (send(event, false))
+		count(target, COUNT_LOST);
+}
+
+/* Pages `from` to `to` (inclusive) of an inode were used by the current task. `kind_and_ahead`: kind << 1 | ahead. */
+static __noinline int use_pages(struct event *event, __u64 address, __u64 from, __u64 to, __u64 kind_and_ahead)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct inode *inode = (void *)address;
+	bool ahead = kind_and_ahead & 1;
+	struct piece_key key = {};
+	struct target *target;
+	__u64 id, last, size;
+
+	target = current_target(task, &id);
+	if (!target || !event || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+		return 0;
+	size = BPF_CORE_READ(inode, i_size);
+	if (!size)
+		return 0;
+	last = (size - 1) >> page_shift;
+	if (to > last)
+		to = last;
+	if (from > to)
+		return 0;
+	key.target = id;
+	key.inode = BPF_CORE_READ(inode, i_ino);
+	key.device = BPF_CORE_READ(inode, i_sb, s_dev);
+	key.piece = from >> PIECE_SHIFT;
+	/* The usual case, all in one piece that is known, needs one look-up. */
+	if (!bpf_map_lookup_elem(&pieces, &key) && !name_content(event, address, id, kind_and_ahead >> 1))
+		return 0;
+	if ((to >> PIECE_SHIFT) - (from >> PIECE_SHIFT) >= MAX_PIECES) {
+		struct content_key content = { .target = id, .inode = key.inode, .device = key.device };
+
+		tell_span(event, &content, from, to, target);
+		return 0;
+	}
+	for (int i = 0; i < MAX_PIECES; i++) {
+		__u64 end = from | (PIECE_PAGES - 1);
+
+		if (end > to)
+			end = to;
+		key.piece = from >> PIECE_SHIFT;
+		if (!mark_piece(&key, bits(from, end), ahead))
+			count(target, COUNT_TABLE_FULL);
+		if (end == to)
+			break;
+		from = end + 1;
+	}
+	return 0;
+}

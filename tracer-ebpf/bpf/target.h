@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/*
+ * Which container a task belongs to: the nearest cgroup, from the task's own upwards, that is a target. The hierarchy is
+ * that of version 2, or, on hosts without one, that of the version 1 controller `pids`.
+ */
+#pragma once
+
+#include "kernel.h"
+#include "maps.h"
+
+/* Cgroups of a container's own lie at most so deep below the container's. */
+#define MAX_NESTING 16
+
+static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
+{
+	if (bpf_core_type_exists(union kernfs_node_id)) {
+		/* User space knows the inode's number only, which is the low half. */
+		return (__u32)BPF_CORE_READ(cgroup, kn, id);
+	}
+	return BPF_CORE_READ(cgroup, kn, id);
+}
+
+static __always_inline struct cgroup *parent_of(struct cgroup *cgroup)
+{
+	struct cgroup_subsys_state *parent = BPF_CORE_READ(cgroup, self.parent);
+
+	return parent ? BPF_CORE_READ(parent, cgroup) : 0;
+}
+
+static __always_inline struct cgroup *cgroup_of(struct task_struct *task)
+{
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct cgroup_subsys_state *css = 0;
+
+	if (!by_pids_controller)
+		return BPF_CORE_READ(set, dfl_cgrp);
+	if (bpf_core_enum_value_exists(enum cgroup_subsys_id___pids, pids_cgrp_id___pids)) {
+		__u64 index = bpf_core_enum_value(enum cgroup_subsys_id___pids, pids_cgrp_id___pids);
+
+		bpf_probe_read_kernel(&css, sizeof(css), (void *)set + bpf_core_field_offset(struct css_set, subsys) + index * sizeof(css));
+	}
+	return css ? BPF_CORE_READ(css, cgroup) : 0;
+}
+
+/* Walks up from a cgroup; 0 if none on the way is a target. */
+static __noinline __u64 walk_up(__u64 address)
+{
+	struct cgroup *cgroup = (void *)address;
+
+	for (int level = 0; level <= MAX_NESTING && cgroup; level++) {
+		__u64 id = cgroup_id(cgroup);
+
+		if (bpf_map_lookup_elem(&targets, &id))
+			return id;
+		cgroup = parent_of(cgroup);
+	}
+	return 0;
+}
+
+/* The target that the current task belongs to, and its id; 0 if none. */
+static __always_inline struct target *current_target(struct task_struct *task, __u64 *id)
+{
+	struct cgroup *cgroup = cgroup_of(task);
+	__u64 own = cgroup_id(cgroup);
+	struct membership *known = bpf_map_lookup_elem(&memberships, &own);
+	struct membership found = { .generation = number(GENERATION) };
+
+	if (known && known->generation == found.generation) {
+		*id = known->target;
+	} else {
+		found.target = walk_up((__u64)cgroup);
+		bpf_map_update_elem(&memberships, &own, &found, BPF_ANY);
+		*id = found.target;
+	}
+	return *id ? bpf_map_lookup_elem(&targets, id) : 0;
+}
+
+static __always_inline __u32 number_in(struct task_struct *task, unsigned int level)
+{
+	struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	__u32 number = 0;
+
+	if (BPF_CORE_READ(pid, level) < level)
+		return 0;
+	bpf_probe_read_kernel(&number, sizeof(number),
+			      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+				      level * bpf_core_type_size(struct upid) + bpf_core_field_offset(struct upid, nr));
+	return number;
+}
+
+/* Who did it. Numbers are those of the innermost pid namespace; processes outside the container have none. */
+static __always_inline void sign(struct event *event, struct task_struct *task, __u64 target)
+{
+	struct task_struct *process = BPF_CORE_READ(task, group_leader);
+
+	event->time_ns = bpf_ktime_get_ns();
+	event->target = target;
+	event->host_process = bpf_get_current_pid_tgid() >> 32;
+	event->process = event->parent = 0;
+	if (target && bpf_core_field_exists(process->thread_pid)) {
+		unsigned int level = BPF_CORE_READ(process, thread_pid, level);
+
+		event->process = number_in(process, level);
+		event->parent = number_in(BPF_CORE_READ(process, real_parent, group_leader), level);
+	}
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+}

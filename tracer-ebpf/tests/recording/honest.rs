@@ -1,0 +1,144 @@
+//! What is lost is counted by its cause, and what cannot be done is said.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail, ensure};
+use bundles::path::RootPath;
+use bundles::trace::{Cause, End, Trace};
+use tracer::{Error, Options, Recorder, Target};
+
+use crate::site::{Site, output, paths, run, subject, write};
+
+const FILES: usize = 20_000;
+
+fn fill_many(root: &Path) -> Result<()> {
+    let many = root.join("many");
+    fs::create_dir(&many)?;
+    (0..FILES).try_for_each(|i| Ok(fs::write(many.join(format!("file-{i:05}")), "")?))
+}
+
+fn lost(trace: &Trace) -> Vec<(Cause, u64)> {
+    trace.lost.by_cause().collect()
+}
+
+#[test]
+fn twenty_thousand_files_lose_nothing() -> Result<()> {
+    let site = Site::new(fill_many)?;
+    let trace = site.record_command(&["/bin/uses", "all:/many", "all:/many"])?;
+    ensure!(trace.is_complete(), "{:?}", trace.faults());
+    let found: HashSet<_> = trace.files.iter().map(|f| f.path.clone()).collect();
+    let many = (0..FILES).map(|i| RootPath::new(format!("/many/file-{i:05}")));
+    let expected: HashSet<_> = many.chain([RootPath::new("/usr/bin/uses")]).collect::<Result<_, _>>()?;
+    ensure!(found == expected);
+    assert_eq!(trace.files.len(), FILES + 1);
+    Ok(())
+}
+
+#[test]
+fn what_a_small_ring_loses_is_counted() -> Result<()> {
+    let site = Site::new(fill_many)?;
+    let trace = site.record_command_with(
+        Options { ring_bytes: 4096, ..Options::default() },
+        &["/bin/uses", "all:/many"],
+    )?;
+    ensure!(!trace.is_complete() && trace.lost.total() > 0, "nothing was lost");
+    ensure!(lost(&trace).iter().all(|(cause, _)| *cause == Cause::NoRoom), "{:?}", trace.lost);
+    assert_eq!(trace.files.len() + trace.lost.total() as usize, FILES + 1);
+    Ok(())
+}
+
+#[test]
+fn pages_that_find_no_room_are_counted() -> Result<()> {
+    let site = Site::new(|root| Ok(fs::write(root.join("etc/large"), vec![7; 4096 * 64 * 40])?))?;
+    let options = Options { pieces: 16, ..Options::default() };
+    let argv: Vec<_> = (0..40).map(|piece| format!("read:{},1:/etc/large", piece * 64 * 4096)).collect();
+    let argv: Vec<_> = ["/bin/uses"].into_iter().chain(argv.iter().map(String::as_str)).collect();
+    let trace = site.record_command_with(options, &argv)?;
+    ensure!(lost(&trace).iter().any(|(cause, count)| *cause == Cause::TableFull && *count >= 24), "{:?}", trace.lost);
+    Ok(())
+}
+
+#[test]
+fn deep_paths_are_recorded_and_deeper_ones_counted() -> Result<()> {
+    // The recorder follows 96 names; the layer's own directory takes some of them, for contents.
+    let path = |depth: usize| format!("{}file", "d/".repeat(depth - 1));
+    let site = Site::new(|root| write(root, &[(&path(80), "x"), (&path(97), "x")]))?;
+    let uses = [80, 97].map(|depth| format!("open:/{}", path(depth)));
+    let trace = site.record_command(&["/bin/uses", &uses[0], &uses[1], &uses[1]])?;
+    let opened: Vec<_> = paths(&trace.files).into_iter().filter(|path| path.starts_with("/d")).collect();
+    assert_eq!(opened, [format!("/{}", path(80))]);
+    assert_eq!(lost(&trace), [(Cause::TooDeep, 1)]);
+    Ok(())
+}
+
+#[test]
+fn a_recording_of_nothing_is_an_error() -> Result<()> {
+    let site = Site::new(|_| Ok(()))?;
+    let recorded = site.record(Options::default())?;
+    match recorded.recording.stop(End::Stopped) {
+        Err(Error::NothingRan(path)) => assert_eq!(path, site.cgroup.path()),
+        other => bail!("expected NothingRan, got {other:?}"),
+    }
+    let recorder = Recorder::load(Options::default())?;
+    for target in [Target::New("/proc".into()), Target::Running("/proc".into())] {
+        let out = output(&site.scratch.path().join("none"))?;
+        let Err(error) = recorder.follow(&target, subject(), out) else { bail!("{target:?} was followed") };
+        ensure!(error.to_string().contains("/proc"), "{error}");
+    }
+    let nobody = Target::Running(site.cgroup.path().into());
+    let Err(error) = recorder.follow(&nobody, subject(), output(&site.scratch.path().join("none"))?) else {
+        bail!("nobody was followed")
+    };
+    ensure!(error.to_string().contains("no process"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_recorder_that_dies_leaves_a_readable_beginning() -> Result<()> {
+    let site = Site::new(|root| write(root, &[("etc/one", "1")]))?;
+    let recorded = site.record(Options::default())?;
+    run(site.command(&[], &["/bin/uses", "open:/etc/one"]))?;
+    // What was seen is written after a second, whether or not more comes.
+    let begin = std::time::Instant::now();
+    let trace = loop {
+        match Trace::read(&recorded.trace) {
+            Ok(trace) if paths(&trace.files).contains(&"/etc/one".to_owned()) => break trace,
+            _ if begin.elapsed().as_secs() > 60 => bail!("nothing was written while it was recording"),
+            _ => std::thread::sleep(std::time::Duration::from_millis(20)),
+        }
+    };
+    ensure!(matches!(trace.end, End::Unfinished(_)) && !trace.is_complete(), "{:?}", trace.end);
+    drop(recorded.recording);
+    ensure!(matches!(Trace::read(&recorded.trace)?.end, End::Unfinished(_)));
+    Ok(())
+}
+
+/// Run by the test below as another user; as root it loads.
+#[test]
+fn load_as_nobody() {
+    match Recorder::load(Options::default()) {
+        Ok(_) => println!("loaded"),
+        Err(error) => println!("refused: {error}"),
+    }
+}
+
+#[test]
+fn without_rights_it_says_so() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o755))?;
+    let program = scratch.path().join("test");
+    fs::copy(std::env::current_exe()?, &program)?;
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
+        .arg(&program)
+        .args(["--exact", "honest::load_as_nobody", "--nocapture"])
+        .stdin(Stdio::null())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(text.contains("refused: no right to") && text.contains("run as root"), "{output:?}");
+    Ok(())
+}

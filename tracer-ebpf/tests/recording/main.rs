@@ -1,0 +1,14 @@
+//! The recorder against real processes, and against strace and the programs' own knowledge.
+//!
+//! Root is needed; without it these tests fail.
+
+mod cgroups;
+mod honest;
+mod lookups;
+mod parts;
+mod private;
+mod site;
+mod strace;
+mod ways;
+mod whose;
+mod witness;

@@ -1,0 +1,197 @@
+//! A root file system on overlayfs and a cgroup, so that a plain process is as good as a container.
+//!
+//! All mounts are made in a mount namespace of the test's own thread; they go with the thread, however it ends.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use bundles::image::{ChainId, Digest, ImageId};
+use bundles::trace::{End, FileUse, Trace};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use tempfile::TempDir;
+use tracer::cgroup::{Cgroup, Hierarchy};
+use tracer::{Options, Output, Recorder, Recording, Subject, Target};
+
+/// An overlay root and a cgroup.
+pub(crate) struct Site {
+    pub(crate) root: PathBuf,
+    pub(crate) lower: PathBuf,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) scratch: TempDir,
+}
+
+/// A recording, and where its trace goes.
+pub(crate) struct Recorded {
+    pub(crate) recording: Recording,
+    pub(crate) trace: PathBuf,
+}
+
+impl Site {
+    /// A root with the host's bash, cat and their libraries, and the program `uses` (see `tests/fixture`). `fill` adds to
+    /// it before it is mounted.
+    pub(crate) fn new(fill: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+        Self::by(&Options::default(), fill)
+    }
+
+    /// The same, told apart by the cgroups that `options` say.
+    pub(crate) fn by(options: &Options, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+        let scratch = TempDir::with_prefix("tracer-test-")?;
+        let lower = scratch.path().join("lower");
+        fs::create_dir(&lower)?;
+        make_root(&lower)?;
+        fill(&lower)?;
+        Self::mount(options, scratch, lower)
+    }
+
+    /// A root that is the host's own, with all its programs, and a layer of its own on top.
+    pub(crate) fn of_host() -> Result<Self> {
+        Self::mount(&Options::default(), TempDir::with_prefix("tracer-test-")?, "/".into())
+    }
+
+    fn mount(options: &Options, scratch: TempDir, lower: PathBuf) -> Result<Self> {
+        unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of its own: root is needed")?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        // The upper layer may not lie in the lower one.
+        let own = scratch.path().join("own");
+        fs::create_dir(&own)?;
+        mount(Some("tmpfs"), &own, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+        let [upper, work, root] = ["upper", "work", "root"].map(|name| own.join(name));
+        for path in [&upper, &work, &root] {
+            fs::create_dir(path)?;
+        }
+        let dirs =
+            format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        // Needed to open by handle, and refused where the lower file system cannot.
+        let handles = if lower == Path::new("/") { "" } else { ",index=on,nfs_export=on" };
+        let options_of_mount = format!("{dirs}{handles}");
+        mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options_of_mount.as_str()))
+            .context("an overlayfs mount")?;
+        mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::empty(), None::<&str>)?;
+        let name = scratch.path().file_name().context("a name for the cgroup")?;
+        let cgroup = Cgroup::create(&Hierarchy::of_host(options)?, &Path::new("/").join(name))?;
+        Ok(Self { root, lower, cgroup, scratch })
+    }
+
+    pub(crate) fn record(&self, options: Options) -> Result<Recorded> {
+        let target = Target::New(self.cgroup.path().into());
+        self.follow(&Recorder::load(options)?, &target)
+    }
+
+    pub(crate) fn follow(&self, recorder: &Recorder, target: &Target) -> Result<Recorded> {
+        let trace = self.scratch.path().join("trace");
+        let recording = recorder.follow(target, subject(), output(&trace)?)?;
+        Ok(Recorded { recording, trace })
+    }
+
+    /// Records one command.
+    pub(crate) fn record_command(&self, argv: &[&str]) -> Result<Trace> {
+        self.record_command_with(Options::default(), argv)
+    }
+
+    pub(crate) fn record_command_with(&self, options: Options, argv: &[&str]) -> Result<Trace> {
+        let recorded = self.record(options)?;
+        run(self.command(&[], argv))?;
+        recorded.stop(End::Exited(0))
+    }
+
+    /// A command in the root and in the cgroup. `before` (strace and its options) is put in front of all.
+    pub(crate) fn command(&self, before: &[&str], argv: &[&str]) -> Command {
+        self.command_in(self.cgroup.path(), before, argv)
+    }
+
+    /// The same in another cgroup.
+    pub(crate) fn command_in(&self, cgroup: &Path, before: &[&str], argv: &[&str]) -> Command {
+        let shell = ["sh", "-c", "echo $$ > \"$0\" && exec chroot \"$@\""];
+        let mut words: Vec<_> = before.iter().chain(&shell).map(PathBuf::from).collect();
+        words.extend([cgroup.join("cgroup.procs"), self.root.clone()]);
+        words.extend(argv.iter().map(PathBuf::from));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Recorded {
+    pub(crate) fn stop(self, end: End) -> Result<Trace> {
+        self.recording.stop(end)?;
+        Ok(Trace::read(&self.trace)?)
+    }
+}
+
+pub(crate) fn subject() -> Subject {
+    let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: "test/image:1".into() };
+    Subject { image, command: Vec::new() }
+}
+
+pub(crate) fn output(path: &Path) -> Result<Output> {
+    Ok(Box::new(fs::File::create(path)?))
+}
+
+impl Drop for Site {
+    /// So that the directory can be removed.
+    fn drop(&mut self) {
+        for path in [&self.root, &self.scratch.path().join("own")] {
+            if let Err(error) = umount2(path, MntFlags::MNT_DETACH) {
+                eprintln!("unmounting {}: {error}", path.display());
+            }
+        }
+    }
+}
+
+pub(crate) fn write(root: &Path, files: &[(&str, &str)]) -> Result<()> {
+    for (path, text) in files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().context("a file has a directory")?)?;
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn run(mut command: Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+pub(crate) fn paths(files: &[FileUse]) -> Vec<String> {
+    files.iter().map(|file| file.path.to_string()).collect()
+}
+
+fn make_root(root: &Path) -> Result<()> {
+    for directory in ["usr/bin", "usr/lib", "usr/lib64", "proc", "tmp", "mnt", "etc"] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    for name in ["bin", "lib", "lib64"] {
+        symlink(format!("usr/{name}"), root.join(name))?;
+    }
+    for program in ["/bin/bash", "/bin/cat"] {
+        copy(root, Path::new(program))?;
+        for library in libraries(program)? {
+            copy(root, &library)?;
+        }
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/uses.c");
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    let mut compile = Command::new(clang);
+    compile.args(["-O1", "-static", "-Wall", "-o"]).arg(root.join("bin/uses")).arg(source);
+    run(compile)
+}
+
+fn copy(root: &Path, file: &Path) -> Result<()> {
+    let to = root.join(file.strip_prefix("/")?);
+    fs::create_dir_all(to.parent().context("a file has a directory")?)?;
+    fs::copy(file, &to).with_context(|| file.display().to_string())?;
+    Ok(())
+}
+
+/// The libraries and the ELF interpreter of a program, as `ldd` finds them.
+fn libraries(program: &str) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output()?;
+    let words = String::from_utf8(output.stdout)?;
+    Ok(words.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+}
