@@ -68,6 +68,21 @@ impl RootPath {
         Self::new(bytes)
     }
 
+    /// `path` as a program in this directory would name it: without `.`, `..` and doubled slashes. `None` if that is no
+    /// path. Links are not followed, so a `..` behind a link may lead elsewhere than it does.
+    pub fn resolve(&self, path: &[u8]) -> Option<RootPath> {
+        let base = if path.starts_with(b"/") { &[][..] } else { &self.0 };
+        let mut components = Vec::new();
+        for component in base.split(|b| *b == b'/').chain(path.split(|b| *b == b'/')) {
+            match component {
+                b"" | b"." => {}
+                b".." => drop(components.pop()),
+                name => components.push(name),
+            }
+        }
+        Self::new([b"/".as_slice(), &components.join(&b'/')].concat()).ok()
+    }
+
     /// `other`, which is absolute, below this path.
     pub fn below(&self, other: &RootPath) -> Result<RootPath, BadPath> {
         match (self.0.len(), other.0.len()) {
@@ -152,6 +167,23 @@ mod tests {
             assert!(RootPath::new(bad).is_err(), "{bad:?} was accepted");
         }
         assert!(RootPath::new([b"/".as_slice(), &[b'x'; MAX_LEN]].concat()).is_err());
+    }
+
+    #[test]
+    fn names_are_resolved_as_from_a_directory() {
+        let directory = RootPath::new("/usr/lib").unwrap();
+        let cases = [
+            ("a", "/usr/lib/a"),
+            ("./a//b/.", "/usr/lib/a/b"),
+            ("../bin", "/usr/bin"),
+            ("../../../x", "/x"),
+            ("/etc/../a", "/a"),
+            ("", "/usr/lib"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(directory.resolve(name.as_bytes()).unwrap().to_string(), expected, "{name}");
+        }
+        assert!(directory.resolve(b"a\0b").is_none());
     }
 
     #[test]

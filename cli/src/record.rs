@@ -182,10 +182,11 @@ async fn record_running(
         container.is_some() || !conditions.need_container(),
         "--until-line and --until-ready need --container or --pod"
     );
-    eprintln!("recording {} until {conditions}", image.reference);
+    let reference = image.reference.clone();
     let (subject, out) = (args.what.subject(image, &[]), output.create()?);
     let (recorder, target) = (recorder.clone(), Target::Running(cgroup.clone()));
     let recording = spawn_blocking(move || recorder.follow(&target, subject, out)).await??;
+    eprintln!("recording {reference} until {conditions}");
     let mut waiter = runtime.clone();
     let exited = async {
         match &container {

@@ -10,6 +10,7 @@ mod publisher;
 mod reader;
 mod record;
 mod record_fanotify;
+mod record_running;
 mod record_until;
 mod restart;
 mod support;

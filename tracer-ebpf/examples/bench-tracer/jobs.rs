@@ -1,0 +1,132 @@
+//! The jobs that are timed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::site::Site;
+
+const MODULES: usize = 1200;
+const OPENS: usize = 200_000;
+/// Files that are opened again and again.
+const FEW: usize = 1000;
+/// How many C files are compiled by the neighbour.
+const COMPILED: usize = 12;
+
+/// A job and the most that it may take with a recorder, in relation to the time without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Job {
+    Python,
+    SameFiles,
+    DifferentFiles,
+    Neighbour,
+}
+
+impl Job {
+    pub(crate) const ALL: [Self; 4] = [Self::Python, Self::SameFiles, Self::DifferentFiles, Self::Neighbour];
+
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Python => format!("Python importing {MODULES} modules"),
+            Self::SameFiles => format!("{OPENS} opens of {FEW} files, recorded already"),
+            Self::DifferentFiles => format!("{OPENS} opens of as many files"),
+            Self::Neighbour => format!("a neighbour compiling {COMPILED} C files"),
+        }
+    }
+
+    pub(crate) fn limit(self) -> f64 {
+        match self {
+            Self::Python => 1.02,
+            Self::SameFiles => 1.4,
+            Self::DifferentFiles => 2.0,
+            Self::Neighbour => 1.01,
+        }
+    }
+
+    /// Makes what it needs below the directory `scratch`.
+    pub(crate) fn prepare(self, scratch: &Path) -> Result<()> {
+        match self {
+            Self::Python => modules(&scratch.join("modules")),
+            Self::SameFiles => files(&scratch.join("files"), FEW),
+            Self::DifferentFiles => files(&scratch.join("files"), OPENS),
+            Self::Neighbour => sources(&scratch.join("sources")),
+        }
+    }
+
+    /// Runs it once, in the container or, the neighbour, beside it; how long that took.
+    pub(crate) fn run(self, site: &Site, scratch: &Path) -> Result<Duration> {
+        let program = std::env::current_exe()?;
+        let mut command = match self {
+            Self::Python => {
+                let modules = scratch.join("modules");
+                let run = format!("import sys; sys.path.insert(0, {modules:?}); import all_of_them");
+                site.command(&[], &["/usr/bin/env", "python3", "-c", &run])
+            }
+            Self::SameFiles | Self::DifferentFiles => {
+                let words = [&program, &PathBuf::from("opens"), &scratch.join("files"), &PathBuf::from(OPENS.to_string())];
+                let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+                site.command(&[], &words.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+            }
+            Self::Neighbour => compile(&scratch.join("sources")),
+        };
+        let begin = Instant::now();
+        let output = command.output().with_context(|| format!("{command:?}"))?;
+        let took = begin.elapsed();
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        // The opens time themselves, without their start and the reading of the directory.
+        match String::from_utf8_lossy(&output.stdout).trim().parse() {
+            Ok(nanoseconds) => Ok(Duration::from_nanos(nanoseconds)),
+            Err(_) => Ok(took),
+        }
+    }
+}
+
+/// Opens and closes the files of a directory in turn, `count` times in all, and prints the nanoseconds.
+pub(crate) fn opens(directory: &str, count: usize) -> Result<()> {
+    let mut paths: Vec<_> = fs::read_dir(directory)?.map(|entry| anyhow::Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.sort();
+    if count > paths.len() {
+        // Recorded already.
+        paths.iter().try_for_each(|path| fs::File::open(path).map(drop))?;
+    }
+    let begin = Instant::now();
+    for path in paths.iter().cycle().take(count) {
+        drop(fs::File::open(path)?);
+    }
+    println!("{}", begin.elapsed().as_nanos());
+    Ok(())
+}
+
+pub(crate) fn files(directory: &Path, count: usize) -> Result<()> {
+    fs::create_dir(directory)?;
+    (0..count).try_for_each(|number| Ok(fs::write(directory.join(format!("file-{number:07}")), "")?))
+}
+
+fn modules(directory: &Path) -> Result<()> {
+    fs::create_dir(directory)?;
+    let mut all = String::new();
+    for number in 0..MODULES {
+        fs::write(directory.join(format!("module{number}.py")), format!("VALUE = {number}\n"))?;
+        all.push_str(&format!("import module{number}\n"));
+    }
+    fs::write(directory.join("all_of_them.py"), all)?;
+    let compiled = Command::new("python3").args(["-m", "compileall", "-q"]).arg(directory).status()?;
+    ensure!(compiled.success(), "python3 -m compileall failed");
+    Ok(())
+}
+
+fn sources(directory: &Path) -> Result<()> {
+    fs::create_dir(directory)?;
+    let body: String = (0..300).map(|n| format!("int f{n}(int x) {{ return printf(\"%d\", x * {n}); }}\n")).collect();
+    let source = format!("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n{body}");
+    (0..COMPILED).try_for_each(|number| Ok(fs::write(directory.join(format!("{number}.c")), &source)?))
+}
+
+fn compile(directory: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "for source in *.c; do gcc -O1 -c -o /dev/null $source || exit 1; done"]).current_dir(directory);
+    command
+}
