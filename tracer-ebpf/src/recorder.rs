@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bundles::image::ImageId;
-use bundles::trace::{Cause, End, FileUse, Losses, Trace, Unseen};
+use bundles::trace::{Cause, Clock, End, FileUse, Losses, Trace, Unseen};
 use nix::sys::fanotify::Fanotify;
 use nix::time::{ClockId, clock_gettime};
 
@@ -187,14 +187,14 @@ impl Recorded {
     pub fn into_trace(self, image: ImageId) -> Trace {
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         Trace {
-            image,
-            started: started.as_secs(),
+            clock: Clock { wall_us: u64::try_from(started.as_micros()).unwrap_or(u64::MAX), monotonic_us: 0 },
             duration_us: u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX),
             end: self.end,
             recorder: self.recorder,
-            unseen: self.unseen,
+            unseen: self.unseen.and(Unseen::RANGES).and(Unseen::SET_UP),
             lost: Losses::default().with(Cause::NoRoom, self.lost).with(Cause::Unresolved, self.unresolved),
             files: self.files,
+            ..Trace::of(image)
         }
     }
 }

@@ -95,11 +95,11 @@ impl Timeline {
         let mut files: Vec<_> = self.files.into_iter().collect();
         files.sort_unstable_by_key(|(_, first)| first.at);
         let file = |(path, first): (RootPath, First)| FileUse {
-            path,
             at_us: first.at.time_ns.saturating_sub(began_ns) / 1000,
             size: first.size,
             open_flags: first.open_flags,
             how: first.how,
+            ..FileUse::of(path)
         };
         files.into_iter().map(file).collect()
     }

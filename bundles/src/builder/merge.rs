@@ -35,26 +35,13 @@ pub(super) fn merge(traces: &[Trace]) -> Vec<MergedFile> {
 mod tests {
     use super::*;
     use crate::image::{ChainId, Digest, ImageId};
-    use crate::trace::{End, FileUse, Losses, Unseen, Use};
+    use crate::trace::FileUse;
 
-    fn trace(files: &[(&str, u64)]) -> Trace {
-        let files = files.iter().map(|(path, at_us)| FileUse {
-            path: RootPath::new(*path).unwrap(),
-            at_us: *at_us,
-            size: 1,
-            open_flags: 0,
-            how: Use::Open,
-        });
-        Trace {
-            image: ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() },
-            started: 0,
-            duration_us: 0,
-            end: End::Exited(0),
-            recorder: String::new(),
-            unseen: Unseen::default(),
-            lost: Losses::default(),
-            files: files.collect(),
-        }
+    fn trace(uses: &[(&str, u64)]) -> Trace {
+        let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
+        let file =
+            |(path, at_us): &(&str, u64)| FileUse { at_us: *at_us, ..FileUse::of(RootPath::new(*path).unwrap()) };
+        Trace { files: uses.iter().map(file).collect(), ..Trace::of(image) }
     }
 
     #[test]
