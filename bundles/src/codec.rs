@@ -14,6 +14,9 @@
 //! version in common with this, and behind it the blocks of [`crate::trace`] in place of one payload.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::de::{Decoder, read::Reader};
+use bincode::error::DecodeError;
+use bincode::{Decode, Encode};
 use sha2::{Digest, Sha256};
 
 /// Magic and version, which the streaming format of traces has in common.
@@ -24,10 +27,34 @@ const CHECKSUM: usize = 32;
 /// The most bytes a payload may have. It bounds what a reader allocates for a hostile file.
 pub const MAX_PAYLOAD: usize = 256 << 20;
 
-type Config = Configuration<LittleEndian, Varint, Limit<MAX_PAYLOAD>>;
+/// `LIMIT` bounds what is allocated for sizes that the bytes claim.
+fn config<const LIMIT: usize>() -> Configuration<LittleEndian, Varint, Limit<LIMIT>> {
+    bincode::config::standard().with_limit::<LIMIT>()
+}
 
-fn config() -> Config {
-    bincode::config::standard().with_limit::<MAX_PAYLOAD>()
+/// The minor version of the file that is being decoded, for types that grew since its major version began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Minor(pub(crate) u16);
+
+/// A field that minor version `since` added. In older files it has its default.
+pub(crate) fn added<T, D>(decoder: &mut D, since: u16) -> Result<T, DecodeError>
+where
+    T: Decode<Minor> + Default,
+    D: Decoder<Context = Minor>,
+{
+    if decoder.context().0 >= since { T::decode(decoder) } else { Ok(T::default()) }
+}
+
+/// A string of at most `max` bytes. Nothing is allocated for a longer one.
+pub(crate) fn text<D: Decoder>(decoder: &mut D, what: &str, max: usize) -> Result<String, DecodeError> {
+    let len = u64::decode(decoder)?;
+    let Some(len) = usize::try_from(len).ok().filter(|len| *len <= max) else {
+        return Err(DecodeError::OtherString(format!("{what} of {len} bytes, at most {max} are allowed")));
+    };
+    decoder.claim_bytes_read(len)?;
+    let mut bytes = vec![0; len];
+    decoder.reader().read(&mut bytes)?;
+    String::from_utf8(bytes).map_err(|_| DecodeError::OtherString(format!("{what} is not UTF-8")))
 }
 
 /// A kind of file: its magic and the version that this program writes.
@@ -109,7 +136,7 @@ impl Format {
     }
 
     /// Checks the first eight bytes of `file`, and tells its minor version.
-    pub(crate) fn minor_of(&self, file: &[u8]) -> Result<u16, BadFile> {
+    pub(crate) fn minor_of(&self, file: &[u8]) -> Result<Minor, BadFile> {
         let kind = self.name;
         if !file.starts_with(&self.magic) {
             return Err(BadFile::Magic { kind, magic: String::from_utf8_lossy(&self.magic).into_owned() });
@@ -120,17 +147,22 @@ impl Format {
         if found > self.major {
             return Err(BadFile::Newer { kind, found, known: self.major });
         }
-        Ok(u16::from_le_bytes([i0, i1]))
+        Ok(Minor(u16::from_le_bytes([i0, i1])))
     }
 
     /// One value's bytes, without an envelope.
-    pub(crate) fn encode<T: bincode::Encode>(&self, value: &T) -> Result<Vec<u8>, BadFile> {
-        bincode::encode_to_vec(value, config()).map_err(|e| self.content(e.to_string()))
+    pub(crate) fn encode<T: Encode>(&self, value: &T) -> Result<Vec<u8>, BadFile> {
+        bincode::encode_to_vec(value, config::<MAX_PAYLOAD>()).map_err(|e| self.content(e.to_string()))
     }
 
-    /// A value, and how many of the bytes it took.
-    pub(crate) fn decode<T: bincode::Decode<()>>(&self, bytes: &[u8]) -> Result<(T, usize), BadFile> {
-        bincode::decode_from_slice(bytes, config()).map_err(|e| self.content(e.to_string()))
+    /// A value of a file of version `minor`, and how many of the bytes it took. It may claim up to `LIMIT` bytes.
+    pub(crate) fn decode<T: Decode<Minor>, const LIMIT: usize>(
+        &self,
+        bytes: &[u8],
+        minor: Minor,
+    ) -> Result<(T, usize), BadFile> {
+        bincode::decode_from_slice_with_context(bytes, config::<LIMIT>(), minor)
+            .map_err(|e| self.content(e.to_string()))
     }
 
     /// The error of a file of this kind that cannot be decoded.
@@ -139,7 +171,7 @@ impl Format {
     }
 
     /// Puts `value` into an envelope.
-    pub fn seal<T: bincode::Encode>(&self, value: &T) -> Result<Vec<u8>, BadFile> {
+    pub fn seal<T: Encode>(&self, value: &T) -> Result<Vec<u8>, BadFile> {
         let payload = self.encode(value)?;
         if payload.len() > MAX_PAYLOAD {
             return Err(BadFile::TooLarge { kind: self.name, size: payload.len() as u64 });
@@ -159,7 +191,7 @@ impl Format {
     }
 
     /// Takes a value out of its envelope.
-    pub fn unseal<T: bincode::Decode<()>>(&self, file: &[u8]) -> Result<T, BadFile> {
+    pub fn unseal<T: Decode<Minor>>(&self, file: &[u8]) -> Result<T, BadFile> {
         let kind = self.name;
         let minor = self.minor_of(file)?;
         let truncated = |want: u64| BadFile::Truncated { kind, have: file.len() as u64, want };
@@ -176,9 +208,9 @@ impl Format {
         if file.len() > end + CHECKSUM || Sha256::digest(&file[..end])[..] != file[end..] {
             return Err(BadFile::Checksum { kind });
         }
-        let (value, used) = self.decode(&file[HEADER..end])?;
+        let (value, used) = self.decode::<T, MAX_PAYLOAD>(&file[HEADER..end], minor)?;
         // Bytes behind what is known are a newer minor version's additions.
-        if used < size as usize && minor <= self.minor {
+        if used < size as usize && minor.0 <= self.minor {
             return Err(self.content(format!("{} bytes are left over", size as usize - used)));
         }
         Ok(value)
@@ -246,6 +278,26 @@ mod tests {
         assert!(matches!(unseal(&resealed(file.clone())), Err(BadFile::Content { .. })));
         file[6] = 2;
         assert!(unseal(&resealed(file)).is_ok());
+    }
+
+    #[test]
+    fn an_added_field_has_its_default_in_older_files() {
+        #[derive(Debug, PartialEq)]
+        struct Grown(u64, u64);
+        impl Decode<Minor> for Grown {
+            fn decode<D: Decoder<Context = Minor>>(decoder: &mut D) -> Result<Self, DecodeError> {
+                Ok(Self(u64::decode(decoder)?, added(decoder, 1)?))
+            }
+        }
+        let file = |minor, value: &[u64]| {
+            let payload: Vec<u8> = value.iter().flat_map(|number| NOTE.encode(number).unwrap()).collect();
+            Format { minor, ..NOTE }.wrap(&payload)
+        };
+        assert_eq!(NOTE.unseal::<Grown>(&file(1, &[3, 4])).unwrap(), Grown(3, 4));
+        assert_eq!(NOTE.unseal::<Grown>(&file(0, &[3])).unwrap(), Grown(3, 0));
+        for (minor, value) in [(1, &[3][..]), (0, &[3, 4])] {
+            assert!(NOTE.unseal::<Grown>(&file(minor, value)).is_err(), "version {minor} with {value:?}");
+        }
     }
 
     #[test]

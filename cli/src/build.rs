@@ -71,6 +71,7 @@ fn report(bundle: &Bundle, output: &std::path::Path) {
         (skipped.not_in_image, "are not in the image (made by the container or its runtime)"),
         (skipped.layer_not_in_repository, "may be in layers that the repository does not have"),
         (skipped.unsupported, "are stored externally, uncompressed or under a hash that cannot be verified"),
+        (skipped.written, "the container wrote without having read what the image has"),
     ] {
         if count > 0 {
             println!("left out: {count} traced files that {why}");

@@ -46,8 +46,8 @@ fn print(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
     let skipped = bundle.skipped;
     writeln!(
         out,
-        "left out    {} not in the image, {} in unpublished layers, {} unsupported",
-        skipped.not_in_image, skipped.layer_not_in_repository, skipped.unsupported
+        "left out    {} not in the image, {} in unpublished layers, {} unsupported, {} only written",
+        skipped.not_in_image, skipped.layer_not_in_repository, skipped.unsupported, skipped.written
     )?;
     writeln!(out, "\n  first use   used in    transfer         raw  kind     object and path")?;
     for object in &bundle.objects {

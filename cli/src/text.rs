@@ -29,6 +29,16 @@ pub(crate) fn line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
+/// A command as a shell would take it.
+pub(crate) fn command(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let word = |word: &String| match !word.is_empty() && word.chars().all(plain) {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    line(&words.iter().map(word).collect::<Vec<_>>().join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +57,17 @@ mod tests {
         }
         assert_eq!(microseconds(1500), "1.5 ms");
         assert_eq!(microseconds(2_500_000), "2.50 s");
+    }
+
+    #[test]
+    fn commands_are_quoted() {
+        for (words, text) in [
+            (&["sh", "-c", "a b"][..], "sh -c 'a b'"),
+            (&["", "it's", "a\nb"], r"'' 'it'\''s' 'a\nb'"),
+            (&["/bin/x", "--y=1,2"], "/bin/x --y=1,2"),
+        ] {
+            let words: Vec<_> = words.iter().map(ToString::to_string).collect();
+            assert_eq!(command(&words), text);
+        }
     }
 }

@@ -34,26 +34,48 @@ pub(crate) async fn run(command: &Command) -> Result<ExitCode> {
 mod tests {
     use bundles::image::{ChainId, Digest, ImageId};
     use bundles::path::RootPath;
-    use bundles::trace::{End, FileUse, Losses, Trace, Unseen, Use};
+    use bundles::trace::{
+        End, FileUse, LeftOut, LeftOutReason, Lookup, MountedRepository, Phases, Process, Range, Ranges, Trace, Unseen,
+    };
 
-    /// A trace of files with their times and sizes.
+    /// A trace of files with their times and sizes, of which no more is told.
     pub(super) fn trace(files: &[(&str, u64, u64)]) -> Trace {
         let file = |(path, at_us, size): &(&str, u64, u64)| FileUse {
-            path: RootPath::new(*path).unwrap(),
             at_us: *at_us,
             size: *size,
-            open_flags: 0,
-            how: Use::Open,
+            ..FileUse::of(RootPath::new(*path).unwrap())
         };
+        let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: "r/i:t".into() };
         Trace {
-            image: ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: "r/i:t".into() },
-            started: 0,
             duration_us: 1000,
             end: End::Stopped,
             recorder: "test".into(),
-            unseen: Unseen::default(),
-            lost: Losses::default(),
+            unseen: Unseen::RANGES,
             files: files.iter().map(file).collect(),
+            ..Trace::of(image)
         }
+    }
+
+    /// A trace in which all is told: of each phase one file, by two processes; the second is written, of the third
+    /// nothing is read.
+    pub(super) fn told() -> Trace {
+        let path = |text: &str| RootPath::new(text).unwrap();
+        let mut trace = trace(&[("/bin/sh", 0, 1000), ("/etc/conf", 10, 300), ("/usr/lib/a", 20, 500)]);
+        let processes = [Process::default(), Process::new(1, 0, b"sh"), Process::new(7, 1, b"a,b")];
+        let part = |start, end| vec![Range { start, end }];
+        let ranges = [Ranges::new(part(0, 400), part(0, 700)), Ranges::new(part(0, 100), vec![]), Ranges::default()];
+        for ((file, process), ranges) in trace.files.iter_mut().zip(processes.clone()).zip(ranges) {
+            (file.process, file.ranges) = (process, Some(ranges));
+        }
+        trace.files[1].written = true;
+        trace.unseen = Unseen::default();
+        trace.command = vec!["sh".into(), "-c".into(), "it's \n".into()];
+        trace.phases = Phases { start_up_us: 5, main_us: Some(15) };
+        trace.left_out = LeftOut::default().with(LeftOutReason::OtherFileSystem, 9);
+        trace.repositories = vec![MountedRepository { path: path("/cvmfs/x.org"), name: "x.org".into() }];
+        let [_, process, _] = processes;
+        trace.absent = vec![Lookup { path: path("/lib/none"), at_us: 11, process: process.clone() }];
+        trace.directories = vec![Lookup { path: path("/etc"), at_us: 12, process }];
+        trace
     }
 }

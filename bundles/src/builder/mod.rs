@@ -92,6 +92,10 @@ pub async fn build(image: &Image, traces: &[Trace], repository: &mut Repository)
         files.insert(0, MergedFile { path, used_in: traces.len() as u32, at_us: 0 });
     }
     for file in files {
+        if file.used_in == 0 {
+            list.skipped.written += 1;
+            continue;
+        }
         match layers.resolve(repository, &file.path).await? {
             Found::File { path, size, content } => list.add_file(&file, &path, size, &content),
             Found::NotInImage if RUNTIME_READS.iter().any(|path| path.as_bytes() == file.path.as_bytes()) => {}

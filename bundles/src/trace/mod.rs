@@ -10,38 +10,62 @@
 //! A file without its end block is a prefix of a trace. It is readable, and never complete.
 
 mod block;
+mod clock;
+mod command;
+mod counts;
+mod end;
+mod file_use;
 pub mod import;
+mod join;
+mod left_out;
+mod lookup;
 mod losses;
+mod phases;
+mod process;
+mod ranges;
 mod reader;
 mod records;
+mod repository;
 #[cfg(test)]
 mod tests;
+mod unseen;
 mod writer;
 
-use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
 
-pub use losses::{Cause, Losses, Unseen};
+pub use clock::Clock;
+pub use counts::{Code, Counts};
+pub use end::{Cut, End};
+pub use file_use::{FileUse, Use};
+pub use left_out::{LeftOut, LeftOutReason};
+pub use lookup::Lookup;
+pub use losses::{Cause, Losses};
+pub use phases::{Phase, Phases};
+pub use process::Process;
+pub use ranges::{Range, Ranges};
 pub use records::{Head, Tail};
+pub use repository::MountedRepository;
+pub use unseen::Unseen;
 pub use writer::{TraceWriter, WriteError};
 
 use crate::codec::{BadFile, Format};
 use crate::image::ImageId;
-use crate::path::RootPath;
 
 /// Trace files: `CPFT`.
-pub const FORMAT: Format = Format { name: "trace file", magic: *b"CPFT", major: 1, minor: 0 };
+pub const FORMAT: Format = Format { name: "trace file", magic: *b"CPFT", major: 1, minor: 1 };
 
-/// One container's use of its root file system, from its first exec to the end of the recording.
+/// One container's use of its root file system, from time zero to the end of the recording. Time zero is when the
+/// recorder began to follow the container, or its first exec if that is all it sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trace {
     /// The image that ran.
     pub image: ImageId,
-    /// When the first exec was seen, in seconds since 1970; 0 if that is not known.
-    pub started: u64,
-    /// Microseconds from the first exec to the end of the recording.
+    /// When time zero was.
+    #[serde(flatten, serialize_with = "clock::with_started")]
+    pub clock: Clock,
+    /// Microseconds from time zero to the end of the recording.
     pub duration_us: u64,
     /// Why the recording ended.
     pub end: End,
@@ -51,105 +75,48 @@ pub struct Trace {
     pub unseen: Unseen,
     /// Events that were lost. A trace that lost any is incomplete.
     pub lost: Losses,
+    /// Program and arguments of the container; empty if that is not told.
+    pub command: Vec<String>,
+    /// Where the parts of the container's life begin.
+    pub phases: Phases,
+    /// Uses that were left out for privacy.
+    pub left_out: LeftOut,
+    /// CVMFS repositories that were mounted in the container.
+    pub repositories: Vec<MountedRepository>,
     /// Regular files of the container's root, in order of first use, each once.
     pub files: Vec<FileUse>,
-}
-
-/// Why a recording ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum End {
-    /// The container's main process ended with this code.
-    Exited(u32),
-    /// The time given was up; the container still ran.
-    TimeUp,
-    /// The recorder was asked to stop.
-    Stopped,
-    /// The recorder that this was imported from does not tell.
-    NotTold,
-    /// The container wrote the line that was waited for.
-    Line,
-    /// The TCP port that was waited for answered.
-    Port(u16),
-    /// For the time given, there were fewer new files than given.
-    Settled,
-    /// The file has no end: its recorder was killed, or the file was cut. What there is, is the trace's beginning.
-    Unfinished(Cut),
-    /// A reason that a newer recorder gives.
-    Other(u16),
-}
-
-/// Where an unfinished file ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cut {
-    /// Behind a whole block: nothing that was flushed is missing.
-    BetweenBlocks,
-    /// Within a block, which is left out.
-    InBlock,
-}
-
-/// The first use of one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, bincode::Encode, bincode::Decode)]
-pub struct FileUse {
-    /// Where the file is, seen from inside the container.
-    pub path: RootPath,
-    /// Microseconds from the first exec.
-    pub at_us: u64,
-    /// Size in bytes at that moment.
-    pub size: u64,
-    /// Flags of the open (`O_*` of Linux on x86-64 and arm64); 0 for the other ways of use.
-    pub open_flags: u32,
-    /// How it was used.
-    pub how: Use,
-}
-
-/// How a file was first used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Use {
-    /// Opened by a system call.
-    Open,
-    /// Executed.
-    Exec,
-    /// Mapped by the kernel as the interpreter of an ELF file.
-    Interpreter,
-    /// Mapped, without an open that was seen.
-    Map,
-    /// A way that a newer recorder tells.
-    Other(u16),
-}
-
-impl fmt::Display for Use {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open => f.write_str("open"),
-            Self::Exec => f.write_str("exec"),
-            Self::Interpreter => f.write_str("interpreter"),
-            Self::Map => f.write_str("map"),
-            Self::Other(code) => write!(f, "use {code}"),
-        }
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exited(code) => write!(f, "exited with {code}"),
-            Self::TimeUp => f.write_str("the time was up"),
-            Self::Stopped => f.write_str("stopped by request"),
-            Self::NotTold => f.write_str("end not told"),
-            Self::Line => f.write_str("the line was seen"),
-            Self::Port(port) => write!(f, "port {port} answered"),
-            Self::Settled => f.write_str("settled"),
-            Self::Unfinished(Cut::BetweenBlocks) => f.write_str("unfinished: the recorder did not write its end"),
-            Self::Unfinished(Cut::InBlock) => f.write_str("unfinished: the file is cut within a block"),
-            Self::Other(code) => write!(f, "ended for reason {code}"),
-        }
-    }
+    /// Paths that were looked for and do not exist, in order of first use, each once; empty if that is not told.
+    pub absent: Vec<Lookup>,
+    /// Directories that were listed, in order of first use, each once; empty if that is not told.
+    pub directories: Vec<Lookup>,
 }
 
 impl Trace {
+    /// A container of `image` of which nothing is told, to be filled in.
+    pub fn of(image: ImageId) -> Self {
+        Self {
+            image,
+            clock: Clock::default(),
+            duration_us: 0,
+            end: End::NotTold,
+            recorder: String::new(),
+            unseen: Unseen::default(),
+            lost: Losses::default(),
+            command: Vec::new(),
+            phases: Phases::default(),
+            left_out: LeftOut::default(),
+            repositories: Vec::new(),
+            files: Vec::new(),
+            absent: Vec::new(),
+            directories: Vec::new(),
+        }
+    }
+
+    /// When time zero was, in seconds since 1970; 0 if that is not known.
+    pub fn started(&self) -> u64 {
+        self.clock.started()
+    }
+
     /// Whether every use is in the trace.
     pub fn is_complete(&self) -> bool {
         self.faults().is_empty()
@@ -177,17 +144,32 @@ impl Trace {
     }
 
     fn encode(&self) -> Result<Vec<u8>, WriteError> {
-        let head = Head {
-            image: self.image.clone(),
-            started: self.started,
-            recorder: self.recorder.clone(),
-            unseen: self.unseen,
-        };
-        let mut writer = TraceWriter::new(Vec::new(), &head)?;
+        let mut writer = TraceWriter::new(Vec::new(), &self.head())?;
+        writer.phase(Phase::StartUp, self.phases.start_up_us)?;
+        self.phases.main_us.map_or(Ok(()), |at_us| writer.phase(Phase::Main, at_us))?;
+        self.repositories.iter().try_for_each(|repository| writer.repository(repository))?;
         self.files.iter().try_for_each(|file| writer.file(file))?;
+        self.absent.iter().try_for_each(|lookup| writer.absent(lookup))?;
+        self.directories.iter().try_for_each(|lookup| writer.directory(lookup))?;
         match self.end {
             End::Unfinished(_) => writer.leave(),
-            end => writer.finish(&Tail { end, duration_us: self.duration_us, lost: self.lost.clone() }),
+            end => {
+                let (lost, left_out) = (self.lost.clone(), self.left_out.clone());
+                writer.finish(&Tail { end, duration_us: self.duration_us, lost, left_out })
+            }
+        }
+    }
+
+    fn head(&self) -> Head {
+        // In a finished trace a file without ranges was not read, unless the recorder does not tell ranges. So one
+        // that does not know those of some file has to say that it does not.
+        let told = matches!(self.end, End::Unfinished(_)) || self.files.iter().all(|file| file.ranges.is_some());
+        Head {
+            image: self.image.clone(),
+            clock: self.clock,
+            recorder: self.recorder.clone(),
+            unseen: if told { self.unseen } else { self.unseen.and(Unseen::RANGES) },
+            command: self.command.clone(),
         }
     }
 

@@ -1,26 +1,36 @@
 //! Reading a trace file, whole or as a prefix.
 
-use std::collections::HashSet;
-
 use super::block::{self, Chain, Next};
+use super::join::Parts;
+use super::phases::Marks;
 use super::records::{self, Head, Tail};
-use super::{Cut, End, FORMAT, FileUse, Losses, Trace};
-use crate::codec::{BadFile, MAX_PAYLOAD, START};
+use super::{Cut, End, FORMAT, LeftOut, Lookup, Losses, MountedRepository, Trace, Unseen, join, repository};
+use crate::codec::{BadFile, MAX_PAYLOAD, Minor, START};
 
 /// Reads a trace file's bytes.
 pub(super) fn read(bytes: &[u8]) -> Result<Trace, BadFile> {
-    let newer = FORMAT.minor_of(bytes)? > FORMAT.minor;
+    let minor = FORMAT.minor_of(bytes)?;
     let (start, blocks) = bytes.split_first_chunk::<START>().ok_or_else(|| truncated(bytes))?;
-    let reader = Reader { chain: Chain::new(*start), newer, records: 0, raw: 0, files: Vec::new() };
+    let reader = Reader { chain: Chain::new(*start), minor, records: 0, raw: 0, found: Found::default() };
     reader.blocks(bytes, blocks)
 }
 
 struct Reader {
     chain: Chain,
-    newer: bool,
+    minor: Minor,
     records: usize,
     raw: usize,
-    files: Vec<FileUse>,
+    found: Found,
+}
+
+/// What the records say.
+#[derive(Default)]
+struct Found {
+    marks: Marks,
+    repositories: Vec<MountedRepository>,
+    parts: Parts,
+    absent: Vec<Lookup>,
+    directories: Vec<Lookup>,
 }
 
 impl Reader {
@@ -28,7 +38,7 @@ impl Reader {
         let Next::Block { kind: block::HEAD, raw, rest: behind } = block::open(&mut self.chain, rest)? else {
             return Err(truncated(file));
         };
-        let head: Head = records::body(&raw, self.newer)?;
+        let head: Head = records::body(&raw, self.minor)?;
         rest = behind;
         loop {
             match block::open(&mut self.chain, rest)? {
@@ -37,14 +47,14 @@ impl Reader {
                     rest = behind;
                 }
                 Next::Block { kind: block::END, raw, rest: [] } => {
-                    let tail = records::body(&raw, self.newer)?;
-                    return Ok(self.trace(head, tail));
+                    let tail = records::body(&raw, self.minor)?;
+                    return self.found.trace(head, tail);
                 }
                 Next::Block { kind: block::END, .. } => return Err(FORMAT.content("there are bytes behind its end")),
                 Next::Block { kind: block::HEAD, .. } => return Err(FORMAT.content("it has two heads")),
                 Next::Block { rest: behind, .. } => rest = behind,
-                Next::Nothing => return Ok(self.prefix(head, Cut::BetweenBlocks)),
-                Next::Torn => return Ok(self.prefix(head, Cut::InBlock)),
+                Next::Nothing => return self.found.prefix(head, Cut::BetweenBlocks),
+                Next::Torn => return self.found.prefix(head, Cut::InBlock),
             }
         }
     }
@@ -58,46 +68,72 @@ impl Reader {
             let (kind, body, rest) = records::take(block)?;
             self.records += 1;
             if self.records > records::MAX {
-                return Err(records::too_many());
+                return Err(records::too_many(records::MAX, "records"));
+            }
+            self.found.record(kind, body, self.minor)?;
+            block = rest;
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    fn record(&mut self, kind: u32, body: &[u8], minor: Minor) -> Result<(), BadFile> {
+        match kind {
+            records::FILE => self.parts.file(records::body(body, minor)?),
+            records::CONTENT => {
+                let (id, path) = records::body(body, minor)?;
+                self.parts.content(id, path);
+            }
+            records::RANGES => {
+                let (id, ranges) = records::body(body, minor)?;
+                self.parts.ranges(id, ranges)?;
+            }
+            records::REPOSITORY if self.repositories.len() == repository::MAX => {
+                return Err(records::too_many(repository::MAX, "repositories"));
+            }
+            records::REPOSITORY => self.repositories.push(records::body(body, minor)?),
+            records::ABSENT => self.absent.push(records::body(body, minor)?),
+            records::DIRECTORY => self.directories.push(records::body(body, minor)?),
+            records::PHASE => {
+                let (code, at_us) = records::body(body, minor)?;
+                self.marks.add(code, at_us);
             }
             // Other kinds are for newer readers.
-            if kind == records::FILE {
-                self.files.push(records::body(body, self.newer)?);
-            }
-            block = rest;
+            _ => {}
         }
         Ok(())
     }
 
     /// What there is of a trace whose recorder did not come to its end.
-    fn prefix(self, head: Head, cut: Cut) -> Trace {
-        let tail = Tail { end: End::Unfinished(cut), duration_us: 0, lost: Losses::default() };
-        let trace = self.trace(head, tail);
-        Trace { duration_us: trace.files.last().map_or(0, |file| file.at_us), ..trace }
+    fn prefix(self, head: Head, cut: Cut) -> Result<Trace, BadFile> {
+        let (lost, left_out) = (Losses::default(), LeftOut::default());
+        let trace = self.trace(head, Tail { end: End::Unfinished(cut), duration_us: 0, lost, left_out })?;
+        Ok(Trace { duration_us: trace.files.last().map_or(0, |file| file.at_us), ..trace })
     }
 
-    fn trace(self, head: Head, tail: Tail) -> Trace {
-        Trace {
+    fn trace(self, head: Head, tail: Tail) -> Result<Trace, BadFile> {
+        let files = match tail.end {
+            End::Unfinished(_) => self.parts.join_prefix()?,
+            _ => self.parts.join(!head.unseen.has(Unseen::RANGES))?,
+        };
+        Ok(Trace {
             image: head.image,
-            started: head.started,
+            clock: head.clock,
             duration_us: tail.duration_us,
             end: tail.end,
             recorder: head.recorder,
             unseen: head.unseen,
             lost: tail.lost,
-            files: first_uses(self.files),
-        }
+            command: head.command,
+            phases: self.marks.phases(),
+            left_out: tail.left_out,
+            repositories: self.repositories,
+            files,
+            absent: join::first_lookups(self.absent),
+            directories: join::first_lookups(self.directories),
+        })
     }
-}
-
-/// Each file once, in order of time. Records come as they were written, which is not quite that order.
-fn first_uses(mut files: Vec<FileUse>) -> Vec<FileUse> {
-    files.sort_by_key(|file| file.at_us);
-    let mut seen = HashSet::with_capacity(files.len());
-    let first: Vec<bool> = files.iter().map(|file| seen.insert(&file.path)).collect();
-    let mut first = first.into_iter();
-    files.retain(|_| first.next().unwrap_or(false));
-    files
 }
 
 fn truncated(file: &[u8]) -> BadFile {

@@ -7,38 +7,90 @@ use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 
-use super::{End, FORMAT, Losses, Unseen, Use};
-use crate::codec::BadFile;
+use super::block::MAX_RAW;
+use super::command::Command;
+use super::{Clock, End, FORMAT, LeftOut, Losses, Unseen};
+use crate::codec::{self, BadFile, Minor};
 use crate::image::ImageId;
 
 /// The most records a trace may have.
 pub(super) const MAX: usize = 4_000_000;
 
+/// The most that decoding one block may claim. A byte of a block claims 8 at most: those of an integer.
+const CLAIM: usize = 8 * MAX_RAW;
+
 /// A record's kind: the first use of a file.
 pub(super) const FILE: u32 = 1;
+/// Since version 1.1: the path of a content, which has a number.
+pub(super) const CONTENT: u32 = 2;
+/// Since version 1.1: parts of a content that were read.
+pub(super) const RANGES: u32 = 3;
+/// Since version 1.1: a CVMFS repository in the container.
+pub(super) const REPOSITORY: u32 = 4;
+/// Since version 1.1: a path that was looked for in vain.
+pub(super) const ABSENT: u32 = 5;
+/// Since version 1.1: a directory that was listed.
+pub(super) const DIRECTORY: u32 = 6;
+/// Since version 1.1: the beginning of a phase.
+pub(super) const PHASE: u32 = 7;
 
 /// What is known when a recording begins.
-#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The image that runs.
     pub image: ImageId,
-    /// When the first exec was seen, in seconds since 1970; 0 if that is not known.
-    pub started: u64,
+    /// When time zero was.
+    pub clock: Clock,
     /// Which recorder, with which of its programs.
     pub recorder: String,
     /// What this recorder cannot see.
     pub unseen: Unseen,
+    /// Program and arguments of the container; empty if that is not told. It may hold secrets, so it is told only if
+    /// that was asked for.
+    pub command: Vec<String>,
+}
+
+/// What was not known to version 1.0 as something to see: it had time zero at the first exec, and no ranges.
+const UNSEEN_BY_1_0: Unseen = Unseen::SET_UP.and(Unseen::RANGES);
+
+impl bincode::Encode for Head {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        // The second number is the clock's, in seconds, for readers of version 1.0.
+        (&self.image, self.clock.started(), &self.recorder, self.unseen).encode(encoder)?;
+        (self.clock, Command(self.command.clone())).encode(encoder)
+    }
+}
+
+impl bincode::Decode<Minor> for Head {
+    fn decode<D: Decoder<Context = Minor>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (image, started, recorder, unseen): (_, _, _, Unseen) = bincode::Decode::decode(decoder)?;
+        if decoder.context().0 == 0 {
+            let (clock, unseen) = (Clock::from_started(started), unseen.and(UNSEEN_BY_1_0));
+            return Ok(Self { image, clock, recorder, unseen, command: Vec::new() });
+        }
+        let (clock, Command(command)) = bincode::Decode::decode(decoder)?;
+        Ok(Self { image, clock, recorder, unseen, command })
+    }
 }
 
 /// What is known when it ends.
-#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode)]
 pub struct Tail {
     /// Why it ended.
     pub end: End,
-    /// Microseconds from the first exec to the end.
+    /// Microseconds from time zero to the end.
     pub duration_us: u64,
     /// What was lost.
     pub lost: Losses,
+    /// What was left out for privacy.
+    pub left_out: LeftOut,
+}
+
+impl bincode::Decode<Minor> for Tail {
+    fn decode<D: Decoder<Context = Minor>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (end, duration_us, lost) = bincode::Decode::decode(decoder)?;
+        Ok(Self { end, duration_us, lost, left_out: codec::added(decoder, 1)? })
+    }
 }
 
 /// Appends a record to a block.
@@ -50,7 +102,7 @@ pub(super) fn put(block: &mut Vec<u8>, kind: u32, body: &[u8]) -> Result<(), Bad
 
 /// Takes the first record of a block: kind, body, what is behind it.
 pub(super) fn take(block: &[u8]) -> Result<(u32, &[u8], &[u8]), BadFile> {
-    let ((kind, len), used) = FORMAT.decode::<(u32, u64)>(block)?;
+    let ((kind, len), used) = FORMAT.decode::<(u32, u64), CLAIM>(block, Minor(FORMAT.minor))?;
     let behind = &block[used..];
     match usize::try_from(len).ok().and_then(|len| behind.split_at_checked(len)) {
         Some((body, rest)) => Ok((kind, body, rest)),
@@ -59,75 +111,15 @@ pub(super) fn take(block: &[u8]) -> Result<(u32, &[u8], &[u8]), BadFile> {
 }
 
 /// Decodes a body. Bytes behind what is known are a newer minor version's additions, and an error otherwise.
-pub(super) fn body<T: bincode::Decode<()>>(bytes: &[u8], newer: bool) -> Result<T, BadFile> {
-    let (value, used) = FORMAT.decode(bytes)?;
-    match used == bytes.len() || newer {
+pub(super) fn body<T: bincode::Decode<Minor>>(bytes: &[u8], minor: Minor) -> Result<T, BadFile> {
+    let (value, used) = FORMAT.decode::<T, CLAIM>(bytes, minor)?;
+    match used == bytes.len() || minor > Minor(FORMAT.minor) {
         true => Ok(value),
         false => Err(FORMAT.content(format!("{} bytes are left over", bytes.len() - used))),
     }
 }
 
-pub(super) fn too_many() -> BadFile {
-    FORMAT.content(format!("more than {MAX} records"))
+/// The error of a trace with too much of something.
+pub(super) fn too_many(max: usize, what: &str) -> BadFile {
+    FORMAT.content(format!("more than {max} {what}"))
 }
-
-impl bincode::Encode for Use {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        let code: u16 = match self {
-            Self::Open => 1,
-            Self::Exec => 2,
-            Self::Interpreter => 3,
-            Self::Map => 4,
-            Self::Other(code) => *code,
-        };
-        code.encode(encoder)
-    }
-}
-
-impl<C> bincode::Decode<C> for Use {
-    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Ok(match u16::decode(decoder)? {
-            1 => Self::Open,
-            2 => Self::Exec,
-            3 => Self::Interpreter,
-            4 => Self::Map,
-            code => Self::Other(code),
-        })
-    }
-}
-
-bincode::impl_borrow_decode!(Use);
-
-impl bincode::Encode for End {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        let (code, detail): (u16, u32) = match self {
-            Self::Exited(code) => (1, *code),
-            Self::TimeUp => (2, 0),
-            Self::Stopped => (3, 0),
-            Self::NotTold => (4, 0),
-            Self::Line => (5, 0),
-            Self::Port(port) => (6, u32::from(*port)),
-            Self::Settled => (7, 0),
-            Self::Other(code) => (*code, 0),
-            Self::Unfinished(_) => return Err(EncodeError::Other("an unfinished trace has no end block")),
-        };
-        (code, detail).encode(encoder)
-    }
-}
-
-impl<C> bincode::Decode<C> for End {
-    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Ok(match <(u16, u32)>::decode(decoder)? {
-            (1, code) => Self::Exited(code),
-            (2, _) => Self::TimeUp,
-            (3, _) => Self::Stopped,
-            (4, _) => Self::NotTold,
-            (5, _) => Self::Line,
-            (6, port) => Self::Port(u16::try_from(port).map_err(|_| DecodeError::Other("a port above 65535"))?),
-            (7, _) => Self::Settled,
-            (code, _) => Self::Other(code),
-        })
-    }
-}
-
-bincode::impl_borrow_decode!(End);

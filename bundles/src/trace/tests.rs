@@ -1,54 +1,112 @@
 //! The file format as a whole.
 
+mod compatibility;
+mod joining;
+
 use super::*;
 use crate::image::{ChainId, Digest};
+use crate::path::RootPath;
+use compatibility::newer;
 
+fn path(text: &str) -> RootPath {
+    RootPath::new(text).unwrap()
+}
+
+fn range(start: u64, end: u64) -> Range {
+    Range { start, end }
+}
+
+/// A file of which nothing was read.
 fn file(number: u64, how: Use) -> FileUse {
-    let path = RootPath::new(format!("/usr/lib/python3/site-packages/module_{number}.py")).unwrap();
-    FileUse { path, at_us: number / 2, size: number * 100, open_flags: 0x8000, how }
+    FileUse {
+        at_us: number / 2,
+        size: number * 100,
+        open_flags: 0x8000,
+        how,
+        ranges: Some(Ranges::default()),
+        ..FileUse::of(path(&format!("/usr/lib/python3/site-packages/module_{number}.py")))
+    }
 }
 
 /// A trace whose end tells `end`, of `count` files.
 fn trace(count: u64, end: End) -> Trace {
     let chain_id = ChainId(Digest::of(b"x"));
+    let image = ImageId { chain_id, manifest: Some(Digest::of(b"m")), reference: "r/i:t".into() };
     Trace {
-        image: ImageId { chain_id, manifest: Some(Digest::of(b"m")), reference: "r/i:t".into() },
-        started: 1_700_000_000,
+        clock: Clock { wall_us: 1_700_000_000_123_456, monotonic_us: 77 },
         duration_us: 5_000_000,
         end,
         recorder: "test".into(),
         unseen: Unseen::SIZES,
         lost: Losses::default().with(Cause::NoRoom, 3),
         files: (0..count).map(|n| file(n, if n == 0 { Use::Exec } else { Use::Open })).collect(),
+        ..Trace::of(image)
     }
 }
 
+/// A trace that has something of everything.
+fn full() -> Trace {
+    let process = Process::new(12, 1, b"python3");
+    let lookup = |text: &str, at_us| Lookup { path: path(text), at_us, process: process.clone() };
+    let odd = Ranges::new(vec![range(0, 4096), range(1 << 40, (1 << 40) + 1)], vec![range(4096, 1 << 20)]);
+    let mut trace = trace(6, End::Exited(0));
+    for (file, how) in trace.files.iter_mut().zip([Use::Interpreter, Use::Map, Use::Read, Use::Other(500)]) {
+        (file.how, file.process) = (how, process.clone());
+    }
+    trace.files[1].written = true;
+    trace.files[2].ranges = Some(odd);
+    trace.command = vec!["sh".into(), "-c".into(), String::new()];
+    trace.phases = Phases { start_up_us: 3, main_us: Some(40) };
+    trace.lost.add(Cause::TooDeep, 1);
+    trace.lost.add(Cause::TableFull, 2);
+    trace.left_out = LeftOut::default().with(LeftOutReason::OtherFileSystem, 9).with(LeftOutReason::Other(8), 1);
+    trace.repositories = vec![MountedRepository { path: path("/cvmfs/sft.cern.ch"), name: "sft.cern.ch".into() }];
+    trace.absent = vec![lookup("/etc/ld.so.preload", 1), lookup("/lib/none", 2)];
+    trace.directories = vec![lookup("/etc", 5)];
+    trace
+}
+
 fn head() -> Head {
-    let Trace { image, started, recorder, unseen, .. } = trace(0, End::Stopped);
-    Head { image, started, recorder, unseen }
+    Head { unseen: Unseen::SIZES, ..trace(0, End::Stopped).head() }
 }
 
 fn tail(end: End) -> Tail {
-    Tail { end, duration_us: 1, lost: Losses::default() }
+    Tail { end, duration_us: 1, lost: Losses::default(), left_out: LeftOut::default() }
+}
+
+/// The bytes of a finished trace that `write` writes.
+fn finished(unseen: Unseen, write: impl Fn(&mut TraceWriter<Vec<u8>>)) -> Vec<u8> {
+    let mut writer = TraceWriter::new(Vec::new(), &Head { unseen, ..head() }).unwrap();
+    write(&mut writer);
+    writer.finish(&tail(End::Stopped)).unwrap()
 }
 
 #[test]
 fn what_was_written_is_read() {
     for end in [End::Exited(137), End::TimeUp, End::Stopped, End::NotTold, End::Other(77)] {
         for count in [0, 1, 20_000] {
-            let mut written = trace(count, end);
-            for (file, how) in written.files.iter_mut().zip([Use::Interpreter, Use::Map, Use::Other(500)]) {
-                file.how = how;
-            }
+            let written = trace(count, end);
             assert_eq!(Trace::from_bytes(&written.to_bytes().unwrap()).unwrap(), written);
         }
+    }
+    let full = full();
+    assert_eq!(Trace::from_bytes(&full.to_bytes().unwrap()).unwrap(), full);
+}
+
+#[test]
+fn a_prefix_that_is_written_again_is_the_same() {
+    for ranges in [None, Some(Ranges::default()), Some(Ranges::new(vec![range(1, 2)], vec![]))] {
+        let end = End::Unfinished(Cut::BetweenBlocks);
+        let file = FileUse { ranges, ..file(1, Use::Open) };
+        let written = Trace { files: vec![file], duration_us: 0, lost: Losses::default(), ..trace(0, end) };
+        assert_eq!(Trace::from_bytes(&written.to_bytes().unwrap()).unwrap(), written);
     }
 }
 
 #[test]
 fn many_files_make_a_small_file_of_many_blocks() {
     let bytes = trace(20_000, End::Stopped).to_bytes().unwrap();
-    assert!(bytes.len() < 20_000 * 15, "{} bytes", bytes.len());
+    assert!(bytes.len() < 20_000 * 30, "{} bytes", bytes.len());
 }
 
 #[test]
@@ -107,67 +165,12 @@ fn blocks_cannot_be_left_out_or_exchanged() {
 }
 
 #[test]
-fn a_file_that_comes_again_keeps_its_earliest_use() {
+fn phases_are_marked_while_the_recording_runs() {
     let mut writer = TraceWriter::new(Vec::new(), &head()).unwrap();
-    for (number, at_us) in [(1, 50), (2, 20), (1, 10), (3, 60), (2, 90)] {
-        writer.file(&FileUse { at_us, ..file(number, Use::Open) }).unwrap();
-    }
+    writer.phase(Phase::SetUp, 1).unwrap();
+    writer.phase(Phase::StartUp, 30).unwrap();
     let read = Trace::from_bytes(&writer.leave().unwrap()).unwrap();
-    let seen: Vec<_> = read.files.iter().map(|f| (f.size / 100, f.at_us)).collect();
-    assert_eq!(seen, [(1, 10), (2, 20), (3, 60)]);
-    assert_eq!(read.duration_us, 60);
-}
-
-/// The bytes of a file of minor version 9 with `blocks`.
-fn newer(blocks: &[(u8, Vec<u8>)]) -> Vec<u8> {
-    let mut start = FORMAT.start();
-    start[6] = 9;
-    let mut chain = block::Chain::new(start);
-    let mut bytes = start.to_vec();
-    for (kind, raw) in blocks {
-        bytes.extend(block::seal(&mut chain, *kind, raw).unwrap());
-    }
-    bytes
-}
-
-#[test]
-fn a_newer_minor_may_add_fields_records_and_blocks() {
-    let longer = |mut bytes: Vec<u8>| {
-        bytes.extend([1, 2, 3]);
-        bytes
-    };
-    let mut block = Vec::new();
-    records::put(&mut block, records::FILE, &longer(FORMAT.encode(&file(1, Use::Open)).unwrap())).unwrap();
-    records::put(&mut block, 4711, b"something new").unwrap();
-    records::put(&mut block, records::FILE, &FORMAT.encode(&file(2, Use::Open)).unwrap()).unwrap();
-    let head = (block::HEAD, longer(FORMAT.encode(&head()).unwrap()));
-    let end = (block::END, longer(FORMAT.encode(&tail(End::TimeUp)).unwrap()));
-    let read = Trace::from_bytes(&newer(&[head, (99, b"new".to_vec()), (block::RECORDS, block), end])).unwrap();
-    assert_eq!((read.files, read.end), (vec![file(1, Use::Open), file(2, Use::Open)], End::TimeUp));
-}
-
-#[test]
-fn a_newer_major_is_refused_by_name() {
-    let mut bytes = trace(1, End::Stopped).to_bytes().unwrap();
-    bytes[4] = 2;
-    let message = Trace::from_bytes(&bytes).unwrap_err().to_string();
-    assert!(message.contains("version 2") && message.contains("upgrade"), "{message}");
-}
-
-#[test]
-fn records_and_blocks_that_make_no_sense_are_refused() {
-    let head = || (block::HEAD, FORMAT.encode(&head()).unwrap());
-    let mut long = FORMAT.encode(&(records::FILE, 1000u64)).unwrap();
-    long.extend([0; 10]);
-    for blocks in [
-        vec![(block::RECORDS, Vec::new())],
-        vec![head(), head()],
-        vec![head(), (block::RECORDS, long)],
-        vec![head(), (block::RECORDS, vec![255])],
-        vec![head(), (block::END, Vec::new())],
-    ] {
-        assert!(Trace::from_bytes(&newer(&blocks)).is_err(), "{blocks:?}");
-    }
+    assert_eq!(read.phases, Phases { start_up_us: 30, main_us: None });
 }
 
 #[test]
@@ -192,4 +195,44 @@ fn a_recorder_that_is_killed_leaves_a_prefix_in_its_file() {
     drop(writer);
     let read = Trace::read(&path).unwrap();
     assert_eq!((read.files, read.end), (vec![file(1, Use::Exec)], End::Unfinished(Cut::BetweenBlocks)));
+}
+
+#[test]
+fn what_is_over_a_limit_is_neither_written_nor_read() {
+    let mounted = full().repositories.remove(0);
+    let mut writer = TraceWriter::new(Vec::new(), &head()).unwrap();
+    (0..repository::MAX).for_each(|_| writer.repository(&mounted).unwrap());
+    assert!(writer.repository(&mounted).unwrap_err().to_string().contains("more than 4096 repositories"));
+    let mut block = Vec::new();
+    for _ in 0..=repository::MAX {
+        records::put(&mut block, records::REPOSITORY, &FORMAT.encode(&mounted).unwrap()).unwrap();
+    }
+    let head = (block::HEAD, FORMAT.encode(&head()).unwrap());
+    let error = Trace::from_bytes(&newer(&[head, (block::RECORDS, block)])).unwrap_err().to_string();
+    assert!(error.contains("more than 4096 repositories"), "{error}");
+
+    let ranges = Ranges::new((0..60_000).map(|n| range(2 * n, 2 * n + 1)).collect(), Vec::new());
+    let mut parts = join::Parts::default();
+    let taken = (0..).take_while(|id| parts.ranges(*id, ranges.clone()).is_ok()).count();
+    assert_eq!(taken, join::MAX_RANGES / 60_000);
+    // One content at many paths is as much as many contents.
+    let mut parts = join::Parts::default();
+    parts.ranges(1, ranges).unwrap();
+    for number in 0..=taken as u64 {
+        parts.file(file(number, Use::Open));
+        parts.content(1, file(number, Use::Open).path);
+    }
+    assert!(parts.join(true).unwrap_err().to_string().contains("more than 16000000 ranges"));
+}
+
+#[test]
+fn json_has_all_fields() {
+    let json = serde_json::to_value(full()).unwrap();
+    let expected = serde_json::json!({"wall_us": 1_700_000_000_123_456_u64, "monotonic_us": 77});
+    assert_eq!((&json["started"], &json["clock"]), (&1_700_000_000.into(), &expected));
+    assert_eq!(json["phases"], serde_json::json!({"start_up_us": 3, "main_us": 40}));
+    assert_eq!(json["left_out"], serde_json::json!({"other_file_system": 9, "reason_8": 1}));
+    assert_eq!(json["files"][1]["process"], serde_json::json!({"pid": 12, "parent": 1, "name": "python3"}));
+    assert_eq!(json["files"][2]["ranges"]["ahead"], serde_json::json!([{"start": 4096, "end": 1_048_576}]));
+    assert_eq!(json["files"][2]["how"], "read");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bundles::trace::Trace;
+use bundles::trace::{Lookup, Process, Trace};
 
 use crate::{output, text};
 
@@ -29,26 +29,64 @@ pub(crate) fn show(trace: &Trace, json: bool) -> Result<ExitCode> {
 
 fn print(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
     head(out, trace)?;
-    writeln!(out, "\n  first use        size  flags    how          path")?;
+    writeln!(
+        out,
+        "\n  first use  phase            size        read  flags    how          process                path"
+    )?;
     for file in &trace.files {
+        // What is read of a file that the container writes is not all the image's.
+        let written = if file.written { " (written)" } else { "" };
         writeln!(
             out,
-            "{:>11} {:>11}  {:<#7x}  {:<11}  {}",
+            "{:>11}  {:<8} {:>11} {:>11}  {:<#7x}  {:<11}  {:<21}  {}{written}",
             text::microseconds(file.at_us),
+            trace.phases.of(file.at_us).to_string(),
             text::bytes(file.size),
+            file.ranges.as_ref().map_or("?".into(), |ranges| text::bytes(ranges.bytes_read())),
             file.open_flags,
             file.how.to_string(),
+            process(&file.process),
             text::path(&file.path)
+        )?;
+    }
+    lookups(out, trace, "looked for, not there", &trace.absent)?;
+    lookups(out, trace, "directory listed", &trace.directories)
+}
+
+fn lookups(out: &mut impl Write, trace: &Trace, title: &str, lookups: &[Lookup]) -> io::Result<()> {
+    if !lookups.is_empty() {
+        writeln!(out, "\n  first use  phase     process                {title}")?;
+    }
+    for lookup in lookups {
+        writeln!(
+            out,
+            "{:>11}  {:<8}  {:<21}  {}",
+            text::microseconds(lookup.at_us),
+            trace.phases.of(lookup.at_us).to_string(),
+            process(&lookup.process),
+            text::path(&lookup.path)
         )?;
     }
     Ok(())
 }
 
+/// A process by number and name.
+fn process(process: &Process) -> String {
+    match process.is_known() {
+        true => text::line(format!("{} {}", process.pid, process.name).trim_end()),
+        false => "?".into(),
+    }
+}
+
 /// What is true of the trace as a whole.
 pub(super) fn head(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
     output::image(out, &trace.image)?;
+    if !trace.command.is_empty() {
+        writeln!(out, "command     {}", text::command(&trace.command))?;
+    }
     writeln!(out, "recorder    {}", text::line(&trace.recorder))?;
     writeln!(out, "duration    {}, {}", text::microseconds(trace.duration_us), trace.end)?;
+    writeln!(out, "phases      {}", phases(trace))?;
     match trace.faults().as_slice() {
         [] => writeln!(out, "complete    yes")?,
         faults => writeln!(out, "complete    NO ({})", faults.join("; "))?,
@@ -57,6 +95,61 @@ pub(super) fn head(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
     if !unseen.is_empty() {
         writeln!(out, "not seen    {}", unseen.join(", "))?;
     }
+    let left_out: Vec<_> = trace.left_out.by_reason().map(|(reason, count)| format!("{count} {reason}")).collect();
+    if !left_out.is_empty() {
+        writeln!(out, "left out    {} (uses, for privacy)", left_out.join(", "))?;
+    }
+    for mounted in &trace.repositories {
+        writeln!(out, "repository  {} at {}", mounted.name, text::path(&mounted.path))?;
+    }
     let size = trace.files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
     writeln!(out, "files       {}, {}", trace.files.len(), text::bytes(size))
+}
+
+/// When each phase begins.
+fn phases(trace: &Trace) -> String {
+    let start_up = text::microseconds(trace.phases.start_up_us);
+    match trace.phases.main_us {
+        Some(main_us) => format!("start-up from {start_up}, main run from {}", text::microseconds(main_us)),
+        None => format!("start-up from {start_up}, to the end"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::tests::{told, trace};
+
+    fn printed(trace: &Trace) -> String {
+        let mut out = Vec::new();
+        print(&mut out, trace).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_told_is_shown() {
+        let text = printed(&told());
+        for line in [
+            "command     sh -c 'it'\\''s \\n'",
+            "phases      start-up from 0.0 ms, main run from 0.0 ms",
+            "left out    9 other file system (uses, for privacy)",
+            "repository  x.org at /cvmfs/x.org",
+            "     0.0 ms  set-up        1.0 kB       400 B  0x0      open         ?                      /bin/sh",
+            "     0.0 ms  start-up       300 B       100 B  0x0      open         1 sh                   /etc/conf (written)",
+            "     0.0 ms  main           500 B         0 B  0x0      open         7 a,b                  /usr/lib/a",
+            "     0.0 ms  start-up  1 sh                   /lib/none",
+            "     0.0 ms  start-up  1 sh                   /etc",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_told_leaves_no_line_and_is_not_taken_for_nothing() {
+        let text = printed(&trace(&[("/a", 0, 1)]));
+        assert!(text.contains("         1 B           ?  0x0"), "{text}");
+        for title in ["command", "left out", "repository", "looked for", "directory"] {
+            assert!(!text.contains(title), "{title} is in\n{text}");
+        }
+    }
 }

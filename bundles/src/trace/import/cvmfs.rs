@@ -9,9 +9,9 @@
 //! flush or the stop, which have negative numbers).
 
 use super::csv::Records;
-use super::{BadRecord, FirstUses, Imported, Source, normal};
+use super::{BadRecord, FirstUses, Imported, Source, normal, used};
 use crate::path::RootPath;
-use crate::trace::{Cause, FileUse, Unseen, Use};
+use crate::trace::{Cause, Unseen, Use};
 
 /// The event of an open (`Tracer::kEventOpen`).
 const OPEN: &[u8] = b"1";
@@ -49,7 +49,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
     let (first, last) = (opens.first().map_or(0, |o| o.0), opens.last().map_or(0, |o| o.0));
     let mut uses = FirstUses::default();
     for (time_us, path) in opens {
-        uses.add(FileUse { path, at_us: time_us - first, size: 0, open_flags: 0, how: Use::Open })?;
+        uses.add(used(path, time_us - first, 0, 0, Use::Open))?;
     }
     Ok(Imported { files: uses.files, duration_us: last - first, started: first / 1_000_000, ..imported })
 }

@@ -15,7 +15,7 @@ mod tests;
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{End, FileUse, Losses, Trace, Unseen};
+use super::{Clock, End, FileUse, Losses, Trace, Unseen, Use};
 use crate::codec::MAX_PAYLOAD;
 use crate::image::{Digest, ImageId};
 use crate::path::RootPath;
@@ -108,21 +108,22 @@ pub fn import(source: Source, bytes: &[u8]) -> Result<Imported, BadRecord> {
 
 impl Imported {
     fn new(source: Source, unseen: Unseen) -> Self {
-        let (files, lost) = (Vec::new(), Losses::default());
+        // Nobody but our own recorder follows pages.
+        let (files, lost, unseen) = (Vec::new(), Losses::default(), unseen.and(Unseen::RANGES));
         Self { source, files, duration_us: 0, started: 0, lost, unseen, manifest: None }
     }
 
     /// The trace of a container of `image`.
     pub fn into_trace(self, image: ImageId) -> Trace {
         Trace {
-            image,
-            started: self.started,
+            clock: Clock::from_started(self.started),
             duration_us: self.duration_us,
             end: End::NotTold,
             recorder: format!("import of {} (cvmfs-prefetch {})", self.source, env!("CARGO_PKG_VERSION")),
             unseen: self.unseen,
             lost: self.lost,
             files: self.files,
+            ..Trace::of(image)
         }
     }
 }
@@ -146,6 +147,11 @@ impl FirstUses {
         self.files.push(file);
         Ok(())
     }
+}
+
+/// The use of a file, of which these records tell no more.
+fn used(path: RootPath, at_us: u64, size: u64, open_flags: u32, how: Use) -> FileUse {
+    FileUse { at_us, size, open_flags, how, ..FileUse::of(path) }
 }
 
 /// `path` from `directory`, without `.`, `..` and doubled slashes; `None` if that is no path. Links are not followed, so

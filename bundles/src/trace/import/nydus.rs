@@ -5,14 +5,14 @@
 //! containerd/nydus-snapshotter. With `readable = true` sizes and times are rounded texts, which are refused.
 
 use super::csv::Records;
-use super::{BadRecord, FirstUses, Imported, Source, normal};
-use crate::trace::{Cause, FileUse, Unseen, Use};
+use super::{BadRecord, FirstUses, Imported, Source, normal, used};
+use crate::trace::{Cause, Unseen, Use};
 
 const TITLE: [&[u8]; 3] = [b"path", b"size", b"elapsed"];
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
     // fanotify, attached when the container already runs.
-    let unseen = Unseen::START.and(Unseen::LOSSES).and(Unseen::HOW).and(Unseen::FLAGS);
+    let unseen = Unseen::START.and(Unseen::SET_UP).and(Unseen::LOSSES).and(Unseen::HOW).and(Unseen::FLAGS);
     let mut imported = Imported::new(Source::Nydus, unseen);
     let mut uses = FirstUses::default();
     for (line, fields) in Records::new(bytes) {
@@ -33,7 +33,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
         let (size, at_us) = (number("size", size)?, number("time", elapsed)?);
         imported.duration_us = imported.duration_us.max(at_us);
         match normal(b"/", path).filter(|_| path.starts_with(b"/")) {
-            Some(path) => uses.add(FileUse { path, at_us, size, open_flags: 0, how: Use::Open })?,
+            Some(path) => uses.add(used(path, at_us, size, 0, Use::Open))?,
             None => imported.lost.add(Cause::Unresolved, 1),
         }
     }

@@ -5,9 +5,9 @@
 
 use serde::Deserialize;
 
-use super::{BadRecord, FirstUses, Imported, Source, normal};
+use super::{BadRecord, FirstUses, Imported, Source, normal, used};
 use crate::image::Digest;
-use crate::trace::{Cause, FileUse, Unseen, Use};
+use crate::trace::{Cause, Unseen, Use};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,7 +19,7 @@ struct Entry {
 pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
     // Its recorder is fanotify: it neither counts what it loses, nor does the record tell how or when.
     let made_up = Unseen::TIMES.and(Unseen::SIZES).and(Unseen::HOW).and(Unseen::FLAGS);
-    let mut imported = Imported::new(Source::Stargz, made_up.and(Unseen::LOSSES));
+    let mut imported = Imported::new(Source::Stargz, made_up.and(Unseen::LOSSES).and(Unseen::SET_UP));
     let mut uses = FirstUses::default();
     for (index, line) in bytes.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()) {
         let bad = |why: String| BadRecord::Line { line: index + 1, source_name: Source::Stargz, why };
@@ -35,7 +35,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
             // The order is kept by counting; one microsecond each.
             Some(path) => {
                 let at_us = uses.files.len() as u64;
-                uses.add(FileUse { path, at_us, size: 0, open_flags: 0, how: Use::Open })?;
+                uses.add(used(path, at_us, 0, 0, Use::Open))?;
             }
             None => imported.lost.add(Cause::Unresolved, 1),
         }

@@ -9,9 +9,9 @@ mod line;
 
 use std::collections::HashMap;
 
-use super::{BadRecord, FirstUses, Imported, Source, normal};
+use super::{BadRecord, FirstUses, Imported, Source, normal, used};
 use crate::path::RootPath;
-use crate::trace::{Cause, FileUse, Unseen, Use};
+use crate::trace::{Cause, Unseen, Use};
 use line::{Call, Line, Time};
 
 const O_DIRECTORY: u32 = 0o200_000;
@@ -112,7 +112,7 @@ impl Parser {
             Effect::Used { path, flags, how } => {
                 self.timeless |= at.is_none();
                 let at_us = at.unwrap_or(self.uses.files.len() as u64);
-                self.uses.add(FileUse { path, at_us, size: 0, open_flags: flags, how })?;
+                self.uses.add(used(path, at_us, 0, flags, how))?;
             }
             Effect::Unresolved => self.unresolved += 1,
             Effect::Nothing => {}
@@ -161,14 +161,14 @@ impl Parser {
         if flags & (O_DIRECTORY | O_PATH) != 0 {
             return Effect::Nothing;
         }
-        let used = |path| Effect::Used { path, flags, how: Use::Open };
+        let opened = |path| Effect::Used { path, flags, how: Use::Open };
         match line::annotation(call.result) {
-            Some(told) if told.starts_with(b"/") => normal(b"/", &told).map_or(Effect::Unresolved, used),
+            Some(told) if told.starts_with(b"/") => normal(b"/", &told).map_or(Effect::Unresolved, opened),
             // A pipe, a socket.
             Some(_) => Effect::Nothing,
             None => {
                 self.named = true;
-                self.named_path(process, directory, path).map_or(Effect::Unresolved, used)
+                self.named_path(process, directory, path).map_or(Effect::Unresolved, opened)
             }
         }
     }
@@ -185,7 +185,9 @@ impl Parser {
     }
 
     fn finish(self) -> Imported {
-        let mut unseen = Unseen::SIZES.and(Unseen::KERNEL_OPENS);
+        let mut unseen = Unseen::SIZES.and(Unseen::KERNEL_OPENS).and(Unseen::UNOPENED).and(Unseen::IO_URING);
+        // It begins with the container's program, or later.
+        unseen = unseen.and(Unseen::SET_UP);
         for (is, what) in
             [(self.started != Some(true), Unseen::START), (self.timeless, Unseen::TIMES), (self.named, Unseen::LINKS)]
         {

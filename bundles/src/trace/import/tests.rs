@@ -103,6 +103,7 @@ clone3({flags=CLONE_VM, exit_signal=SIGCHLD}, 88) = 78
     assert_eq!(paths(&imported), ["/usr/bin/env", "/srv/lib/b", "/srv/app/c"]);
     assert_eq!(losses(&imported), [(Cause::Unresolved, 4), (Cause::Malformed, 1)]);
     assert!(imported.unseen.has(Unseen::TIMES.and(Unseen::LINKS)) && !imported.unseen.has(Unseen::START));
+    assert!(imported.unseen.has(Unseen::IO_URING.and(Unseen::UNOPENED)));
 }
 
 #[test]
@@ -120,5 +121,6 @@ fn an_imported_trace_names_its_origin_and_is_a_trace_file() {
     let image = ImageId { chain_id, manifest: None, reference: "r/i:t".into() };
     let trace = import(Source::Nydus, b"path,size,elapsed\n/bin/sh,1,12\n").unwrap().into_trace(image);
     assert!(trace.recorder.contains("nydus") && !trace.is_complete(), "{trace:?}");
+    assert!(trace.unseen.has(Unseen::RANGES.and(Unseen::SET_UP)) && trace.files[0].ranges.is_none(), "{trace:?}");
     assert_eq!(Trace::from_bytes(&trace.to_bytes().unwrap()).unwrap(), trace);
 }

@@ -1,35 +1,51 @@
-//! A trace as Chrome trace events, which Perfetto (<https://ui.perfetto.dev>) and `chrome://tracing` open: a track for
-//! each way of use, on which each file is an instant, and two counters that grow with files and bytes.
+//! A trace as Chrome trace events, which Perfetto (<https://ui.perfetto.dev>) and `chrome://tracing` open: the phases as
+//! spans, a track for each process of the container, on which each file is an instant, and counters that grow with the
+//! files, their bytes and the bytes that were read of them.
 //!
 //! Source: "Trace Event Format" of the Chromium project.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use bundles::trace::{FileUse, Trace, Use};
+use bundles::trace::{FileUse, Lookup, Phase, Process, Trace};
 use serde_json::{Value, json};
 
-/// The one process of the picture.
-const PROCESS: u32 = 1;
-/// The track of the recording as a whole; the ways of use have the tracks behind.
-const RECORDING: u32 = 1;
+/// The one process of the picture; what is a thread to the viewer is a process of the container.
+const PICTURE: u32 = 1;
+/// The track of the recording as a whole.
+const RECORDING: u64 = 1;
+/// The track of the phases.
+const PHASES: u64 = 2;
+/// The track of process 0, which is one that is not known. The others have the tracks behind.
+const PROCESSES: u64 = 3;
 
 pub(super) fn write(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
     // One event a line, none of them kept: a trace may have a million files.
     writeln!(out, "{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[")?;
     serde_json::to_writer(&mut *out, &name("process_name", RECORDING, &trace.image.reference))?;
     event(out, &name("thread_name", RECORDING, "recording"))?;
-    let ways: BTreeSet<_> = trace.files.iter().map(|file| (track(file.how), file.how.to_string())).collect();
-    for (track, way) in ways {
-        event(out, &name("thread_name", track, &way))?;
+    event(out, &name("thread_name", PHASES, "phases"))?;
+    for (pid, name_of) in processes(trace) {
+        event(out, &name("thread_name", PROCESSES + u64::from(pid), &name_of))?;
     }
     event(out, &recording(trace))?;
-    let mut bytes = 0u64;
+    for (phase, start_us, end_us) in phases(trace) {
+        event(out, &span(&phase.to_string(), PHASES, start_us, end_us - start_us, &json!({})))?;
+    }
+    let (mut bytes, mut read) = (0u64, 0u64);
     for (place, file) in trace.files.iter().enumerate() {
         bytes = bytes.saturating_add(file.size);
-        event(out, &instant(file))?;
+        event(out, &used(file))?;
         event(out, &counter("files used", file.at_us, place as u64 + 1))?;
         event(out, &counter("bytes of files used", file.at_us, bytes))?;
+        if let Some(ranges) = &file.ranges {
+            // When it was read is not told; by its first use it is where it shows which files are worth reading.
+            read = read.saturating_add(ranges.bytes_read());
+            event(out, &counter("bytes read of files used", file.at_us, read))?;
+        }
+    }
+    for (kind, lookups) in [("absent", &trace.absent), ("directory", &trace.directories)] {
+        lookups.iter().try_for_each(|lookup| event(out, &looked_up(kind, lookup)))?;
     }
     writeln!(out, "\n]}}")
 }
@@ -39,60 +55,139 @@ fn event(out: &mut impl Write, event: &Value) -> io::Result<()> {
     Ok(serde_json::to_writer(out, event)?)
 }
 
-fn track(how: Use) -> u32 {
-    match how {
-        Use::Exec => 2,
-        Use::Interpreter => 3,
-        Use::Open => 4,
-        Use::Map => 5,
-        Use::Other(code) => 6 + u32::from(code),
+/// The processes by their number. One that executes another program changes its name; it is called by all of them.
+fn processes(trace: &Trace) -> BTreeMap<u32, String> {
+    let lookups = trace.absent.iter().chain(&trace.directories).map(|lookup| &lookup.process);
+    let mut names = BTreeMap::<u32, Vec<&str>>::new();
+    for process in trace.files.iter().map(|file| &file.process).chain(lookups) {
+        let names = names.entry(process.pid).or_default();
+        if !process.name.is_empty() && !names.contains(&process.name.as_str()) && names.len() < MAX_NAMES {
+            names.push(&process.name);
+        }
     }
+    let called = |(pid, names): (u32, Vec<&str>)| match (pid, names.join(", ")) {
+        (0, names) if names.is_empty() => (pid, "process not known".to_string()),
+        (0, names) => (pid, format!("outside the container: {names}")),
+        (_, names) => (pid, format!("{pid} {names}").trim_end().to_string()),
+    };
+    names.into_iter().map(called).collect()
 }
 
-fn name(what: &str, track: u32, name: &str) -> Value {
-    json!({"ph": "M", "name": what, "pid": PROCESS, "tid": track, "args": {"name": name}})
+/// How many names of a process are told.
+const MAX_NAMES: usize = 8;
+
+/// The phases with their beginnings and ends, without empty ones.
+fn phases(trace: &Trace) -> Vec<(Phase, u64, u64)> {
+    let start_up = trace.phases.start_up_us.min(trace.duration_us);
+    let main = trace.phases.main_us.unwrap_or(u64::MAX).clamp(start_up, trace.duration_us);
+    let all = [(Phase::SetUp, 0, start_up), (Phase::StartUp, start_up, main), (Phase::Main, main, trace.duration_us)];
+    all.into_iter().filter(|(_, start_us, end_us)| start_us < end_us).collect()
+}
+
+fn track(process: &Process) -> u64 {
+    PROCESSES + u64::from(process.pid)
+}
+
+fn name(what: &str, track: u64, name: &str) -> Value {
+    json!({"ph": "M", "name": what, "pid": PICTURE, "tid": track, "args": {"name": name}})
+}
+
+fn span(name: &str, track: u64, start_us: u64, length_us: u64, args: &Value) -> Value {
+    json!({"ph": "X", "name": name, "pid": PICTURE, "tid": track, "ts": start_us, "dur": length_us, "args": args})
 }
 
 fn recording(trace: &Trace) -> Value {
     let args = json!({
         "chain_id": trace.image.chain_id, "recorder": trace.recorder, "end": trace.end.to_string(),
-        "faults": trace.faults(), "not_seen": trace.unseen,
+        "faults": trace.faults(), "not_seen": trace.unseen, "left_out": trace.left_out, "command": trace.command,
+        "repositories": trace.repositories,
     });
-    let (ts, dur) = (0, trace.duration_us);
-    json!({"ph": "X", "name": "recording", "pid": PROCESS, "tid": RECORDING, "ts": ts, "dur": dur, "args": args})
+    span("recording", RECORDING, 0, trace.duration_us, &args)
 }
 
-fn instant(file: &FileUse) -> Value {
-    let args = json!({"size": file.size, "open_flags": format!("{:#x}", file.open_flags)});
-    let (track, way) = (track(file.how), file.how.to_string());
+fn used(file: &FileUse) -> Value {
+    let args = json!({
+        "size": file.size, "open_flags": format!("{:#x}", file.open_flags), "process": file.process,
+        "written": file.written, "bytes_read": file.ranges.as_ref().map(|ranges| ranges.bytes_read()),
+        "bytes_ahead": file.ranges.as_ref().map(|ranges| ranges.bytes_ahead()),
+    });
+    instant(&json!(file.path), &file.how.to_string(), track(&file.process), file.at_us, &args)
+}
+
+fn looked_up(kind: &str, lookup: &Lookup) -> Value {
+    instant(&json!(lookup.path), kind, track(&lookup.process), lookup.at_us, &json!({"process": lookup.process}))
+}
+
+fn instant(name: &Value, kind: &str, track: u64, at_us: u64, args: &Value) -> Value {
     json!({
-        "ph": "i", "s": "t", "name": file.path, "cat": way, "pid": PROCESS, "tid": track, "ts": file.at_us, "args": args,
+        "ph": "i", "s": "t", "name": name, "cat": kind, "pid": PICTURE, "tid": track, "ts": at_us, "args": args,
     })
 }
 
 fn counter(what: &str, at_us: u64, value: u64) -> Value {
-    json!({"ph": "C", "name": what, "pid": PROCESS, "ts": at_us, "args": {"value": value}})
+    json!({"ph": "C", "name": what, "pid": PICTURE, "ts": at_us, "args": {"value": value}})
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use bundles::trace::Phases;
+
     use super::*;
-    use crate::trace::tests::trace;
+    use crate::trace::tests::{told, trace};
+
+    /// The events by kind.
+    fn events(trace: &Trace) -> BTreeMap<String, Vec<Value>> {
+        let mut out = Vec::new();
+        write(&mut out, trace).unwrap();
+        let all: Value = serde_json::from_slice(&out).unwrap();
+        let mut events = BTreeMap::<_, Vec<_>>::new();
+        for event in all["traceEvents"].as_array().unwrap() {
+            events.entry(event["ph"].as_str().unwrap().to_string()).or_default().push(event.clone());
+        }
+        events
+    }
 
     #[test]
     fn each_file_is_an_instant_at_its_time_and_the_counters_grow() {
-        let mut out = Vec::new();
-        write(&mut out, &trace(&[("/a \"b\"", 7, 10), ("/c", 9, 20)])).unwrap();
-        let all: Value = serde_json::from_slice(&out).unwrap();
-        let events = all["traceEvents"].as_array().unwrap();
-        let of = |ph: &str| -> Vec<_> { events.iter().filter(|e| e["ph"] == ph).collect() };
-        let seen: Vec<_> = of("i").iter().map(|e| (e["name"].as_str().unwrap(), e["ts"].as_u64().unwrap())).collect();
+        let of = events(&trace(&[("/a \"b\"", 7, 10), ("/c", 9, 20)]));
+        let seen: Vec<_> = of["i"].iter().map(|e| (e["name"].as_str().unwrap(), e["ts"].as_u64().unwrap())).collect();
         assert_eq!(seen, [("/a \"b\"", 7), ("/c", 9)]);
-        let counted: Vec<_> = of("C").iter().map(|e| e["args"]["value"].as_u64().unwrap()).collect();
+        let counted: Vec<_> = of["C"].iter().map(|e| e["args"]["value"].as_u64().unwrap()).collect();
         assert_eq!(counted, [1, 10, 2, 30]);
-        assert_eq!(of("X")[0]["dur"], trace(&[]).duration_us);
+        assert_eq!(of["X"][0]["dur"], trace(&[]).duration_us);
+    }
+
+    #[test]
+    fn processes_have_tracks_and_phases_are_spans() {
+        let of = events(&told());
+        let named: BTreeMap<_, _> = of["M"].iter().map(|e| (e["tid"].as_u64().unwrap(), &e["args"]["name"])).collect();
+        let names: Vec<_> = named.values().map(|name| name.as_str().unwrap()).collect();
+        assert_eq!(names, ["recording", "phases", "process not known", "1 sh", "7 a,b"]);
         // Every event but the counters is on a named track.
-        let named: BTreeSet<_> = of("M").iter().map(|e| e["tid"].as_u64().unwrap()).collect();
-        assert!(of("i").iter().chain(&of("X")).all(|e| named.contains(&e["tid"].as_u64().unwrap())));
+        assert!(of["i"].iter().chain(&of["X"]).all(|e| named.contains_key(&e["tid"].as_u64().unwrap())));
+        let number = |value: &Value| value.as_u64().unwrap();
+        let spans = of["X"].iter().map(|e| (e["name"].as_str().unwrap(), number(&e["ts"]), number(&e["dur"])));
+        let expected = [("recording", 0, 1000), ("set-up", 0, 5), ("start-up", 5, 10), ("main", 15, 985)];
+        assert_eq!(spans.collect::<Vec<_>>(), expected);
+        let kinds: BTreeSet<_> = of["i"].iter().map(|e| e["cat"].as_str().unwrap()).collect();
+        assert!(kinds.is_superset(&["absent", "directory"].into()), "{kinds:?}");
+        let read = of["C"].iter().filter(|e| e["name"] == "bytes read of files used").map(|e| &e["args"]["value"]);
+        assert!(read.eq(&[400, 500, 500]));
+    }
+
+    #[test]
+    fn phases_stay_within_the_recording() {
+        use Phase::{Main, SetUp, StartUp};
+        for (start_up_us, main_us, expected) in [
+            (0, None, vec![(StartUp, 0, 1000)]),
+            (0, Some(0), vec![(Main, 0, 1000)]),
+            (10, Some(2000), vec![(SetUp, 0, 10), (StartUp, 10, 1000)]),
+            (20, Some(10), vec![(SetUp, 0, 20), (Main, 20, 1000)]),
+            (u64::MAX, None, vec![(SetUp, 0, 1000)]),
+        ] {
+            assert_eq!(phases(&Trace { phases: Phases { start_up_us, main_us }, ..trace(&[]) }), expected);
+        }
     }
 }
