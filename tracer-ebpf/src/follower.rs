@@ -150,7 +150,7 @@ impl Follower {
     }
 
     /// Mounts of a process of the container, once it has the container's root.
-    fn container_mounts(&self) -> Option<Vec<Mount>> {
+    pub(crate) fn container_mounts(&self) -> Option<Vec<Mount>> {
         let own_root = mounts::covering(&mounts::own().ok()?, Path::new("/"))?.clone();
         let processes = fs::read_to_string(self.cgroup.join("cgroup.procs")).ok()?;
         let mut mounts = processes.lines().filter_map(|line| mounts::of(line.parse().ok()?).ok());

@@ -116,13 +116,11 @@ fn wait(ready: &OwnedFd, stopped: &PipeReader, period_ms: u8) -> bool {
 impl Shared {
     /// Takes all that is in the ring.
     pub(crate) fn drain(&mut self) {
-        while let Some(record) = self.events.next() {
-            let Some(event) = event::parse(&record) else {
-                self.malformed += 1;
-                continue;
-            };
-            drop(record);
-            self.take(event);
+        while let Some(event) = self.events.next().map(|record| event::parse(&record)) {
+            match event {
+                Some(event) => self.take(event),
+                None => self.malformed += 1,
+            }
         }
     }
 
