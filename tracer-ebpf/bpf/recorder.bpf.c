@@ -82,7 +82,7 @@ static __noinline int absent(struct event *event, __u64 id, __u64 text, __u64 di
 	key.dentry = (__u64)start;
 	key.inode = hash(event->path, n);
 	key.number = n;
-	if (bpf_map_update_elem(&seen, &key, &one, BPF_NOEXIST) == -17)
+	if ((int)bpf_map_update_elem(&seen, &key, &one, BPF_NOEXIST) == -17)
 		return 0;
 	event->size = n;
 	event->path_len = n;

@@ -48,7 +48,7 @@ static __noinline int use(struct event *event, __u64 address, __u64 id, __u64 ki
 	}
 	if (!target && !may_matter(sb, target))
 		return 0;
-	if (bpf_map_update_elem(&seen, &key, &one, BPF_NOEXIST) == -17 /* EEXIST */)
+	if ((int)bpf_map_update_elem(&seen, &key, &one, BPF_NOEXIST) == -17 /* EEXIST */)
 		return 0;
 	if (!may_matter(sb, target)) {
 		count(target, COUNT_ELSEWHERE);

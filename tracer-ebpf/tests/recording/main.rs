@@ -5,10 +5,12 @@
 mod cgroups;
 mod honest;
 mod lookups;
+mod older_kernel;
 mod parts;
 mod private;
 mod site;
 mod strace;
+mod vm;
 mod ways;
 mod whose;
 mod witness;

@@ -2,7 +2,9 @@
 //!
 //! All mounts are made in a mount namespace of the test's own thread; they go with the thread, however it ends.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -169,17 +171,35 @@ fn make_root(root: &Path) -> Result<()> {
     for name in ["bin", "lib", "lib64"] {
         symlink(format!("usr/{name}"), root.join(name))?;
     }
-    for program in ["/bin/bash", "/bin/cat"] {
+    let programs = ["/bin/bash", "/bin/cat"];
+    for program in programs {
         copy(root, Path::new(program))?;
-        for library in libraries(program)? {
-            copy(root, &library)?;
-        }
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/uses.c");
-    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
-    let mut compile = Command::new(clang);
-    compile.args(["-O1", "-static", "-Wall", "-o"]).arg(root.join("bin/uses")).arg(source);
-    run(compile)
+    for library in libraries(&programs)? {
+        copy(root, &library)?;
+    }
+    fs::copy(uses()?, root.join("bin/uses"))?;
+    Ok(())
+}
+
+/// The program of `tests/fixture/uses.c`. It is compiled once, and again after a change.
+pub(crate) fn uses() -> Result<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(include_bytes!("../fixture/uses.c"));
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let program = directory.join(format!("uses-{:016x}", hasher.finish()));
+    if !program.exists() {
+        // Appears complete or not at all; tests run side by side.
+        let partial = TempDir::new_in(directory)?;
+        let compiled = partial.path().join("uses");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/uses.c");
+        let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
+        let mut compile = Command::new(clang);
+        compile.args(["-O1", "-static", "-Wall", "-o"]).arg(&compiled).arg(source);
+        run(compile)?;
+        fs::rename(compiled, &program)?;
+    }
+    Ok(program)
 }
 
 fn copy(root: &Path, file: &Path) -> Result<()> {
@@ -189,9 +209,11 @@ fn copy(root: &Path, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The libraries and the ELF interpreter of a program, as `ldd` finds them.
-fn libraries(program: &str) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output()?;
+/// The libraries and the ELF interpreters of programs, as `ldd` finds them.
+fn libraries(programs: &[&str]) -> Result<BTreeSet<PathBuf>> {
+    let output = Command::new("ldd").args(programs).output()?;
     let words = String::from_utf8(output.stdout)?;
-    Ok(words.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
+    // Before the libraries of each of several programs stands its name and a colon.
+    let paths = words.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
+    Ok(paths.map(PathBuf::from).collect())
 }
