@@ -25,8 +25,7 @@ enum { false, true };
 
 #define FMODE_WRITE 0x2
 #define FMODE_CREATED 0x100000
-/* A file that a stacking file system opened for itself: Linux 6.5 and newer, and before. */
-#define FMODE_BACKING 0x2000000
+/* In the flags of a file that overlayfs opened for itself, up to Linux 6.4. */
 #define FMODE_NONOTIFY 0x4000000
 /* In the flags of a file that the kernel opened to execute it. */
 #define FMODE_EXEC 0x20

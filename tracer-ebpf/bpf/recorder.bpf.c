@@ -172,7 +172,8 @@ int on_vfs_open(__u64 *ctx)
 	struct target *target;
 	__u64 id;
 
-	if ((int)ctx[2] || (flags & O_PATH) || is_backing(file))
+	/* What overlayfs opens for itself, its user has opened as well. */
+	if ((int)ctx[2] || (flags & O_PATH) || (flags & FMODE_NONOTIFY))
 		return 0;
 	/* `on_exec` tells them, and how they are executed; the interpreter only where it can look for it. */
 	if ((flags & FMODE_EXEC) && finds_vma())
@@ -273,8 +274,8 @@ struct interpreter {
 };
 
 /*
- * A mapping of an overlayfs file holds the file of the layer. Since Linux 6.5 it carries the user's path with it; before,
- * its own path leads to the layer's directory, which user space knows.
+ * A mapping of an overlayfs file holds another file. Since Linux 6.5 that is the layer's, and carries the user's path with
+ * it, but no flag that would be the same on all kernels; what a plain file has at that place is no overlayfs's dentry.
  */
 struct backing_file {
 	struct file file;
@@ -288,8 +289,12 @@ static long on_interpreter(struct task_struct *task, struct vm_area_struct *vma,
 
 	if (!file)
 		return 0;
-	if (bpf_core_field_exists(struct backing_file, user_path) && (BPF_CORE_READ(file, f_mode) & FMODE_BACKING))
-		dentry = BPF_CORE_READ((struct backing_file *)file, user_path.dentry);
+	if (!is_on_overlay(dentry) && bpf_core_field_exists(struct backing_file, user_path)) {
+		struct dentry *users = BPF_CORE_READ((struct backing_file *)file, user_path.dentry);
+
+		if (is_on_overlay(users))
+			dentry = users;
+	}
 	use(scratch_of(SCRATCH_EXEC), (__u64)dentry, of->target, KIND_INTERPRETER << 1, 0);
 	return 0;
 }

@@ -10,6 +10,11 @@
 #include "path.h"
 #include "target.h"
 
+static __always_inline bool is_on_overlay(struct dentry *dentry)
+{
+	return dentry && BPF_CORE_READ(dentry, d_sb, s_magic) == OVERLAYFS_SUPER_MAGIC;
+}
+
 /* Whether a file system may be of interest to the container; before it has begun, its root is not known yet. */
 static __always_inline bool may_matter(struct super_block *sb, struct target *target)
 {
@@ -76,12 +81,6 @@ static __always_inline void use_file(struct event *event, struct file *file, __u
 	bool written = kind == KIND_OPEN && ((mode & (FMODE_WRITE | FMODE_CREATED)) || (flags & O_TRUNC));
 
 	use(event, (__u64)BPF_CORE_READ(file, f_path.dentry), id, (__u64)kind << 1 | written, flags);
-}
-
-/* Whether a file was opened by a stacking file system, for itself: its user has opened another. */
-static __always_inline bool is_backing(struct file *file)
-{
-	return (BPF_CORE_READ(file, f_mode) & FMODE_BACKING) || (BPF_CORE_READ(file, f_flags) & FMODE_NONOTIFY);
 }
 
 static __always_inline struct file *file_of(struct task_struct *task, __u32 fd)

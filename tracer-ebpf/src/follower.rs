@@ -96,7 +96,6 @@ impl Follower {
     pub(crate) fn take(&mut self, event: Event) -> Option<Advice> {
         if let What::Begin { device, root } = &event.what {
             self.begin(event.time_ns, event.host_process, *device, root);
-            self.open_if_ready();
             return None;
         }
         // Of processes outside only those matter that act on the root before the container does.
@@ -160,7 +159,8 @@ impl Follower {
         })
     }
 
-    fn begin(&mut self, time_ns: u64, process: u32, device: u32, root: &RootPath) {
+    /// The first exec has happened. The kernel part tells it twice, lest it be lost: by an event and in its table of targets.
+    pub(crate) fn begin(&mut self, time_ns: u64, process: u32, device: u32, root: &RootPath) {
         if self.began_ns.is_some() {
             return;
         }
@@ -177,6 +177,7 @@ impl Follower {
         });
         self.root = Some((device, root));
         self.early = None;
+        self.open_if_ready();
     }
 
     /// Starts the journal when it is wanted and the container's places are known.
@@ -188,8 +189,10 @@ impl Follower {
             What::Use { inode, .. } => inode.device == device,
             _ => false,
         };
-        // Time begins with the first use of the root, be it by the runtime.
-        let first = self.waiting.iter().filter(|event| belongs(event)).map(|event| event.time_ns).min();
+        // What others did on their own roots is not even counted.
+        // Time begins with the first event of the container, or of a hook on its root.
+        self.waiting.retain(|event| event.target != 0 || belongs(event));
+        let first = self.waiting.iter().map(|event| event.time_ns).min();
         self.zero_ns = first.unwrap_or(began_ns).min(began_ns);
         preface.head.clock = clock::at(self.zero_ns);
         let start_up_us = self.at_us(began_ns);
@@ -204,10 +207,7 @@ impl Follower {
         self.write(|journal| journal.phase(Phase::StartUp, start_up_us));
         self.write(|journal| repositories.iter().try_for_each(|repository| journal.repository(repository)));
         for event in std::mem::take(&mut self.waiting) {
-            // What others did on their own roots is not even counted.
-            if event.target != 0 || belongs(&event) {
-                self.record(event);
-            }
+            self.record(event);
         }
     }
 

@@ -114,6 +114,12 @@ impl Kernel {
         self.add(WATCHING)
     }
 
+    /// When the container of a target began, and the device of its root, if it has.
+    pub(crate) fn began(&self, target: u64) -> Option<(u64, u32)> {
+        let [began_ns, device, ..] = self.targets.get(&target, 0).ok()?;
+        (began_ns != 0 && device != 0).then_some((began_ns, device as u32))
+    }
+
     /// Ends the telling about a target. What was counted of it until then.
     pub(crate) fn leave(&mut self, target: u64) -> Result<Counters, Error> {
         let value = match self.targets.get(&target, 0) {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::maps::{MapData, RingBuf};
+use bundles::path::RootPath;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
@@ -120,6 +121,18 @@ impl Shared {
             match event {
                 Some(event) => self.take(event),
                 None => self.malformed += 1,
+            }
+        }
+        self.begin_missed();
+    }
+
+    /// Containers whose beginning found no room in the ring have begun all the same.
+    fn begin_missed(&mut self) {
+        let Ok(root) = RootPath::new("/") else { return };
+        for (target, follower) in self.followers.iter_mut().filter(|(_, follower)| follower.is_setting_up()) {
+            if let Some((began_ns, device)) = self.kernel.began(*target) {
+                // Its root is nearly always that of its file system.
+                follower.begin(began_ns, 0, device, &root);
             }
         }
     }

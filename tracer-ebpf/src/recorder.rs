@@ -300,6 +300,8 @@ impl Drop for Recording {
 fn finish(reader: &Reader, target: u64, end: End, cgroup: &Path) -> Result<(), Error> {
     let now_ns = clock::now_ns();
     let mut shared = reader.shared();
+    // Before the target is gone: it may tell what the ring does not.
+    shared.drain();
     let counters = shared.kernel.leave(target)?;
     shared.drain();
     let pieces = shared.kernel.take_pieces(target)?;

@@ -75,22 +75,23 @@ impl Parts {
         if let Some(id) = self.ranges.keys().filter(|id| !named.contains(id)).min() {
             return Err(FORMAT.content(format!("ranges of content {id}, which no record gives a path")));
         }
-        self.join_as(|known| match known {
+        self.join_as(|known, file| match known {
             Known::Ranges(pile) => Some(Ranges::new(pile.read, pile.ahead)),
             Known::Content => Some(Ranges::default()),
-            Known::Nothing => told.then(Ranges::default),
+            // Of processes outside the container, such as hooks, only the opens are seen.
+            Known::Nothing => (told && file.process.is_known()).then(Ranges::default),
         })
     }
 
     /// The files of a prefix. What is missing may be in the part that is missing.
     pub(super) fn join_prefix(self) -> Result<Vec<FileUse>, BadFile> {
-        self.join_as(|known| match known {
+        self.join_as(|known, _| match known {
             Known::Ranges(pile) => Some(Ranges::new(pile.read, pile.ahead)),
             Known::Content | Known::Nothing => None,
         })
     }
 
-    fn join_as(self, ranges: impl Fn(Known) -> Option<Ranges>) -> Result<Vec<FileUse>, BadFile> {
+    fn join_as(self, ranges: impl Fn(Known, &FileUse) -> Option<Ranges>) -> Result<Vec<FileUse>, BadFile> {
         let mut files = first_uses(self.files);
         let mut known = vec![Known::Nothing; files.len()];
         let places: HashMap<&RootPath, usize> = files.iter().enumerate().map(|(place, f)| (&f.path, place)).collect();
@@ -115,7 +116,7 @@ impl Parts {
             }
         }
         for (file, known) in files.iter_mut().zip(known) {
-            file.ranges = ranges(known);
+            file.ranges = ranges(known, file);
         }
         Ok(files)
     }

@@ -15,7 +15,7 @@ fn file<'a>(trace: &'a Trace, path: &str) -> Result<&'a FileUse> {
 
 #[test]
 fn a_script_called_by_a_relative_name_is_executed_not_opened() -> Result<()> {
-    let site = Site::new(|root| write(root, &[("app/run.sh", "#!/bin/bash\n. /etc/one\n"), ("etc/one", "1")]))?;
+    let site = Site::new(|root| write(root, &[("app/run.sh", "#!/bin/bash\n. /etc/one\n"), ("etc/one", ":\n")]))?;
     let trace = site.record_command(&["/bin/bash", "-c", "cd /app && exec ./run.sh"])?;
     ensure!(file(&trace, "/app/run.sh")?.how == Use::Exec && file(&trace, "/etc/one")?.how == Use::Open);
     ensure!(file(&trace, "/app/run.sh")?.at_us <= file(&trace, "/etc/one")?.at_us);

@@ -29,8 +29,9 @@ fn neighbours_leave_nothing_and_cgroups_below_count() -> Result<()> {
         let name = site.scratch.path().file_name().context("a name")?;
         let other = Cgroup::create(&hierarchy, &Path::new("/").join(name).with_extension("other"))?;
         let below = Cgroup::create(&hierarchy, &Path::new("/").join(name).join("below"))?;
-        let recorded = site.record(options)?;
-        run(site.command_in(other.path(), &[], &["/bin/cat", "/etc/other"]))?;
+        let recorded = site.record(options.clone())?;
+        let elsewhere = Site::by(&options, |root| write(root, &[("etc/other", "o")]))?;
+        run(elsewhere.command_in(other.path(), &[], &["/bin/cat", "/etc/other"]))?;
         ensure!(!recorded.recording.has_begun(), "a neighbour has begun the record");
         run(site.command(&[], &["/bin/uses", "open:/etc/mine", "read:0,1:/etc/mine"]))?;
         ensure!(recorded.recording.has_begun());
