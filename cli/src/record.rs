@@ -187,16 +187,17 @@ async fn record_running(
     let (recorder, target) = (recorder.clone(), Target::Running(cgroup.clone()));
     let recording = spawn_blocking(move || recorder.follow(&target, subject, out)).await??;
     eprintln!("recording {reference} until {conditions}");
-    let mut waiter = runtime.clone();
+    let (mut waiter, id) = (runtime.clone(), container.as_ref().map(|container| container.id.clone()));
     let exited = async {
-        match &container {
-            Some(container) => until::exited(&mut waiter, &container.id).await,
+        match &id {
+            Some(id) => until::exited(&mut waiter, id).await,
             None => until::emptied(&cgroup).await,
         }
     };
+    let asked = container.map(|container| Container { runtime, container });
     let end = tokio::select! {
         end = exited => end?,
-        end = conditions.wait(container.map(|container| Container { runtime, container }), &recording) => end?,
+        end = conditions.wait(asked, &recording) => end?,
         () = interrupt.wait() => End::Stopped,
     };
     Ok(spawn_blocking(move || recording.stop(end)).await??)

@@ -23,6 +23,9 @@ enum { false, true };
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define FUSE_SUPER_MAGIC 0x65735546
 
+/* A file system that the kernel mounted for itself: of memfds, pipes, shared memory. */
+#define SB_KERNMOUNT (1UL << 22)
+
 #define FMODE_WRITE 0x2
 #define FMODE_CREATED 0x100000
 /* In the flags of a file that overlayfs opened for itself, up to Linux 6.4. */
@@ -69,6 +72,7 @@ struct dentry {
 
 struct super_block {
 	unsigned int s_dev;
+	unsigned long s_flags;
 	unsigned long s_magic;
 	struct dentry *s_root;
 };

@@ -5,6 +5,12 @@
 #include "kernel.h"
 #include "maps.h"
 
+/* Whether a file system has names at all. */
+static __always_inline bool has_names(struct super_block *sb)
+{
+	return !(BPF_CORE_READ(sb, s_flags) & SB_KERNMOUNT);
+}
+
 enum walk { WALK_DONE, WALK_UNRESOLVED, WALK_TOO_DEEP };
 
 /* Appends to the event's path, which has `path_len` bytes so far, the names from `address` (a dentry) upwards. */

@@ -29,10 +29,15 @@ static __noinline bool name_content(struct event *event, __u64 address, __u64 id
 		return *known == CONTENT_NAMED;
 	if (!event || !target)
 		return false;
-	/* A file that has lost its name is none of an image. */
+	/* A file that has lost its name, or never had one, is none of an image. */
 	alias = BPF_CORE_READ(inode, i_dentry.first);
-	if (BPF_CORE_READ(inode, i_nlink) == 0 || !alias) {
-		count(target, BPF_CORE_READ(inode, i_nlink) ? COUNT_UNRESOLVED : COUNT_UNLINKED);
+	if (!has_names(BPF_CORE_READ(inode, i_sb)) || BPF_CORE_READ(inode, i_nlink) == 0) {
+		count(target, COUNT_UNLINKED);
+		bpf_map_update_elem(&contents, &key, &foreign, BPF_ANY);
+		return false;
+	}
+	if (!alias) {
+		count(target, COUNT_UNRESOLVED);
 		bpf_map_update_elem(&contents, &key, &foreign, BPF_ANY);
 		return false;
 	}

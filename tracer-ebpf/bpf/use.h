@@ -47,6 +47,8 @@ static __noinline int use(struct event *event, __u64 address, __u64 id, __u64 ki
 
 	if (!event || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != (kind == KIND_LISTED ? S_IFDIR : S_IFREG))
 		return 0;
+	if (!has_names(sb))
+		return 0;
 	if (BPF_CORE_READ(inode, i_nlink) == 0) {
 		count(target, COUNT_UNLINKED);
 		return 0;

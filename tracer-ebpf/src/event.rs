@@ -147,9 +147,13 @@ pub(crate) mod tests {
         assert!(parse(&good).is_some());
         assert!(parse(&good[..good.len() - 1]).is_none(), "cut off");
         assert!(parse(&good[..HEADER - 1]).is_none(), "no header");
-        for (why, kind, bytes) in
-            [("unknown kind", 99, &b"a\0"[..]), ("no end", 1, b"a"), ("not a plain path", 1, b"..\0a\0"), ("no name", 4, b""), ("name without end", 9, b"../x\0b\0")]
-        {
+        for (why, kind, bytes) in [
+            ("unknown kind", 99, &b"a\0"[..]),
+            ("no end", 1, b"a"),
+            ("not a plain path", 1, b"..\0a\0"),
+            ("no name", 4, b""),
+            ("name without end", 9, b"../x\0b\0"),
+        ] {
             assert!(parse(&record(5, kind, 0, bytes)).is_none(), "{why}");
         }
     }

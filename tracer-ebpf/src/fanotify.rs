@@ -95,8 +95,7 @@ impl Reader {
         let run = move || {
             mark(&group, Path::new(&id), &stopped)?;
             drop(frozen);
-            let record =
-                Record { wanted: Some((preface, out)), journal: None, began_ns: 0, losses: Losses::default() };
+            let record = Record { wanted: Some((preface, out)), journal: None, began_ns: 0, losses: Losses::default() };
             follow(&group, &stopped, &id.to_string_lossy(), record, &of_thread)
         };
         let thread = thread::Builder::new().name("tracer".into()).spawn(run).map_err(system("start its thread"))?;
@@ -114,9 +113,8 @@ impl Reader {
     /// Ends the recording and the trace.
     pub(crate) fn finish(self, end: End, cgroup: &Path) -> Result<(), Error> {
         drop(self.stop);
-        let panicked = |_| {
-            Err(Error::System { what: "read the fanotify queue", source: io::Error::other("its thread panicked") })
-        };
+        let panicked =
+            |_| Err(Error::System { what: "read the fanotify queue", source: io::Error::other("its thread panicked") });
         let record = self.thread.join().unwrap_or_else(panicked)?;
         let mut journal = record.journal.ok_or_else(|| Error::NothingRan(cgroup.into()))?;
         let at_us = |time_ns: u64| time_ns.saturating_sub(record.began_ns) / 1000;

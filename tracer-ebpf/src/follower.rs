@@ -3,13 +3,14 @@
 //! Until the container's root and its mounts are known, and until somebody wants the trace, events wait. Then each is
 //! either a use of the image or of CVMFS, and goes into the journal, or is left out and counted.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use bundles::path::RootPath;
-use bundles::trace::{Cause, Head, LeftOutReason, Lookup, Losses, Phase, Range, Ranges, WriteError};
+use bundles::trace::{Cause, Head, LeftOutReason, Lookup, Losses, Phase, Range, Ranges, Use, WriteError};
 
 use crate::clock;
 use crate::event::{Event, Inode, What};
@@ -39,6 +40,8 @@ pub(crate) enum Advice {
 pub(crate) struct Follower {
     /// Where the container's processes are listed.
     cgroup: PathBuf,
+    /// The process that did the first exec.
+    first: u32,
     wanted: Option<(Preface, Output)>,
     waiting: Vec<Event>,
     root: Option<(u32, PathBuf)>,
@@ -59,6 +62,7 @@ impl Follower {
     pub(crate) fn new(cgroup: PathBuf) -> Self {
         Self {
             cgroup,
+            first: 0,
             wanted: None,
             waiting: Vec::new(),
             root: None,
@@ -165,6 +169,7 @@ impl Follower {
             return;
         }
         self.began_ns = Some(time_ns);
+        self.first = process;
         let root = PathBuf::from(OsStr::from_bytes(root.as_bytes()));
         let host = mounts::own().unwrap_or_default();
         let has_root = |mounts: &Vec<Mount>| mounts.iter().any(|mount| mount.device == device);
@@ -195,7 +200,7 @@ impl Follower {
         let first = self.waiting.iter().map(|event| event.time_ns).min();
         self.zero_ns = first.unwrap_or(began_ns).min(began_ns);
         preface.head.clock = clock::at(self.zero_ns);
-        let start_up_us = self.at_us(began_ns);
+        let start_up_us = self.at_us(self.exec_began(places).unwrap_or(began_ns).min(began_ns));
         let repositories = places.repositories();
         match Journal::new(out, &preface.head, preface.max_files) {
             Ok(journal) => self.journal = Some(journal),
@@ -209,6 +214,32 @@ impl Follower {
         for event in std::mem::take(&mut self.waiting) {
             self.record(event);
         }
+    }
+
+    /// When the kernel began the first exec, by reading the program, which is before it is done: the last contents that the
+    /// process used without having opened them.
+    fn exec_began(&self, places: &Places) -> Option<u64> {
+        let path = |device, path| match places.find(device, path) {
+            Place::Image { path, .. } => Some(path),
+            _ => None,
+        };
+        let opened: HashSet<_> = self
+            .waiting
+            .iter()
+            .filter_map(|event| match &event.what {
+                What::Use { path: used, inode, how: Use::Open, .. } => path(inode.device, used),
+                _ => None,
+            })
+            .collect();
+        let by_first = self.waiting.iter().rev().filter(|event| event.host_process == self.first);
+        let read = by_first.map_while(|event| match &event.what {
+            What::Content { path: used, inode, .. } => {
+                let path = path(inode.device, used)?;
+                (!opened.contains(&path)).then_some(event.time_ns)
+            }
+            _ => None,
+        });
+        read.last()
     }
 
     fn record(&mut self, event: Event) -> Option<Advice> {
@@ -312,7 +343,7 @@ impl Follower {
     /// The path in the container of something that is not there.
     fn absent_path(&mut self, name: &[u8], device: u32, from: &RootPath) -> Option<RootPath> {
         let (from, _) = self.inside(device, from)?;
-        let path = from.resolve(name)?;
+        let path = RootPath::normal(from.as_bytes(), name)?;
         let place = self.places.as_ref()?.named(path);
         self.accept(place).map(|(path, _)| path)
     }
@@ -330,4 +361,3 @@ pub(crate) fn content_id(inode: Inode) -> u64 {
     // Two numbers in one, as good as without collision: the factor is that of Fibonacci hashing.
     inode.number ^ u64::from(inode.device).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
-

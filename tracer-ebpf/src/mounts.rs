@@ -167,7 +167,10 @@ pub(crate) mod tests {
         let mounts = parse(TEXT);
         assert_eq!(mounts.len(), 5);
         assert_eq!((mounts[0].device, mounts[0].point.as_path()), (254 << 20 | 1, Path::new("/")));
-        assert_eq!((mounts[2].point.as_path(), mounts[2].root.as_path()), (Path::new("/mnt/with space"), Path::new("/a")));
+        assert_eq!(
+            (mounts[2].point.as_path(), mounts[2].root.as_path()),
+            (Path::new("/mnt/with space"), Path::new("/a"))
+        );
         assert_eq!((mounts[3].kind.as_str(), mounts[3].source.as_str()), ("fuse", "cvmfs2"));
         let (lower, upper) = overlay_directories(&mounts[2]);
         assert_eq!((lower, upper), (vec!["/x:y".into(), "/z,1".into()], Some("/u/fs".into())));
@@ -176,7 +179,8 @@ pub(crate) mod tests {
     #[test]
     fn paths_are_followed_through_mounts_both_ways() {
         let mounts = parse(TEXT);
-        let cases = [("/etc/x", 0, "/etc/x"), ("/data", 3, "/"), ("/data/a/b", 3, "/a/b"), ("/data/deep/a", 4, "/sub/a")];
+        let cases =
+            [("/etc/x", 0, "/etc/x"), ("/data", 3, "/"), ("/data/a/b", 3, "/a/b"), ("/data/deep/a", 4, "/sub/a")];
         for (path, index, inner) in cases {
             let mount = covering(&mounts, Path::new(path)).unwrap();
             assert_eq!(mount, &mounts[index], "{path}");

@@ -207,7 +207,10 @@ mod tests {
         }
         let repositories = places.repositories();
         assert_eq!(repositories.len(), 1);
-        assert_eq!((repositories[0].path.clone(), repositories[0].name.as_str()), (path("/cvmfs/sft.cern.ch"), "sft.cern.ch"));
+        assert_eq!(
+            (repositories[0].path.clone(), repositories[0].name.as_str()),
+            (path("/cvmfs/sft.cern.ch"), "sft.cern.ch")
+        );
     }
 
     #[test]

@@ -205,10 +205,7 @@ impl Recorder {
         let preface = self.preface(subject, shared.kernel.hooks(), shared.kernel.unseen());
         let follower = shared.followers.get_mut(&newcomer.target).ok_or_else(|| Error::NotRunning(cgroup.clone()))?;
         follower.want(preface, out);
-        Ok(Recording {
-            cgroup,
-            running: Some(Running::Bpf { reader: Arc::clone(reader), target: newcomer.target }),
-        })
+        Ok(Recording { cgroup, running: Some(Running::Bpf { reader: Arc::clone(reader), target: newcomer.target }) })
     }
 
     /// Forgets a newcomer.

@@ -25,6 +25,8 @@ pub enum End {
     Port(u16),
     /// For the time given, there were fewer new files than given.
     Settled,
+    /// The readiness probe that was waited for succeeded.
+    Ready,
     /// The file has no end: its recorder was killed, or the file was cut. What there is, is the trace's beginning.
     Unfinished(Cut),
     /// A reason that a newer recorder gives.
@@ -51,6 +53,7 @@ impl fmt::Display for End {
             Self::Line => f.write_str("the line was seen"),
             Self::Port(port) => write!(f, "port {port} answered"),
             Self::Settled => f.write_str("settled"),
+            Self::Ready => f.write_str("ready"),
             Self::Unfinished(Cut::BetweenBlocks) => f.write_str("unfinished: the recorder did not write its end"),
             Self::Unfinished(Cut::InBlock) => f.write_str("unfinished: the file is cut within a block"),
             Self::Other(code) => write!(f, "ended for reason {code}"),
@@ -68,6 +71,7 @@ impl bincode::Encode for End {
             Self::Line => (5, 0),
             Self::Port(port) => (6, u32::from(*port)),
             Self::Settled => (7, 0),
+            Self::Ready => (8, 0),
             Self::Other(code) => (*code, 0),
             Self::Unfinished(_) => return Err(EncodeError::Other("an unfinished trace has no end block")),
         };
@@ -85,6 +89,7 @@ impl<C> bincode::Decode<C> for End {
             (5, _) => Self::Line,
             (6, port) => Self::Port(u16::try_from(port).map_err(|_| DecodeError::Other("a port above 65535"))?),
             (7, _) => Self::Settled,
+            (8, _) => Self::Ready,
             (code, _) => Self::Other(code),
         })
     }

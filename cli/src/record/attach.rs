@@ -64,19 +64,18 @@ impl Args {
     }
 }
 
-async fn container_of_pod(
-    runtime: &mut Runtime,
-    namespace: &str,
-    pod: &str,
-    name: Option<&str>,
-) -> Result<Container> {
+async fn container_of_pod(runtime: &mut Runtime, namespace: &str, pod: &str, name: Option<&str>) -> Result<Container> {
     let mut found = Vec::new();
     for id in runtime.containers_of_pod(namespace, pod).await? {
         found.extend(runtime.container(&id).await?);
     }
     found.retain(|container| name.is_none_or(|name| container.name == name));
     let names: Vec<_> = found.iter().map(|container| container.name.clone()).collect();
-    ensure!(found.len() < 2, "pod {namespace}/{pod} has several containers: choose by --name one of {}", names.join(", "));
+    ensure!(
+        found.len() < 2,
+        "pod {namespace}/{pod} has several containers: choose by --name one of {}",
+        names.join(", ")
+    );
     found.pop().with_context(|| format!("no container runs in pod {namespace}/{pod}"))
 }
 

@@ -215,7 +215,13 @@ mod tests {
             (&["--until-settled"], false, "it exits, settles (fewer than 10 new files within 10s), for at most 1m"),
             (&["--until-settled=3/1m"], true, "it exits, settles (fewer than 3 new files within 1m), for at most 1m"),
             (
-                &["--until-settled=1/2s", "--until-port=1", "--until-line=x", "--until-ready=cat /ok", "--time-limit=3s"],
+                &[
+                    "--until-settled=1/2s",
+                    "--until-port=1",
+                    "--until-line=x",
+                    "--until-ready=cat /ok",
+                    "--time-limit=3s",
+                ],
                 false,
                 "it exits, writes a line like x, answers on port 1, is ready (cat /ok), settles (fewer than 1 new files within 2s), \
                  for at most 3s",
@@ -228,7 +234,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let bad = ["--time-limit=soon", "--until-line=(", "--until-port=0", "--until-port=65536", "--until-settled=10", "--until-ready= "];
+        let bad = [
+            "--time-limit=soon",
+            "--until-line=(",
+            "--until-port=0",
+            "--until-port=65536",
+            "--until-settled=10",
+            "--until-ready= ",
+        ];
         for word in bad {
             assert!(parse(&[word]).is_err(), "{word} was accepted");
         }

@@ -5,6 +5,7 @@ use tracer::cgroup::Version;
 use tracer::{Backend, Options, Subject};
 
 #[derive(clap::Args)]
+#[group(id = "what", multiple = true)]
 pub(crate) struct Args {
     /// Record as well: paths that were looked for and do not exist, directories that were listed
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]

@@ -68,7 +68,8 @@ mod tests {
             fs::write(directory.path.join(image).join(name), "").unwrap();
         }
         directory.tidy();
-        let mut left: Vec<_> = directory.traces().into_iter().map(|path| path.strip_prefix(&directory.path).unwrap().to_owned()).collect();
+        let mut left: Vec<_> =
+            directory.traces().into_iter().map(|path| path.strip_prefix(&directory.path).unwrap().to_owned()).collect();
         left.sort();
         assert_eq!(left, [Path::new("a/3-x.cpft"), Path::new("b/2-x.cpft")]);
         assert!(directory.path.join("b/0-x.cpft.partial").exists(), "one that is being written was removed");

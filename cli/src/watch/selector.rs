@@ -6,6 +6,7 @@ use regex::Regex;
 use tracer::cri::PodInfo;
 
 #[derive(clap::Args)]
+#[group(id = "selector", multiple = true)]
 pub(crate) struct Args {
     /// Only pods of this namespace; several may be given
     #[arg(long, value_name = "NAME")]

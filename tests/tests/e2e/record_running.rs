@@ -16,7 +16,7 @@ use tracer::cri::{ContainerSpec, Runtime, SandboxSpec};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A pod whose container waits for `/tmp/go`, then uses `/etc/group`, says so, and goes on.
+/// A pod whose container uses `/srv/kept`, waits for `/tmp/go`, then uses `/srv/replaced`, says so, and goes on.
 async fn service(node: &Node, image: &str, pod: &str) -> Result<(Runtime, String)> {
     let mut runtime = node.containerd.cri().await?;
     runtime.pull(image).await?;
@@ -29,7 +29,8 @@ async fn service(node: &Node, image: &str, pod: &str) -> Result<(Runtime, String
         host_network: true,
         ..SandboxSpec::default()
     };
-    let script = "cat /etc/passwd; while [ ! -e /tmp/go ]; do sleep 0.05; done; cat /etc/group; echo up; exec sleep 1000";
+    let script =
+        "cat /srv/kept; while [ ! -e /tmp/go ]; do sleep 0.05; done; cat /srv/replaced; echo up; exec sleep 1000";
     let container = ContainerSpec {
         image: image.into(),
         name: "main".into(),
@@ -52,7 +53,7 @@ fn used(trace: &Trace, path: &str) -> bool {
 fn a_container_that_runs_is_recorded_by_its_id_its_pod_or_its_cgroup() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
-        let image = images::busybox(&image_cache()?)?;
+        let image = images::whiteouts(&image_cache()?)?;
         let reference = site.publish(&image).await?;
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
         for (number, way) in ["--container", "--pod", "--cgroup"].into_iter().enumerate() {
@@ -84,8 +85,8 @@ fn a_container_that_runs_is_recorded_by_its_id_its_pod_or_its_cgroup() {
             };
             ensure!(trace.end == end && trace.image.chain_id == image.chain_id(), "{way}: {trace:?}");
             ensure!(trace.unseen.has(Unseen::START) && trace.lost.total() == 0, "{way}: {:?}", trace.faults());
-            ensure!(way == "--pod" || used(&trace, "/etc/group"), "{way}: {trace:?}");
-            ensure!(!used(&trace, "/etc/passwd"), "{way}: what was before is in it: {trace:?}");
+            ensure!(way == "--pod" || used(&trace, "/srv/replaced"), "{way}: {trace:?}");
+            ensure!(!used(&trace, "/srv/kept"), "{way}: what was before is in it: {trace:?}");
             ensure!(runtime.container(&id).await?.is_some_and(|it| it.process.is_some()), "{way}: it was stopped");
         }
         Ok(())

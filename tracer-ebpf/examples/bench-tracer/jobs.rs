@@ -66,7 +66,8 @@ impl Job {
                 site.command(&[], &["/usr/bin/env", "python3", "-c", &run])
             }
             Self::SameFiles | Self::DifferentFiles => {
-                let words = [&program, &PathBuf::from("opens"), &scratch.join("files"), &PathBuf::from(OPENS.to_string())];
+                let words =
+                    [&program, &PathBuf::from("opens"), &scratch.join("files"), &PathBuf::from(OPENS.to_string())];
                 let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
                 site.command(&[], &words.iter().map(AsRef::as_ref).collect::<Vec<_>>())
             }
@@ -127,6 +128,8 @@ fn sources(directory: &Path) -> Result<()> {
 
 fn compile(directory: &Path) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", "for source in *.c; do gcc -O1 -c -o /dev/null $source || exit 1; done"]).current_dir(directory);
+    command
+        .args(["-c", "for source in *.c; do gcc -O1 -c -o /dev/null $source || exit 1; done"])
+        .current_dir(directory);
     command
 }

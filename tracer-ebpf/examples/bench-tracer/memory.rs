@@ -24,7 +24,9 @@ pub(crate) fn report() -> Result<bool> {
     let mib = kib / 1024;
     let good = mib < LIMIT_MIB && lost == 0 && files as usize >= FILES;
     let verdict = if good { "ok" } else { "NOT ok" };
-    println!("| memory of the recorder, {files} different files | | {mib} MiB | | {LIMIT_MIB} MiB | {lost} | {verdict} |");
+    println!(
+        "| memory of the recorder, {files} different files | | {mib} MiB | | {LIMIT_MIB} MiB | {lost} | {verdict} |"
+    );
     Ok(good)
 }
 

@@ -57,8 +57,8 @@ impl Runtime {
         let wrong = |problem: String| CriError::Answer { call: "ContainerStatus", subject: id.to_owned(), problem };
         let status = answer.status.ok_or_else(|| wrong("has no status".into()))?;
         let info = answer.info.get("info").ok_or_else(|| wrong("has no verbose part".into()))?;
-        let verbose: Verbose =
-            serde_json::from_str(info).map_err(|error| wrong(format!("has a verbose part that is not known: {error}")))?;
+        let verbose: Verbose = serde_json::from_str(info)
+            .map_err(|error| wrong(format!("has a verbose part that is not known: {error}")))?;
         let running = status.state() == api::ContainerState::ContainerRunning;
         Ok(Some(Container {
             id: status.id,

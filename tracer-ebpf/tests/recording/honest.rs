@@ -41,10 +41,8 @@ fn twenty_thousand_files_lose_nothing() -> Result<()> {
 #[test]
 fn what_a_small_ring_loses_is_counted() -> Result<()> {
     let site = Site::new(fill_many)?;
-    let trace = site.record_command_with(
-        Options { ring_bytes: 4096, ..Options::default() },
-        &["/bin/uses", "all:/many"],
-    )?;
+    let trace =
+        site.record_command_with(Options { ring_bytes: 4096, ..Options::default() }, &["/bin/uses", "all:/many"])?;
     ensure!(!trace.is_complete() && trace.lost.total() > 0, "nothing was lost");
     ensure!(lost(&trace).iter().all(|(cause, _)| *cause == Cause::NoRoom), "{:?}", trace.lost);
     // What was lost may be more than files: their contents, too.

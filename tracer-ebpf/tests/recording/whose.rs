@@ -25,7 +25,8 @@ fn neighbours_leave_nothing_and_cgroups_below_count() -> Result<()> {
             eprintln!("no cgroups of {version:?} here");
             continue;
         };
-        let site = Site::by(&options, |root| write(root, &[("etc/mine", "m"), ("etc/other", "o"), ("etc/below", "b")]))?;
+        let site =
+            Site::by(&options, |root| write(root, &[("etc/mine", "m"), ("etc/other", "o"), ("etc/below", "b")]))?;
         let name = site.scratch.path().file_name().context("a name")?;
         let other = Cgroup::create(&hierarchy, &Path::new("/").join(name).with_extension("other"))?;
         let below = Cgroup::create(&hierarchy, &Path::new("/").join(name).join("below"))?;
@@ -96,14 +97,16 @@ fn a_container_that_runs_is_recorded_from_now_on() -> Result<()> {
 
 #[test]
 fn several_containers_are_recorded_at_a_time_each_for_itself() -> Result<()> {
-    let sites = ["one", "two"].map(|name| Site::new(|root| write(root, &[(&format!("etc/{name}"), "x"), ("etc/both", "b")])));
+    let sites =
+        ["one", "two"].map(|name| Site::new(|root| write(root, &[(&format!("etc/{name}"), "x"), ("etc/both", "b")])));
     let [one, two] = sites;
     let (one, two) = (one?, two?);
     let recorder = Recorder::load(Options::default())?;
     let recordings = [&one, &two].map(|site| site.follow(&recorder, &Target::New(site.cgroup.path().into())));
     run(two.command(&[], &["/bin/uses", "open:/etc/two", "open:/etc/both"]))?;
     run(one.command(&[], &["/bin/uses", "open:/etc/one", "open:/etc/both"]))?;
-    let traces: Vec<_> = recordings.into_iter().map(|recorded| recorded?.stop(End::Exited(0))).collect::<Result<_>>()?;
+    let traces: Vec<_> =
+        recordings.into_iter().map(|recorded| recorded?.stop(End::Exited(0))).collect::<Result<_>>()?;
     assert_eq!(opened(&traces[0]), ["/etc/one", "/etc/both"]);
     assert_eq!(opened(&traces[1]), ["/etc/two", "/etc/both"]);
     Ok(())

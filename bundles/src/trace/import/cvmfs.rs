@@ -9,7 +9,7 @@
 //! flush or the stop, which have negative numbers).
 
 use super::csv::Records;
-use super::{BadRecord, FirstUses, Imported, Source, normal, used};
+use super::{BadRecord, FirstUses, Imported, Source, used};
 use crate::path::RootPath;
 use crate::trace::{Cause, Unseen, Use};
 
@@ -33,7 +33,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
         if event != OPEN {
             continue;
         }
-        match normal(b"/", path) {
+        match RootPath::normal(b"/", path) {
             Some(path) => opens.extend(in_layer(&path).map(|path| (time_us, path))),
             None => imported.lost.add(Cause::Unresolved, 1),
         }

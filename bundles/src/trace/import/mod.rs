@@ -153,18 +153,3 @@ impl FirstUses {
 fn used(path: RootPath, at_us: u64, size: u64, open_flags: u32, how: Use) -> FileUse {
     FileUse { at_us, size, open_flags, how, ..FileUse::of(path) }
 }
-
-/// `path` from `directory`, without `.`, `..` and doubled slashes; `None` if that is no path. Links are not followed, so
-/// a `..` behind a link may lead elsewhere than it did.
-fn normal(directory: &[u8], path: &[u8]) -> Option<RootPath> {
-    let base = if path.starts_with(b"/") { &[][..] } else { directory };
-    let mut components = Vec::new();
-    for component in base.split(|b| *b == b'/').chain(path.split(|b| *b == b'/')) {
-        match component {
-            b"" | b"." => {}
-            b".." => drop(components.pop()),
-            name => components.push(name),
-        }
-    }
-    RootPath::new([b"/".as_slice(), &components.join(&b'/')].concat()).ok()
-}

@@ -5,7 +5,8 @@
 //! containerd/nydus-snapshotter. With `readable = true` sizes and times are rounded texts, which are refused.
 
 use super::csv::Records;
-use super::{BadRecord, FirstUses, Imported, Source, normal, used};
+use super::{BadRecord, FirstUses, Imported, Source, used};
+use crate::path::RootPath;
 use crate::trace::{Cause, Unseen, Use};
 
 const TITLE: [&[u8]; 3] = [b"path", b"size", b"elapsed"];
@@ -32,7 +33,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
         };
         let (size, at_us) = (number("size", size)?, number("time", elapsed)?);
         imported.duration_us = imported.duration_us.max(at_us);
-        match normal(b"/", path).filter(|_| path.starts_with(b"/")) {
+        match RootPath::normal(b"/", path).filter(|_| path.starts_with(b"/")) {
             Some(path) => uses.add(used(path, at_us, size, 0, Use::Open))?,
             None => imported.lost.add(Cause::Unresolved, 1),
         }

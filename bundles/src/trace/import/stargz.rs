@@ -5,8 +5,9 @@
 
 use serde::Deserialize;
 
-use super::{BadRecord, FirstUses, Imported, Source, normal, used};
+use super::{BadRecord, FirstUses, Imported, Source, used};
 use crate::image::Digest;
+use crate::path::RootPath;
 use crate::trace::{Cause, Unseen, Use};
 
 #[derive(Deserialize)]
@@ -31,7 +32,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
             }
             imported.manifest = Some(digest);
         }
-        match normal(b"/", entry.path.as_bytes()).filter(|path| !path.name().is_empty()) {
+        match RootPath::normal(b"/", entry.path.as_bytes()).filter(|path| !path.name().is_empty()) {
             // The order is kept by counting; one microsecond each.
             Some(path) => {
                 let at_us = uses.files.len() as u64;

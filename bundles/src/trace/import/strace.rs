@@ -9,7 +9,7 @@ mod line;
 
 use std::collections::HashMap;
 
-use super::{BadRecord, FirstUses, Imported, Source, normal, used};
+use super::{BadRecord, FirstUses, Imported, Source, used};
 use crate::path::RootPath;
 use crate::trace::{Cause, Unseen, Use};
 use line::{Call, Line, Time};
@@ -138,7 +138,7 @@ impl Parser {
             b"chdir" | b"fchdir" => {
                 let path = match call.name {
                     b"chdir" => self.named_path(process, b"AT_FDCWD", arg(0)),
-                    _ => line::annotation(arg(0)).and_then(|path| normal(b"/", &path)),
+                    _ => line::annotation(arg(0)).and_then(|path| RootPath::normal(b"/", &path)),
                 };
                 match path {
                     Some(path) => drop(self.directories.insert(process, path.as_bytes().to_vec())),
@@ -163,7 +163,7 @@ impl Parser {
         }
         let opened = |path| Effect::Used { path, flags, how: Use::Open };
         match line::annotation(call.result) {
-            Some(told) if told.starts_with(b"/") => normal(b"/", &told).map_or(Effect::Unresolved, opened),
+            Some(told) if told.starts_with(b"/") => RootPath::normal(b"/", &told).map_or(Effect::Unresolved, opened),
             // A pipe, a socket.
             Some(_) => Effect::Nothing,
             None => {
@@ -177,11 +177,11 @@ impl Parser {
     fn named_path(&self, process: u64, directory: &[u8], path: &[u8]) -> Option<RootPath> {
         let path = line::string(path)?;
         if path.starts_with(b"/") {
-            return normal(b"/", &path);
+            return RootPath::normal(b"/", &path);
         }
         let told = line::annotation(directory).filter(|told| told.starts_with(b"/"));
         let own = || self.directories.get(&process).filter(|_| directory.starts_with(b"AT_FDCWD")).cloned();
-        normal(&told.or_else(own)?, &path).filter(|_| !path.is_empty())
+        RootPath::normal(&told.or_else(own)?, &path).filter(|_| !path.is_empty())
     }
 
     fn finish(self) -> Imported {

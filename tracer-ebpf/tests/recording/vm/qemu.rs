@@ -78,7 +78,8 @@ impl Qemu {
 fn disk(directory: &Path) -> Result<PathBuf> {
     let disk = directory.join("disk");
     File::create(&disk)?.set_len(DISK)?;
-    let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk).output().context("mkfs.ext4 (package e2fsprogs)")?;
+    let made =
+        Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk).output().context("mkfs.ext4 (package e2fsprogs)")?;
     ensure!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr));
     Ok(disk)
 }
