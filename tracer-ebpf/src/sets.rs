@@ -4,7 +4,7 @@
 //! | Purpose | Set, best first | Kernels | What it does not see |
 //! |--|--|--|--|
 //! | execs | `tp_btf/sched_process_exec` | all | - |
-//! | opens | `fexit/vfs_open` | where trampolines are allowed | flags that the kernel drops at the open (`O_CREAT`, `O_TRUNC`) |
+//! | opens | `fexit/vfs_open` | where trampolines are allowed | flags that the kernel drops at the open (`O_CREAT`, `O_TRUNC`, `O_CLOEXEC`) |
 //! | | `tp_btf/sys_exit`, `tp_btf/io_uring_complete` | all; io_uring from 5.19 on | before 5.17, ELF interpreters |
 //! | pages | `tp_btf/mm_filemap_{get_pages,map_pages,fault}` | 6.12 | - |
 //! | | `fentry/filemap_{read,splice_read,map_pages,fault}` | where trampolines are allowed | - |

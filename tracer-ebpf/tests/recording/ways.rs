@@ -36,9 +36,10 @@ fn every_way_to_open_is_recorded_with_its_flags() -> Result<()> {
     let found: Vec<_> = opened.iter().map(|file| file.path.to_string()).collect();
     let expected = ["/etc/open", "/etc/openat2", "/etc/open32", "/etc/handle", "/etc/creat", "/etc/uring", "/tmp/gone"];
     assert_eq!(found, expected);
-    // Where opens are seen by the function that makes them, the kernel has dropped some flags by then.
+    // Where opens are seen by the function that makes them, the kernel has dropped some flags by then, and has put one
+    // where it belongs to the descriptor.
     let dropped = match trace.recorder.contains("vfs_open") {
-        true => nix::libc::O_CREAT | nix::libc::O_TRUNC | nix::libc::O_EXCL,
+        true => nix::libc::O_CREAT | nix::libc::O_TRUNC | nix::libc::O_EXCL | nix::libc::O_CLOEXEC,
         false => 0,
     };
     // It is the kernel that adds this for 64-bit programs.
