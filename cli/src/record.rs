@@ -150,15 +150,15 @@ async fn record_pod(
     // Calls that make something are not given up half-way, or nobody would know what to remove.
     let cgroup = pod.create(recorder.hierarchy(), spec).await?;
     interrupt.check()?;
-    let (subject, out) = (args.what.subject(image, &args.command), output.create()?);
+    let container = pod.container().await?;
+    let (subject, out) = (args.what.subject(image, &container.container), output.create()?);
     let recorder = recorder.clone();
     let recording = spawn_blocking(move || recorder.follow(&Target::New(cgroup), subject, out)).await??;
     pod.start().await?;
     eprintln!("recording {reference} until {conditions}");
-    let container = pod.container();
     let end = tokio::select! {
         code = pod.exited() => End::Exited(code?),
-        end = conditions.wait(container, &recording) => end?,
+        end = conditions.wait(Some(container), &recording) => end?,
         () = interrupt.wait() => End::Stopped,
     };
     spawn_blocking(move || recording.stop(end)).await??;
@@ -183,7 +183,8 @@ async fn record_running(
         "--until-line and --until-ready need --container or --pod"
     );
     let reference = image.reference.clone();
-    let (subject, out) = (args.what.subject(image, &[]), output.create()?);
+    let known = container.clone().unwrap_or_default();
+    let (subject, out) = (args.what.subject(image, &known), output.create()?);
     let (recorder, target) = (recorder.clone(), Target::Running(cgroup.clone()));
     let recording = spawn_blocking(move || recorder.follow(&target, subject, out)).await??;
     eprintln!("recording {reference} until {conditions}");

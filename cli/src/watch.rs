@@ -62,8 +62,8 @@ struct Watcher {
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let mut interrupt = Interrupt::listen()?;
-    let options = Options { watch: true, ..args.what.options() };
-    let recorder = spawn_blocking(move || Recorder::load(options)).await??;
+    let (backend, options) = (args.what.backend(), Options { watch: true, ..args.what.options() });
+    let recorder = spawn_blocking(move || Recorder::load_backend(backend, options)).await??;
     let runtime = args.runtime.connect().await?;
     let watcher = Arc::new(Watcher {
         selector: args.selector.selector(),
@@ -147,7 +147,7 @@ impl Watcher {
         let image = image_id(&mut runtime, &container.image).await?;
         let path = self.directory.place(&image.chain_id.to_string(), &container.id)?;
         let output = Output::new(&path);
-        let (subject, out) = (self.args.what.subject(image, &[]), output.create()?);
+        let (subject, out) = (self.args.what.subject(image, container), output.create()?);
         let (recorder, newcomer) = (self.recorder.clone(), newcomer.clone());
         let recording = spawn_blocking(move || recorder.adopt(&newcomer, subject, out)).await??;
         let conditions = self.args.until.conditions(true);

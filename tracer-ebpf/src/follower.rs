@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use bundles::path::RootPath;
-use bundles::trace::{Cause, Head, LeftOutReason, Lookup, Losses, Phase, Range, Ranges, Use, WriteError};
+use bundles::trace::{Cause, Head, LeftOutReason, Lookup, Losses, Phase, Range, Ranges, Unseen, Use, WriteError};
 
 use crate::clock;
 use crate::event::{Event, Inode, What};
@@ -200,6 +200,9 @@ impl Follower {
         let first = self.waiting.iter().map(|event| event.time_ns).min();
         self.zero_ns = first.unwrap_or(began_ns).min(began_ns);
         preface.head.clock = clock::at(self.zero_ns);
+        if !places.tells_pages() {
+            preface.head.unseen = preface.head.unseen.and(Unseen::RANGES);
+        }
         let start_up_us = self.at_us(self.exec_began(places).unwrap_or(began_ns).min(began_ns));
         let repositories = places.repositories();
         match Journal::new(out, &preface.head, preface.max_files) {

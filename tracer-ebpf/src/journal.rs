@@ -1,7 +1,7 @@
 //! What was seen of one container, written down while it runs.
 //!
 //! The kernel part tells a use once, but forgets what was not used for long, and two processors may tell the same; so
-//! a use is looked up here before it is written. Only fingerprints of paths are kept: a trace may have a million.
+//! a use is looked up here before it is written. Only fingerprints of paths are kept, and not all: a trace may have a million.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -18,6 +18,11 @@ pub type Output = Box<dyn Write + Send>;
 
 /// How long what was seen may wait before it is written. A crash loses no more.
 const FLUSH: Duration = Duration::from_secs(1);
+/// Fingerprints that are kept of those that came last: twice what the kernel part keeps.
+const GENERATION: usize = 1 << 18;
+/// Contents that ranges can be of: twice what the kernel's table of pages has room for. Where there are more, that table
+/// was full, and the trace says so.
+const MAX_CONTENTS: usize = 1 << 18;
 /// Scripts waited for at a time. One is waited for only until its interpreter has opened it.
 const MAX_SCRIPTS: usize = 4096;
 
@@ -45,7 +50,7 @@ enum Fact {
 
 pub(crate) struct Journal {
     writer: TraceWriter<Output>,
-    known: HashSet<u64>,
+    known: Known,
     /// What ranges can be of.
     contents: HashSet<u64>,
     fingerprints: RandomState,
@@ -64,7 +69,7 @@ impl Journal {
     pub(crate) fn new(out: Output, head: &Head, max_files: usize) -> Result<Self, WriteError> {
         Ok(Self {
             writer: TraceWriter::new(out, head)?,
-            known: HashSet::new(),
+            known: Known::default(),
             contents: HashSet::new(),
             fingerprints: RandomState::new(),
             scripts: HashMap::new(),
@@ -122,6 +127,9 @@ impl Journal {
 
     /// The file at `path` has the content that ranges will call `id`.
     pub(crate) fn content(&mut self, id: u64, path: &RootPath) -> Result<(), WriteError> {
+        if self.contents.len() >= MAX_CONTENTS {
+            return Ok(());
+        }
         self.pending = true;
         self.contents.insert(id);
         self.writer.content(id, path)
@@ -171,5 +179,43 @@ impl Journal {
 
     fn is_news(&mut self, path: &RootPath, fact: Fact) -> bool {
         self.known.insert(self.fingerprints.hash_one((path, fact)))
+    }
+}
+
+/// The last [`GENERATION`] fingerprints at least, and at most twice as many. What is forgotten may be written down again,
+/// which does no harm: readers keep the earliest use.
+#[derive(Default)]
+struct Known {
+    young: HashSet<u64>,
+    old: HashSet<u64>,
+}
+
+impl Known {
+    /// Whether it is new.
+    fn insert(&mut self, fingerprint: u64) -> bool {
+        if self.old.contains(&fingerprint) || !self.young.insert(fingerprint) {
+            return false;
+        }
+        if self.young.len() >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_fingerprints_are_known_and_memory_is_bounded() {
+        let mut known = Known::default();
+        for number in 0..5 * GENERATION as u64 {
+            assert!(known.insert(number), "{number}");
+            assert!(!known.insert(number), "{number}");
+            assert!(!known.insert(number.saturating_sub(GENERATION as u64 - 1)), "{number}");
+            assert!(known.young.len() + known.old.len() <= 2 * GENERATION);
+        }
+        assert!(known.insert(0), "the first was never forgotten");
     }
 }

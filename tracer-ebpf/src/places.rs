@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use bundles::bundle::is_fqrn;
 use bundles::path::RootPath;
 use bundles::trace::{LeftOutReason, MountedRepository};
 
@@ -21,6 +22,9 @@ use crate::mounts::{Mount, covering, overlay_directories};
 
 /// What the stock client gives as the source of its mounts.
 const CVMFS_SOURCE: &str = "cvmfs2";
+
+/// File systems that have no other place for a file than the page cache.
+const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
 
 /// Where a file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub(crate) struct Places {
     /// Directories of layers, and whether that is the upper one.
     layers: HashMap<(u32, PathBuf), bool>,
     mounts: Vec<Mount>,
+    /// Whether the pages that are read of the image can be seen.
+    tells_pages: bool,
 }
 
 impl Places {
@@ -49,7 +55,9 @@ impl Places {
     /// None if the container's root is not among them.
     pub(crate) fn new(mounts: Vec<Mount>, host: &[Mount]) -> Option<Self> {
         let root = covering(&mounts, Path::new("/"))?;
-        Some(Self { root: (root.device, root.root.clone()), layers: layers(root, host), mounts })
+        let layers = layers(root, host);
+        let tells_pages = tells_pages(root, &layers, host);
+        Some(Self { root: (root.device, root.root.clone()), layers, mounts, tells_pages })
     }
 
     /// For a container that was too short-lived to be asked: what the host's own mounts tell of its root, a directory
@@ -57,7 +65,8 @@ impl Places {
     pub(crate) fn of_root(device: u32, root: PathBuf, host: &[Mount]) -> Self {
         let overlay = host.iter().rev().find(|mount| mount.device == device && mount.kind == "overlay");
         let layers = overlay.map(|overlay| layers(overlay, host)).unwrap_or_default();
-        Self { root: (device, root), layers, mounts: Vec::new() }
+        let tells_pages = overlay.is_some_and(|overlay| tells_pages(overlay, &layers, host));
+        Self { root: (device, root), layers, mounts: Vec::new(), tells_pages }
     }
 
     /// The device of the container's root.
@@ -65,16 +74,22 @@ impl Places {
         self.root.0
     }
 
+    /// Whether the parts that are read of the image's files can be seen.
+    pub(crate) fn tells_pages(&self) -> bool {
+        self.tells_pages
+    }
+
     /// The same with the root as the kernel told it, which is right also after a change of the root.
     pub(crate) fn with_root(self, device: u32, root: PathBuf) -> Self {
         Self { root: (device, root), ..self }
     }
 
-    /// The CVMFS repositories mounted in the container. A mount's name is that of its directory, as everywhere.
+    /// The CVMFS repositories mounted in the container. A mount's name is that of its directory, as everywhere; one whose
+    /// directory has no repository's name cannot be told.
     pub(crate) fn repositories(&self) -> Vec<MountedRepository> {
         let repositories = self.mounts.iter().filter(|mount| is_cvmfs(mount) && mount.device != self.root.0);
         let named = repositories.filter_map(|mount| {
-            let name = mount.point.file_name()?.to_string_lossy().into_owned();
+            let name = Some(mount.point.file_name()?.to_str()?.to_owned()).filter(|name| is_fqrn(name))?;
             Some(MountedRepository { path: RootPath::new(mount.point.as_os_str().as_bytes()).ok()?, name })
         });
         named.collect()
@@ -131,6 +146,14 @@ impl Places {
 
 fn is_cvmfs(mount: &Mount) -> bool {
     mount.kind.starts_with("fuse") && mount.source == CVMFS_SOURCE
+}
+
+/// Whether all that is read of a root goes through the page cache's readers, which tmpfs does without.
+fn tells_pages(root: &Mount, layers: &HashMap<(u32, PathBuf), bool>, host: &[Mount]) -> bool {
+    let lower = || layers.iter().filter(|(_, upper)| !**upper).map(|((device, _), _)| *device);
+    let in_memory =
+        |device: u32| host.iter().any(|mount| mount.device == device && IN_MEMORY.contains(&mount.kind.as_str()));
+    !in_memory(root.device) && !lower().any(in_memory)
 }
 
 /// Where the layers of an overlay lie.
@@ -211,6 +234,24 @@ mod tests {
             (repositories[0].path.clone(), repositories[0].name.as_str()),
             (path("/cvmfs/sft.cern.ch"), "sft.cern.ch")
         );
+    }
+
+    #[test]
+    fn layers_in_memory_do_not_tell_what_is_read_of_them() {
+        let host = |kind: &str| mounts(&format!("1 1 0:70 / / rw - {kind} x rw\n2 1 0:71 / /up rw - tmpfs x rw\n"));
+        let container = mounts("9 1 0:42 / / rw - overlay overlay rw,lowerdir=/low,upperdir=/up/1,workdir=/up/2\n");
+        for (kind, tells) in [("ext4", true), ("fuse", true), ("tmpfs", false), ("ramfs", false)] {
+            let places = Places::new(container.clone(), &host(kind)).unwrap();
+            assert_eq!(places.tells_pages(), tells, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_mount_without_a_repositorys_name_is_none() {
+        let places =
+            Places::new(mounts("9 1 0:42 / / rw - ext4 x rw\n10 9 0:41 / /mnt ro - fuse cvmfs2 ro\n"), &[]).unwrap();
+        assert_eq!(places.repositories(), []);
+        assert_eq!(places.find(device(41), &path("/a")), Place::Repository(path("/mnt/a")));
     }
 
     #[test]

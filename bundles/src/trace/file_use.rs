@@ -39,6 +39,12 @@ impl FileUse {
         Self { path, at_us: 0, size: 0, open_flags: 0, how, process, written: false, ranges: None }
     }
 
+    /// Whether a recorder that tells ranges tells those of this use. Of processes outside the container, such as hooks, it
+    /// sees the opens only.
+    pub(super) fn tells_ranges(&self) -> bool {
+        self.process.pid != 0
+    }
+
     /// Whether the container needed what the image has at this path. Not so if it wrote the file without having read
     /// anything of it: what was read of a file that the container changes is its image's, copied up.
     pub fn needs_image(&self) -> bool {

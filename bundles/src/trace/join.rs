@@ -75,10 +75,10 @@ impl Parts {
         if let Some(id) = self.ranges.keys().filter(|id| !named.contains(id)).min() {
             return Err(FORMAT.content(format!("ranges of content {id}, which no record gives a path")));
         }
-        self.join_as(|known, _| match known {
+        self.join_as(|known, file| match known {
             Known::Ranges(pile) => Some(Ranges::new(pile.read, pile.ahead)),
             Known::Content => Some(Ranges::default()),
-            Known::Nothing => told.then(Ranges::default),
+            Known::Nothing => (told && file.tells_ranges()).then(Ranges::default),
         })
     }
 

@@ -163,7 +163,8 @@ impl Trace {
     fn head(&self) -> Head {
         // In a finished trace a file without ranges was not read, unless the recorder does not tell ranges. So one
         // that does not know those of some file has to say that it does not.
-        let told = matches!(self.end, End::Unfinished(_)) || self.files.iter().all(|file| file.ranges.is_some());
+        let told = matches!(self.end, End::Unfinished(_))
+            || self.files.iter().all(|file| file.ranges.is_some() || !file.tells_ranges());
         Head {
             image: self.image.clone(),
             clock: self.clock,

@@ -24,6 +24,7 @@ fn file(number: u64, how: Use) -> FileUse {
         open_flags: 0x8000,
         how,
         ranges: Some(Ranges::default()),
+        process: Process::new(7, 1, b"sh"),
         ..FileUse::of(path(&format!("/usr/lib/python3/site-packages/module_{number}.py")))
     }
 }

@@ -7,7 +7,7 @@ use std::{fs, process};
 use anyhow::{Context, Result};
 use bundles::image::ImageId;
 use tracer::cgroup::{Cgroup, Hierarchy};
-use tracer::cri::{Container, ContainerSpec, Runtime, Sandbox, SandboxSpec, log};
+use tracer::cri::{ContainerSpec, Runtime, Sandbox, SandboxSpec, log};
 
 use super::attach::image_id;
 use super::until::{self, exit_code};
@@ -72,10 +72,11 @@ impl Pod {
         exit_code(&mut self.runtime, &self.container).await
     }
 
-    /// The container, for conditions that ask it.
-    pub(crate) fn container(&self) -> Option<until::Container> {
-        let container = Container { id: self.container.clone(), log: self.log(), ..Container::default() };
-        Some(until::Container { runtime: self.runtime.clone(), container })
+    /// The container, as the runtime knows it.
+    pub(crate) async fn container(&self) -> Result<until::Container> {
+        let mut runtime = self.runtime.clone();
+        let container = runtime.container(&self.container).await?.context("the container was removed by somebody")?;
+        Ok(until::Container { runtime, container })
     }
 
     /// SIGTERM, and SIGKILL after `grace`. Fine if the container has ended already.

@@ -2,6 +2,7 @@
 
 use bundles::image::ImageId;
 use tracer::cgroup::Version;
+use tracer::cri::Container;
 use tracer::{Backend, Options, Subject};
 
 #[derive(clap::Args)]
@@ -69,8 +70,8 @@ impl Args {
         }
     }
 
-    pub(crate) fn subject(&self, image: ImageId, command: &[String]) -> Subject {
-        Subject { image, command: if self.keep_command { command.to_vec() } else { Vec::new() } }
+    pub(crate) fn subject(&self, image: ImageId, container: &Container) -> Subject {
+        Subject { image, command: if self.keep_command { container.command.clone() } else { Vec::new() } }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Container {
     pub process: Option<u32>,
     /// Where the runtime writes what it says.
     pub log: PathBuf,
+    /// Its program and arguments.
+    pub command: Vec<String>,
 }
 
 /// The pod of a container, as the runtime knows it.
@@ -43,6 +45,21 @@ struct Verbose {
     pid: u32,
     #[serde(default, rename = "sandboxID")]
     sandbox: String,
+    #[serde(default, rename = "runtimeSpec")]
+    spec: Spec,
+}
+
+/// The part of an OCI runtime's configuration that is wanted here.
+#[derive(Default, serde::Deserialize)]
+struct Spec {
+    #[serde(default)]
+    process: SpecProcess,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct SpecProcess {
+    #[serde(default)]
+    args: Vec<String>,
 }
 
 impl Runtime {
@@ -67,6 +84,7 @@ impl Runtime {
             sandbox: verbose.sandbox,
             process: Some(verbose.pid).filter(|pid| running && *pid != 0),
             log: status.log_path.into(),
+            command: verbose.spec.process.args,
         }))
     }
 

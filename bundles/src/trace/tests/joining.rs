@@ -64,6 +64,14 @@ fn a_file_without_ranges_was_not_read_or_it_is_not_known() {
 }
 
 #[test]
+fn what_a_process_outside_the_container_read_is_not_known() {
+    let mut written = trace(2, End::Stopped);
+    (written.files[1].process, written.files[1].ranges) = (Process::new(0, 0, b"hook"), None);
+    // Which says nothing about the other files.
+    assert_eq!(Trace::from_bytes(&written.to_bytes().unwrap()).unwrap(), written);
+}
+
+#[test]
 fn a_trace_that_does_not_know_the_ranges_of_a_file_says_so() {
     let mut written = trace(2, End::Stopped);
     written.files[1].ranges = None;
