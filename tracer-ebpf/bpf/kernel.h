@@ -23,6 +23,12 @@ enum { false, true };
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define FUSE_SUPER_MAGIC 0x65735546
 
+#define O_WRONLY 00000001
+#define O_CREAT 00000100
+#define O_TRUNC 00001000
+#define O_PATH 010000000
+#define AT_FDCWD -100
+
 /* A file system that the kernel mounted for itself: of memfds, pipes, shared memory. */
 #define SB_KERNMOUNT (1UL << 22)
 
@@ -252,3 +258,9 @@ enum cgroup_subsys_id___pids {
 enum bpf_func_id___find_vma {
 	BPF_FUNC_find_vma___find_vma = 0,
 };
+
+/* Whether this kernel has bpf_find_vma: Linux 5.17 and newer. */
+static __always_inline bool finds_vma(void)
+{
+	return bpf_core_enum_value_exists(enum bpf_func_id___find_vma, BPF_FUNC_find_vma___find_vma);
+}

@@ -22,12 +22,6 @@ enum call {
 	CALL_AT_PATH,
 };
 
-#define O_WRONLY 00000001
-#define O_CREAT 00000100
-#define O_TRUNC 00001000
-#define O_PATH 010000000
-#define AT_FDCWD -100
-
 #define is_x86() bpf_core_field_exists(struct pt_regs___x86, orig_ax)
 #define X86(regs, field) BPF_CORE_READ((const struct pt_regs___x86 *)(regs), field)
 #define ARM64(regs, field) BPF_CORE_READ((const struct pt_regs___arm64 *)(regs), field)

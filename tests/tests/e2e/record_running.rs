@@ -1,6 +1,6 @@
 //! `cvmfs-prefetch record` and `watch` of containers that somebody else starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,14 +10,23 @@ use testbed::images;
 use testbed::namespace::cgroup_parent;
 use testbed::node::{Node, NodeSpec};
 use testbed::process::{Daemon, binary};
-use testbed::site::{Site, image_cache, with_round_trip};
+use testbed::site::{FQRN, Site, image_cache, with_round_trip};
 use tracer::cri::pod::PodSpec;
-use tracer::cri::{ContainerSpec, Runtime, SandboxSpec};
+use tracer::cri::{ContainerSpec, MountSpec, Runtime, SandboxSpec};
+
+use crate::support::files;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A pod whose container uses `/srv/kept`, waits for `/tmp/go`, then uses `/srv/replaced`, says so, and goes on.
 async fn service(node: &Node, image: &str, pod: &str) -> Result<(Runtime, String)> {
+    let script =
+        "cat /srv/kept; while [ ! -e /tmp/go ]; do sleep 0.05; done; cat /srv/replaced; echo up; exec sleep 1000";
+    start(node, image, pod, script, Vec::new()).await
+}
+
+/// A pod whose container runs `script` and sees these of the host's directories.
+async fn start(node: &Node, image: &str, pod: &str, script: &str, mounts: Vec<MountSpec>) -> Result<(Runtime, String)> {
     let mut runtime = node.containerd.cri().await?;
     runtime.pull(image).await?;
     let sandbox = SandboxSpec {
@@ -29,9 +38,8 @@ async fn service(node: &Node, image: &str, pod: &str) -> Result<(Runtime, String
         host_network: true,
         ..SandboxSpec::default()
     };
-    let script =
-        "cat /srv/kept; while [ ! -e /tmp/go ]; do sleep 0.05; done; cat /srv/replaced; echo up; exec sleep 1000";
     let container = ContainerSpec {
+        mounts,
         image: image.into(),
         name: "main".into(),
         command: Some(["/bin/sh", "-c", script].map(String::from).to_vec()),
@@ -43,6 +51,15 @@ async fn service(node: &Node, image: &str, pod: &str) -> Result<(Runtime, String
     let id = runtime.create_container(&sandbox, &container).await?;
     runtime.start(&id).await?;
     Ok((runtime, id))
+}
+
+/// Waits for a recorder's trace.
+fn wait_for(recorder: &mut Daemon, output: &Path) -> Result<()> {
+    // It may end between the looks at the two.
+    recorder.wait_until("its trace", LIMIT * 2, || output.exists()).or_else(|error| match output.exists() {
+        true => Ok(()),
+        false => Err(error),
+    })
 }
 
 fn used(trace: &Trace, path: &str) -> bool {
@@ -73,10 +90,7 @@ fn a_container_that_runs_is_recorded_by_its_id_its_pod_or_its_cgroup() {
             let says = |text: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(text);
             recorder.wait_until("recording", LIMIT, || says("recording"))?;
             ensure!(runtime.exec(&id, &["/bin/touch", "/tmp/go"].map(String::from), LIMIT).await? == 0);
-            recorder.wait_until("its trace", LIMIT * 2, || output.exists()).or_else(|error| {
-                // It may end between the two.
-                if output.exists() { Ok(()) } else { Err(error) }
-            })?;
+            wait_for(&mut recorder, &output)?;
             let trace = Trace::read(&output)?;
             let end = match way {
                 "--container" => End::Line,
@@ -89,6 +103,51 @@ fn a_container_that_runs_is_recorded_by_its_id_its_pod_or_its_cgroup() {
             ensure!(!used(&trace, "/srv/kept"), "{way}: what was before is in it: {trace:?}");
             ensure!(runtime.container(&id).await?.is_some_and(|it| it.process.is_some()), "{way}: it was stopped");
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn files_of_a_cvmfs_repository_in_the_container_are_recorded_and_those_of_a_volume_are_not() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
+        let other = files()?;
+        site.publish(&other).await?;
+        let node = Node::start(&site, "node", NodeSpec::default()).await?;
+        let volume = node.directory().join("volume");
+        std::fs::create_dir(&volume)?;
+        std::fs::write(volume.join("thesis"), "secret")?;
+
+        // A file that the container's own image has not.
+        let layer = other.layers.last().context("a layer")?.digest.hex();
+        let inside = format!("/cvmfs/{FQRN}");
+        let file = format!("{inside}/.layers/{}/{layer}/layerfs/data/007", &layer[..2]);
+        let mount = |host: PathBuf, container: &str| MountSpec { host, container: container.into(), read_only: true };
+        let mounts = vec![mount(node.directory().join("cvmfs"), &inside), mount(volume, "/home")];
+        let wait = "while [ ! -e /tmp/go ]; do sleep 0.05; done";
+        let script = format!("{wait}; cat {file} > /dev/null; cat /home/thesis; echo; echo up; exec sleep 1000");
+        let (mut runtime, id) = start(&node, &reference, "analysis", &script, mounts).await?;
+        let output = node.directory().join("analysis.trace");
+        let mut record = Command::new(binary("cvmfs-prefetch")?);
+        record.args(["record", "--container", &id, "--until-line=^up$", "--keep-command", "--output"]).arg(&output);
+        record.arg("--cri-socket").arg(node.containerd.socket());
+        let mut recorder = Daemon::start("analysis", &mut record, node.directory())?;
+        let log = node.directory().join("analysis.log");
+        let says = |text: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(text);
+        recorder.wait_until("recording", LIMIT, || says("recording"))?;
+        ensure!(runtime.exec(&id, &["/bin/touch", "/tmp/go"].map(String::from), LIMIT).await? == 0);
+        wait_for(&mut recorder, &output)?;
+
+        let trace = Trace::read(&output)?;
+        let repositories: Vec<_> = trace.repositories.iter().map(|it| (it.path.to_string(), it.name.clone())).collect();
+        ensure!(repositories == [(inside, FQRN.to_owned())], "{repositories:?}");
+        let found = trace.files.iter().find(|used| used.path.to_string() == file).context("it is not recorded")?;
+        let read = found.ranges.as_ref().map_or(0, |ranges| ranges.bytes_read());
+        ensure!(!found.written && read >= found.size && found.size > 0, "{found:?}");
+        ensure!(trace.command == ["/bin/sh", "-c", &script], "{:?}", trace.command);
+        let paths: Vec<_> = trace.files.iter().map(|file| file.path.to_string()).collect();
+        ensure!(!paths.iter().any(|path| path.contains("thesis")) && trace.left_out.total() > 0, "{paths:?}");
         Ok(())
     });
 }

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
+/* Programs that see pages being used. */
+#pragma once
+
+#include "ranges.h"
+
+/* --- pages, by the tracepoints of Linux 6.12 and newer --- */
+
+/* (struct address_space *mapping, pgoff_t first, pgoff_t last) */
+SEC("tp_btf/mm_filemap_get_pages")
+int on_get_pages(__u64 *ctx)
+{
+	struct address_space *mapping = (void *)ctx[0];
+
+	return use_pages(scratch_of(SCRATCH_READ), (__u64)BPF_CORE_READ(mapping, host), ctx[1], ctx[2], KIND_READ << 1);
+}
+
+/* (struct address_space *mapping, pgoff_t first, pgoff_t last): cached pages that are mapped along with one */
+SEC("tp_btf/mm_filemap_map_pages")
+int on_map_pages(__u64 *ctx)
+{
+	struct address_space *mapping = (void *)ctx[0];
+
+	return use_pages(scratch_of(SCRATCH_MAP), (__u64)BPF_CORE_READ(mapping, host), ctx[1], ctx[2], KIND_MAP << 1 | 1);
+}
+
+/* (struct address_space *mapping, pgoff_t page) */
+SEC("tp_btf/mm_filemap_fault")
+int on_fault(__u64 *ctx)
+{
+	struct address_space *mapping = (void *)ctx[0];
+
+	return use_pages(scratch_of(SCRATCH_FAULT), (__u64)BPF_CORE_READ(mapping, host), ctx[1], ctx[1], KIND_MAP << 1);
+}
+
+/* --- pages, where functions can be hooked --- */
+
+static __always_inline int read_from(struct kiocb *iocb, struct iov_iter *iter)
+{
+	__u64 address = (__u64)BPF_CORE_READ(iocb, ki_filp, f_mapping, host);
+	__u64 from = BPF_CORE_READ(iocb, ki_pos), bytes = BPF_CORE_READ(iter, count);
+
+	if (!bytes)
+		return 0;
+	return use_pages(scratch_of(SCRATCH_READ), address, from >> page_shift, (from + bytes - 1) >> page_shift, KIND_READ << 1);
+}
+
+/* (struct kiocb *iocb, struct iov_iter *iter, ssize_t already_read) */
+SEC("fentry/filemap_read")
+int fentry_read(__u64 *ctx)
+{
+	return read_from((void *)ctx[0], (void *)ctx[1]);
+}
+
+/* Its name before Linux 5.12. */
+SEC("fentry/generic_file_buffered_read")
+int fentry_buffered_read(__u64 *ctx)
+{
+	return read_from((void *)ctx[0], (void *)ctx[1]);
+}
+
+/* (struct file *in, loff_t *pos, struct pipe_inode_info *pipe, size_t len, unsigned int flags); Linux 6.5 and newer */
+SEC("fentry/filemap_splice_read")
+int fentry_splice_read(__u64 *ctx)
+{
+	struct file *file = (void *)ctx[0];
+	__u64 from = 0, bytes = ctx[3];
+
+	bpf_probe_read_kernel(&from, sizeof(from), (void *)ctx[1]);
+	if (!bytes)
+		return 0;
+	return use_pages(scratch_of(SCRATCH_READ), (__u64)BPF_CORE_READ(file, f_mapping, host), from >> page_shift,
+			 (from + bytes - 1) >> page_shift, KIND_READ << 1);
+}
+
+/* (struct vm_fault *fault, pgoff_t first, pgoff_t last) */
+SEC("fentry/filemap_map_pages")
+int fentry_map_pages(__u64 *ctx)
+{
+	struct vm_fault *fault = (void *)ctx[0];
+
+	return use_pages(scratch_of(SCRATCH_MAP), (__u64)BPF_CORE_READ(fault, vma, vm_file, f_mapping, host), ctx[1], ctx[2],
+			 KIND_MAP << 1 | 1);
+}
+
+/* (struct vm_fault *fault) */
+SEC("fentry/filemap_fault")
+int fentry_fault(__u64 *ctx)
+{
+	struct vm_fault *fault = (void *)ctx[0];
+	__u64 page = BPF_CORE_READ(fault, pgoff);
+
+	return use_pages(scratch_of(SCRATCH_FAULT), (__u64)BPF_CORE_READ(fault, vma, vm_file, f_mapping, host), page, page,
+			 KIND_MAP << 1);
+}
+
+/* --- pages, where there is nothing else: those that were not cached, read-ahead included --- */
+
+/* Pages of a folio: one, unless it is a large one. */
+static __always_inline __u64 pages_of(struct folio *folio)
+{
+	__u64 head = 1ULL << bpf_core_enum_value(enum pageflags___head, PG_head___head);
+
+	if (bpf_core_field_exists(struct folio___memdesc, _nr_pages)) {
+		struct folio___memdesc *new = (void *)folio;
+
+		return BPF_CORE_READ(new, flags.f) & head ? BPF_CORE_READ(new, _nr_pages) : 1;
+	}
+	if (bpf_core_field_exists(folio->_folio_nr_pages))
+		return BPF_CORE_READ(folio, flags) & head ? BPF_CORE_READ(folio, _folio_nr_pages) : 1;
+	return 1;
+}
+
+/* (struct folio *) or, before Linux 5.16, (struct page *) */
+SEC("tp_btf/mm_filemap_add_to_page_cache")
+int on_add_to_page_cache(__u64 *ctx)
+{
+	struct address_space *mapping;
+	__u64 from, pages = 1;
+
+	if (bpf_core_type_exists(struct folio)) {
+		mapping = BPF_CORE_READ((struct folio *)ctx[0], mapping);
+		from = BPF_CORE_READ((struct folio *)ctx[0], index);
+		pages = pages_of((void *)ctx[0]);
+	} else {
+		mapping = BPF_CORE_READ((struct page *)ctx[0], mapping);
+		from = BPF_CORE_READ((struct page *)ctx[0], index);
+	}
+	return use_pages(scratch_of(SCRATCH_READ), (__u64)BPF_CORE_READ(mapping, host), from, from + pages - 1,
+			 KIND_READ << 1);
+}
