@@ -21,7 +21,7 @@ use bundles::trace::{End, Trace};
 use tokio::task::spawn_blocking;
 use tracer::cgroup::Leftovers;
 use tracer::cri::{ContainerSpec, Runtime};
-use tracer::{Recorder, Target};
+use tracer::{Recorder, Recording, Subject, Target};
 
 use attach::Running;
 use interrupt::Interrupt;
@@ -152,8 +152,7 @@ async fn record_pod(
     interrupt.check()?;
     let container = pod.container().await?;
     let (subject, out) = (args.what.subject(image, &container.container), output.create()?);
-    let recorder = recorder.clone();
-    let recording = spawn_blocking(move || recorder.follow(&Target::New(cgroup), subject, out)).await??;
+    let recording = follow(recorder, Target::New(cgroup), subject, out).await?;
     pod.start().await?;
     eprintln!("recording {reference} until {conditions}");
     let end = tokio::select! {
@@ -185,8 +184,7 @@ async fn record_running(
     let reference = image.reference.clone();
     let known = container.clone().unwrap_or_default();
     let (subject, out) = (args.what.subject(image, &known), output.create()?);
-    let (recorder, target) = (recorder.clone(), Target::Running(cgroup.clone()));
-    let recording = spawn_blocking(move || recorder.follow(&target, subject, out)).await??;
+    let recording = follow(recorder, Target::Running(cgroup.clone()), subject, out).await?;
     eprintln!("recording {reference} until {conditions}");
     let (mut waiter, id) = (runtime.clone(), container.as_ref().map(|container| container.id.clone()));
     let exited = async {
@@ -202,6 +200,11 @@ async fn record_running(
         () = interrupt.wait() => End::Stopped,
     };
     Ok(spawn_blocking(move || recording.stop(end)).await??)
+}
+
+async fn follow(recorder: &Recorder, target: Target, subject: Subject, out: tracer::Output) -> Result<Recording> {
+    let recorder = recorder.clone();
+    Ok(spawn_blocking(move || recorder.follow(&target, subject, out)).await??)
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
