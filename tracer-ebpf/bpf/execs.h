@@ -92,7 +92,7 @@ int on_exec(__u64 *ctx)
 	struct event *event;
 	__u64 id;
 
-	target = current_target(task, &id);
+	target = current_target(&id);
 	event = scratch_of(SCRATCH_EXEC);
 	if (!target || !event)
 		return 0;

@@ -92,11 +92,11 @@ int on_lookup(__u64 *ctx)
 	struct event *event;
 	__u64 id;
 
-	if (call == CALL_OTHER || is_compat(task))
+	if (call == CALL_OTHER || is_compat())
 		return 0;
 	if (!(tell_absent && ret == -2 /* ENOENT */) && !(tell_listed && ret > 0 && call == CALL_GETDENTS))
 		return 0;
-	if (!current_target(task, &id))
+	if (!current_target(&id))
 		return 0;
 	event = scratch_of(SCRATCH_LOOKUP);
 	if (ret < 0)

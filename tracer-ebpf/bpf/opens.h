@@ -28,14 +28,14 @@ int on_sys_exit(__u64 *ctx)
 	const void *regs = (void *)ctx[0];
 	long ret = (long)ctx[1];
 	struct task_struct *task = (void *)bpf_get_current_task();
-	bool compat = is_compat(task);
+	bool compat = is_compat();
 	enum call call = which_call(regs, compat);
 	struct target *target;
 	__u64 id;
 
 	if (call == CALL_OTHER || call >= CALL_GETDENTS || (unsigned long)ret >= -4095UL)
 		return 0;
-	target = current_target(task, &id);
+	target = current_target(&id);
 	if (target || anyone_setting_up())
 		opened(scratch_of(SCRATCH_OPEN), task, target, id, regs, call, compat, ret);
 	return 0;
@@ -45,7 +45,6 @@ int on_sys_exit(__u64 *ctx)
 SEC("fexit/vfs_open")
 int on_vfs_open(__u64 *ctx)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct file *file = (void *)ctx[1];
 	__u32 flags = BPF_CORE_READ(file, f_flags);
 	struct target *target;
@@ -57,7 +56,7 @@ int on_vfs_open(__u64 *ctx)
 	/* `on_exec` tells them, and how they are executed; the interpreter only where it can look for it. */
 	if ((flags & FMODE_EXEC) && finds_vma())
 		return 0;
-	target = current_target(task, &id);
+	target = current_target(&id);
 	if (!target && !anyone_setting_up())
 		return 0;
 	use_file(scratch_of(SCRATCH_OPEN), file, id, flags & FMODE_EXEC ? KIND_EXEC : KIND_OPEN, flags);
@@ -77,7 +76,7 @@ static __always_inline int request_done(struct io_kiocb *request, int result)
 
 	if (result < 0 || (opcode != IORING_OP_OPENAT && opcode != IORING_OP_OPENAT2))
 		return 0;
-	target = current_target(task, &id);
+	target = current_target(&id);
 	if (!target)
 		return 0;
 	/* One opened into the ring's own table has no descriptor; its pages tell of it when it is read. */

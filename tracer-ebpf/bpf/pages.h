@@ -1,86 +1,98 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* Programs that see pages being used. */
+/* Programs that see pages being used. All processes of the host come here, so first of all it is asked whose they are. */
 #pragma once
 
 #include "ranges.h"
 
-/* --- pages, by the tracepoints of Linux 6.12 and newer --- */
+/* --- by the tracepoints of Linux 6.12 and newer --- */
 
 /* (struct address_space *mapping, pgoff_t first, pgoff_t last) */
 SEC("tp_btf/mm_filemap_get_pages")
 int on_get_pages(__u64 *ctx)
 {
-	struct address_space *mapping = (void *)ctx[0];
+	struct event *event = event_of_target(SCRATCH_READ);
 
-	return use_pages(scratch_of(SCRATCH_READ), (__u64)BPF_CORE_READ(mapping, host), ctx[1], ctx[2], KIND_READ << 1);
+	return event ? use_pages(event, ctx[0], ctx[1], ctx[2], KIND_READ << 1) : 0;
 }
 
 /* (struct address_space *mapping, pgoff_t first, pgoff_t last): cached pages that are mapped along with one */
 SEC("tp_btf/mm_filemap_map_pages")
 int on_map_pages(__u64 *ctx)
 {
-	struct address_space *mapping = (void *)ctx[0];
+	struct event *event = event_of_target(SCRATCH_MAP);
 
-	return use_pages(scratch_of(SCRATCH_MAP), (__u64)BPF_CORE_READ(mapping, host), ctx[1], ctx[2], KIND_MAP << 1 | 1);
+	return event ? use_pages(event, ctx[0], ctx[1], ctx[2], KIND_MAP << 1 | 1) : 0;
 }
 
 /* (struct address_space *mapping, pgoff_t page) */
 SEC("tp_btf/mm_filemap_fault")
 int on_fault(__u64 *ctx)
 {
-	struct address_space *mapping = (void *)ctx[0];
+	struct event *event = event_of_target(SCRATCH_FAULT);
 
-	return use_pages(scratch_of(SCRATCH_FAULT), (__u64)BPF_CORE_READ(mapping, host), ctx[1], ctx[1], KIND_MAP << 1);
+	return event ? use_pages(event, ctx[0], ctx[1], ctx[1], KIND_MAP << 1) : 0;
 }
 
-/* --- pages, where functions can be hooked --- */
+/* --- where functions can be hooked --- */
 
-static __always_inline int read_from(struct kiocb *iocb, struct iov_iter *iter)
+static __always_inline int read_bytes(struct event *event, struct file *file, __u64 from, __u64 bytes)
 {
-	__u64 address = (__u64)BPF_CORE_READ(iocb, ki_filp, f_mapping, host);
-	__u64 from = BPF_CORE_READ(iocb, ki_pos), bytes = BPF_CORE_READ(iter, count);
-
 	if (!bytes)
 		return 0;
-	return use_pages(scratch_of(SCRATCH_READ), address, from >> page_shift, (from + bytes - 1) >> page_shift, KIND_READ << 1);
+	return use_pages(event, (__u64)BPF_CORE_READ(file, f_mapping), from >> page_shift, (from + bytes - 1) >> page_shift,
+			 KIND_READ << 1);
+}
+
+static __always_inline int read_through(struct kiocb *iocb, struct iov_iter *iter)
+{
+	struct event *event = event_of_target(SCRATCH_READ);
+
+	if (!event)
+		return 0;
+	return read_bytes(event, BPF_CORE_READ(iocb, ki_filp), BPF_CORE_READ(iocb, ki_pos), BPF_CORE_READ(iter, count));
 }
 
 /* (struct kiocb *iocb, struct iov_iter *iter, ssize_t already_read) */
 SEC("fentry/filemap_read")
 int fentry_read(__u64 *ctx)
 {
-	return read_from((void *)ctx[0], (void *)ctx[1]);
+	return read_through((void *)ctx[0], (void *)ctx[1]);
 }
 
 /* Its name before Linux 5.12. */
 SEC("fentry/generic_file_buffered_read")
 int fentry_buffered_read(__u64 *ctx)
 {
-	return read_from((void *)ctx[0], (void *)ctx[1]);
+	return read_through((void *)ctx[0], (void *)ctx[1]);
 }
 
 /* (struct file *in, loff_t *pos, struct pipe_inode_info *pipe, size_t len, unsigned int flags); Linux 6.5 and newer */
 SEC("fentry/filemap_splice_read")
 int fentry_splice_read(__u64 *ctx)
 {
-	struct file *file = (void *)ctx[0];
-	__u64 from = 0, bytes = ctx[3];
+	struct event *event = event_of_target(SCRATCH_READ);
+	__u64 from = 0;
 
-	bpf_probe_read_kernel(&from, sizeof(from), (void *)ctx[1]);
-	if (!bytes)
+	if (!event)
 		return 0;
-	return use_pages(scratch_of(SCRATCH_READ), (__u64)BPF_CORE_READ(file, f_mapping, host), from >> page_shift,
-			 (from + bytes - 1) >> page_shift, KIND_READ << 1);
+	bpf_probe_read_kernel(&from, sizeof(from), (void *)ctx[1]);
+	return read_bytes(event, (void *)ctx[0], from, ctx[3]);
+}
+
+static __always_inline int map_through(__u32 scratch, struct vm_fault *fault, __u64 from, __u64 to, __u64 kind_and_ahead)
+{
+	struct event *event = event_of_target(scratch);
+
+	if (!event)
+		return 0;
+	return use_pages(event, (__u64)BPF_CORE_READ(fault, vma, vm_file, f_mapping), from, to, kind_and_ahead);
 }
 
 /* (struct vm_fault *fault, pgoff_t first, pgoff_t last) */
 SEC("fentry/filemap_map_pages")
 int fentry_map_pages(__u64 *ctx)
 {
-	struct vm_fault *fault = (void *)ctx[0];
-
-	return use_pages(scratch_of(SCRATCH_MAP), (__u64)BPF_CORE_READ(fault, vma, vm_file, f_mapping, host), ctx[1], ctx[2],
-			 KIND_MAP << 1 | 1);
+	return map_through(SCRATCH_MAP, (void *)ctx[0], ctx[1], ctx[2], KIND_MAP << 1 | 1);
 }
 
 /* (struct vm_fault *fault) */
@@ -90,11 +102,10 @@ int fentry_fault(__u64 *ctx)
 	struct vm_fault *fault = (void *)ctx[0];
 	__u64 page = BPF_CORE_READ(fault, pgoff);
 
-	return use_pages(scratch_of(SCRATCH_FAULT), (__u64)BPF_CORE_READ(fault, vma, vm_file, f_mapping, host), page, page,
-			 KIND_MAP << 1);
+	return map_through(SCRATCH_FAULT, fault, page, page, KIND_MAP << 1);
 }
 
-/* --- pages, where there is nothing else: those that were not cached, read-ahead included --- */
+/* --- where there is nothing else: pages that were not cached, read-ahead included --- */
 
 /* Pages of a folio: one, unless it is a large one. */
 static __always_inline __u64 pages_of(struct folio *folio)
@@ -115,17 +126,18 @@ static __always_inline __u64 pages_of(struct folio *folio)
 SEC("tp_btf/mm_filemap_add_to_page_cache")
 int on_add_to_page_cache(__u64 *ctx)
 {
-	struct address_space *mapping;
-	__u64 from, pages = 1;
+	struct event *event = event_of_target(SCRATCH_READ);
+	__u64 mapping, from, pages = 1;
 
+	if (!event)
+		return 0;
 	if (bpf_core_type_exists(struct folio)) {
-		mapping = BPF_CORE_READ((struct folio *)ctx[0], mapping);
+		mapping = (__u64)BPF_CORE_READ((struct folio *)ctx[0], mapping);
 		from = BPF_CORE_READ((struct folio *)ctx[0], index);
 		pages = pages_of((void *)ctx[0]);
 	} else {
-		mapping = BPF_CORE_READ((struct page *)ctx[0], mapping);
+		mapping = (__u64)BPF_CORE_READ((struct page *)ctx[0], mapping);
 		from = BPF_CORE_READ((struct page *)ctx[0], index);
 	}
-	return use_pages(scratch_of(SCRATCH_READ), (__u64)BPF_CORE_READ(mapping, host), from, from + pages - 1,
-			 KIND_READ << 1);
+	return use_pages(event, mapping, from, from + pages - 1, KIND_READ << 1);
 }

@@ -99,17 +99,29 @@ static __always_inline void tell_span(struct event *event, struct content_key *c
 		count(target, COUNT_LOST);
 }
 
-/* Pages `from` to `to` (inclusive) of an inode were used by the current task. `kind_and_ahead`: kind << 1 | ahead. */
-static __noinline int use_pages(struct event *event, __u64 address, __u64 from, __u64 to, __u64 kind_and_ahead)
+/* An event of the current task, with its target filled in; 0 if it belongs to none, as most tasks do. */
+static __always_inline struct event *event_of_target(__u32 scratch)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct inode *inode = (void *)address;
+	struct event *event;
+	__u64 id;
+
+	if (!current_target(&id))
+		return 0;
+	event = scratch_of(scratch);
+	if (event)
+		event->target = id;
+	return event;
+}
+
+/* Pages `from` to `to` (inclusive) of a mapping were used by the event's target. `kind_and_ahead`: kind << 1 | ahead. */
+static __noinline int use_pages(struct event *event, __u64 mapping, __u64 from, __u64 to, __u64 kind_and_ahead)
+{
+	struct inode *inode = BPF_CORE_READ((struct address_space *)mapping, host);
+	__u64 id = event ? event->target : 0, last, size;
+	struct target *target = bpf_map_lookup_elem(&targets, &id);
 	bool ahead = kind_and_ahead & 1;
 	struct piece_key key = {};
-	struct target *target;
-	__u64 id, last, size;
 
-	target = current_target(task, &id);
 	if (!target || !event || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
 		return 0;
 	size = BPF_CORE_READ(inode, i_size);
@@ -125,7 +137,7 @@ static __noinline int use_pages(struct event *event, __u64 address, __u64 from, 
 	key.device = BPF_CORE_READ(inode, i_sb, s_dev);
 	key.piece = from >> PIECE_SHIFT;
 	/* The usual case, all in one piece that is known, needs one look-up. */
-	if (!bpf_map_lookup_elem(&pieces, &key) && !name_content(event, address, id, kind_and_ahead >> 1))
+	if (!bpf_map_lookup_elem(&pieces, &key) && !name_content(event, (__u64)inode, id, kind_and_ahead >> 1))
 		return 0;
 	if ((to >> PIECE_SHIFT) - (from >> PIECE_SHIFT) >= MAX_PIECES) {
 		struct content_key content = { .target = id, .inode = key.inode, .device = key.device };

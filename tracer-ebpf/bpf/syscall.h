@@ -23,6 +23,7 @@ enum call {
 };
 
 #define is_x86() bpf_core_field_exists(struct pt_regs___x86, orig_ax)
+/* Every system call of the host asks which it was: by loads that the verifier has checked. Of the rest, few ask. */
 #define X86(regs, field) BPF_CORE_READ((const struct pt_regs___x86 *)(regs), field)
 #define ARM64(regs, field) BPF_CORE_READ((const struct pt_regs___arm64 *)(regs), field)
 
@@ -30,11 +31,13 @@ enum call {
 #define TS_COMPAT 0x0002
 #define TIF_32BIT (1UL << 22)
 
-static __always_inline bool is_compat(const struct task_struct *task)
+static __always_inline bool is_compat(void)
 {
+	void *task = (void *)bpf_get_current_task_btf();
+
 	if (is_x86())
-		return BPF_CORE_READ((const struct task_struct___x86 *)task, thread_info.status) & TS_COMPAT;
-	return BPF_CORE_READ((const struct task_struct___arm64 *)task, thread_info.flags) & TIF_32BIT;
+		return ((struct task_struct___x86 *)task)->thread_info.status & TS_COMPAT;
+	return ((struct task_struct___arm64 *)task)->thread_info.flags & TIF_32BIT;
 }
 
 static __always_inline enum call x86_call(unsigned long number)
@@ -133,11 +136,11 @@ static __always_inline enum call arm_call(int number)
 static __always_inline enum call which_call(const void *regs, bool compat)
 {
 	if (is_x86()) {
-		unsigned long number = X86(regs, orig_ax);
+		unsigned long number = ((const struct pt_regs___x86 *)regs)->orig_ax;
 
 		return compat ? i386_call(number) : x86_call(number);
 	} else {
-		int number = ARM64(regs, syscallno);
+		int number = ((const struct pt_regs___arm64 *)regs)->syscallno;
 
 		return compat ? arm_call(number) : arm64_call(number);
 	}

@@ -11,13 +11,15 @@
 /* Cgroups of a container's own lie at most so deep below the container's. */
 #define MAX_NESTING 16
 
+/* On kernels that keep more in it, user space knows the inode's number only, which is the low half. */
+static __always_inline __u64 id_of(__u64 id)
+{
+	return bpf_core_type_exists(union kernfs_node_id) ? (__u32)id : id;
+}
+
 static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
 {
-	if (bpf_core_type_exists(union kernfs_node_id)) {
-		/* User space knows the inode's number only, which is the low half. */
-		return (__u32)BPF_CORE_READ(cgroup, kn, id);
-	}
-	return BPF_CORE_READ(cgroup, kn, id);
+	return id_of(BPF_CORE_READ(cgroup, kn, id));
 }
 
 static __always_inline struct cgroup *parent_of(struct cgroup *cgroup)
@@ -27,13 +29,11 @@ static __always_inline struct cgroup *parent_of(struct cgroup *cgroup)
 	return parent ? BPF_CORE_READ(parent, cgroup) : 0;
 }
 
-static __always_inline struct cgroup *cgroup_of(struct task_struct *task)
+/* By the version 1 controller `pids`. */
+static __always_inline struct cgroup *pids_cgroup_of(struct css_set *set)
 {
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
 	struct cgroup_subsys_state *css = 0;
 
-	if (!by_pids_controller)
-		return BPF_CORE_READ(set, dfl_cgrp);
 	if (bpf_core_enum_value_exists(enum cgroup_subsys_id___pids, pids_cgrp_id___pids)) {
 		__u64 index = bpf_core_enum_value(enum cgroup_subsys_id___pids, pids_cgrp_id___pids);
 
@@ -57,11 +57,15 @@ static __noinline __u64 walk_up(__u64 address)
 	return 0;
 }
 
-/* The target that the current task belongs to, and its id; 0 if none. */
-static __always_inline struct target *current_target(struct task_struct *task, __u64 *id)
+/*
+ * The target that the current task belongs to, and its id; 0 if none. Every process of the host comes here, so fields are
+ * read by loads that the verifier has checked, not by calls.
+ */
+static __always_inline struct target *current_target(__u64 *id)
 {
-	struct cgroup *cgroup = cgroup_of(task);
-	__u64 own = cgroup_id(cgroup);
+	struct css_set *set = ((struct task_struct *)bpf_get_current_task_btf())->cgroups;
+	struct cgroup *cgroup = by_pids_controller ? pids_cgroup_of(set) : set->dfl_cgrp;
+	__u64 own = by_pids_controller ? cgroup_id(cgroup) : id_of(set->dfl_cgrp->kn->id);
 	struct membership *known = bpf_map_lookup_elem(&memberships, &own);
 	struct membership found = { .generation = number(GENERATION) };
 

@@ -55,6 +55,9 @@ static __noinline int use(struct event *event, __u64 address, __u64 id, __u64 ki
 	}
 	if (!target && !may_matter(sb, target))
 		return 0;
+	/* Looked up first: to update a table that forgets is dear, even if it turns out to have the key. */
+	if (bpf_map_lookup_elem(&seen, &key))
+		return 0;
 	if ((int)bpf_map_update_elem(&seen, &key, &one, BPF_NOEXIST) == -17 /* EEXIST */)
 		return 0;
 	if (!may_matter(sb, target)) {
