@@ -203,7 +203,7 @@ impl Follower {
         if !places.tells_pages() {
             preface.head.unseen = preface.head.unseen.and(Unseen::RANGES);
         }
-        let start_up_us = self.at_us(self.exec_began(places).unwrap_or(began_ns).min(began_ns));
+        let start_up_us = self.at_us(self.exec_began(places, began_ns).unwrap_or(began_ns));
         let repositories = places.repositories();
         match Journal::new(out, &preface.head, preface.max_files) {
             Ok(journal) => self.journal = Some(journal),
@@ -220,21 +220,20 @@ impl Follower {
     }
 
     /// When the kernel began the first exec, by reading the program, which is before it is done: the last contents that the
-    /// process used without having opened them.
-    fn exec_began(&self, places: &Places) -> Option<u64> {
+    /// process used without having opened them. What waits may reach beyond that exec.
+    fn exec_began(&self, places: &Places, began_ns: u64) -> Option<u64> {
         let path = |device, path| match places.find(device, path) {
             Place::Image { path, .. } => Some(path),
             _ => None,
         };
-        let opened: HashSet<_> = self
-            .waiting
-            .iter()
+        let before = || self.waiting.iter().filter(|event| event.time_ns <= began_ns);
+        let opened: HashSet<_> = before()
             .filter_map(|event| match &event.what {
                 What::Use { path: used, inode, how: Use::Open, .. } => path(inode.device, used),
                 _ => None,
             })
             .collect();
-        let by_first = self.waiting.iter().rev().filter(|event| event.host_process == self.first);
+        let by_first = before().rev().filter(|event| event.host_process == self.first);
         let read = by_first.map_while(|event| match &event.what {
             What::Content { path: used, inode, .. } => {
                 let path = path(inode.device, used)?;
