@@ -3,10 +3,10 @@
 //! ```text
 //! offset  size  what
 //!      0     4  magic: which kind of file this is ("CPFB" bundle, ...)
-//!      4     2  major version, little endian: readers refuse a newer one
+//!      4     2  major version, little endian: readers refuse another one
 //!      6     2  minor version, little endian: readers accept any
 //!      8     8  length of the payload in bytes, little endian
-//!     16     n  payload: bincode 2, configuration `standard` (variable-length integers, little endian)
+//!     16     n  payload
 //!   16+n    32  SHA-256 over all that stands before
 //! ```
 //!
@@ -103,6 +103,16 @@ pub enum BadFile {
         /// The newest major version known here.
         known: u16,
     },
+    /// Made by an older program, in a format that is no longer read.
+    #[error("{kind} has format version {found}, this program reads {known}: make it again with this version")]
+    Older {
+        /// The kind expected.
+        kind: &'static str,
+        /// The file's major version.
+        found: u16,
+        /// The major version known here.
+        known: u16,
+    },
     /// Larger than allowed.
     #[error("{kind} has a payload of {size} bytes, at most {MAX_PAYLOAD} are allowed")]
     TooLarge {
@@ -147,6 +157,9 @@ impl Format {
         if found > self.major {
             return Err(BadFile::Newer { kind, found, known: self.major });
         }
+        if found < self.major {
+            return Err(BadFile::Older { kind, found, known: self.major });
+        }
         Ok(Minor(u16::from_le_bytes([i0, i1])))
     }
 
@@ -165,33 +178,41 @@ impl Format {
             .map_err(|e| self.content(e.to_string()))
     }
 
+    /// A value that all of the bytes are for. Bytes behind what is known are a newer minor version's additions, and an error
+    /// otherwise.
+    pub(crate) fn decode_all<T: Decode<Minor>, const LIMIT: usize>(
+        &self,
+        bytes: &[u8],
+        minor: Minor,
+    ) -> Result<T, BadFile> {
+        let (value, used) = self.decode::<T, LIMIT>(bytes, minor)?;
+        match used == bytes.len() || minor > Minor(self.minor) {
+            true => Ok(value),
+            false => Err(self.content(format!("{} bytes are left over", bytes.len() - used))),
+        }
+    }
+
     /// The error of a file of this kind that cannot be decoded.
     pub(crate) fn content(&self, why: impl Into<String>) -> BadFile {
         BadFile::Content { kind: self.name, why: why.into() }
     }
 
-    /// Puts `value` into an envelope.
-    pub fn seal<T: Encode>(&self, value: &T) -> Result<Vec<u8>, BadFile> {
-        let payload = self.encode(value)?;
+    /// Puts an encoded payload into an envelope.
+    pub fn wrap(&self, payload: &[u8]) -> Result<Vec<u8>, BadFile> {
         if payload.len() > MAX_PAYLOAD {
             return Err(BadFile::TooLarge { kind: self.name, size: payload.len() as u64 });
         }
-        Ok(self.wrap(&payload))
-    }
-
-    /// Puts an encoded payload into an envelope.
-    pub fn wrap(&self, payload: &[u8]) -> Vec<u8> {
         let mut file = Vec::with_capacity(HEADER + payload.len() + CHECKSUM);
         file.extend_from_slice(&self.start());
         file.extend_from_slice(&(payload.len() as u64).to_le_bytes());
         file.extend_from_slice(payload);
         let checksum = Sha256::digest(&file);
         file.extend_from_slice(&checksum);
-        file
+        Ok(file)
     }
 
-    /// Takes a value out of its envelope.
-    pub fn unseal<T: Decode<Minor>>(&self, file: &[u8]) -> Result<T, BadFile> {
+    /// Takes a payload out of its envelope, with the file's minor version.
+    pub fn unwrap<'a>(&self, file: &'a [u8]) -> Result<(&'a [u8], Minor), BadFile> {
         let kind = self.name;
         let minor = self.minor_of(file)?;
         let truncated = |want: u64| BadFile::Truncated { kind, have: file.len() as u64, want };
@@ -208,12 +229,7 @@ impl Format {
         if file.len() > end + CHECKSUM || Sha256::digest(&file[..end])[..] != file[end..] {
             return Err(BadFile::Checksum { kind });
         }
-        let (value, used) = self.decode::<T, MAX_PAYLOAD>(&file[HEADER..end], minor)?;
-        // Bytes behind what is known are a newer minor version's additions.
-        if used < size as usize && minor.0 <= self.minor {
-            return Err(self.content(format!("{} bytes are left over", size as usize - used)));
-        }
-        Ok(value)
+        Ok((&file[HEADER..end], minor))
     }
 }
 
@@ -224,7 +240,7 @@ mod tests {
     const NOTE: Format = Format { name: "note", magic: *b"CPFN", major: 2, minor: 1 };
 
     fn sealed() -> Vec<u8> {
-        NOTE.seal(&("hello".to_string(), 7u64)).unwrap()
+        NOTE.wrap(&NOTE.encode(&("hello".to_string(), 7u64)).unwrap()).unwrap()
     }
 
     /// `file` with a right checksum again.
@@ -236,7 +252,12 @@ mod tests {
     }
 
     fn unseal(file: &[u8]) -> Result<(String, u64), BadFile> {
-        NOTE.unseal(file)
+        unseal_as(file)
+    }
+
+    fn unseal_as<T: Decode<Minor>>(file: &[u8]) -> Result<T, BadFile> {
+        let (payload, minor) = NOTE.unwrap(file)?;
+        NOTE.decode_all::<T, MAX_PAYLOAD>(payload, minor)
     }
 
     #[test]
@@ -258,14 +279,18 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_major_is_refused_by_name_and_an_older_or_newer_minor_is_read() {
+    fn another_major_is_refused_by_name_and_another_minor_is_read() {
         let mut newer = sealed();
         newer[4] = 3;
         let message = unseal(&resealed(newer)).unwrap_err().to_string();
         assert!(message.contains("version 3") && message.contains("upgrade"), "{message}");
-        for (at, version) in [(4, 1), (6, 0), (6, 9)] {
+        let mut older = sealed();
+        older[4] = 1;
+        let message = unseal(&resealed(older)).unwrap_err().to_string();
+        assert!(message.contains("version 1") && message.contains("make it again"), "{message}");
+        for version in [0, 9] {
             let mut other = sealed();
-            other[at] = version;
+            other[6] = version;
             assert!(unseal(&resealed(other)).is_ok());
         }
     }
@@ -291,12 +316,12 @@ mod tests {
         }
         let file = |minor, value: &[u64]| {
             let payload: Vec<u8> = value.iter().flat_map(|number| NOTE.encode(number).unwrap()).collect();
-            Format { minor, ..NOTE }.wrap(&payload)
+            Format { minor, ..NOTE }.wrap(&payload).unwrap()
         };
-        assert_eq!(NOTE.unseal::<Grown>(&file(1, &[3, 4])).unwrap(), Grown(3, 4));
-        assert_eq!(NOTE.unseal::<Grown>(&file(0, &[3])).unwrap(), Grown(3, 0));
+        assert_eq!(unseal_as::<Grown>(&file(1, &[3, 4])).unwrap(), Grown(3, 4));
+        assert_eq!(unseal_as::<Grown>(&file(0, &[3])).unwrap(), Grown(3, 0));
         for (minor, value) in [(1, &[3][..]), (0, &[3, 4])] {
-            assert!(NOTE.unseal::<Grown>(&file(minor, value)).is_err(), "version {minor} with {value:?}");
+            assert!(unseal_as::<Grown>(&file(minor, value)).is_err(), "version {minor} with {value:?}");
         }
     }
 
@@ -305,7 +330,7 @@ mod tests {
         let mut file = sealed();
         file[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(matches!(unseal(&file), Err(BadFile::TooLarge { .. })));
-        let huge = NOTE.seal(&u64::MAX).unwrap();
-        assert!(NOTE.unseal::<Vec<u8>>(&huge).is_err());
+        let huge = NOTE.wrap(&NOTE.encode(&u64::MAX).unwrap()).unwrap();
+        assert!(unseal_as::<Vec<u8>>(&huge).is_err());
     }
 }

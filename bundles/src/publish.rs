@@ -75,7 +75,6 @@ fn replace_link(target: &str, link: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::Skipped;
     use crate::image::ImageId;
 
     fn bundle(manifest: &[u8], traces: u32) -> Bundle {
@@ -84,8 +83,7 @@ mod tests {
             manifest: Some(Digest::of(manifest)),
             reference: "registry.example.org/demo:1".to_owned(),
         };
-        let repository = "unpacked.example.org".to_owned();
-        Bundle { image, repository, traces, incomplete_traces: 0, objects: vec![], skipped: Skipped::default() }
+        Bundle { traces, ..Bundle::of(image, "unpacked.example.org") }
     }
 
     #[test]

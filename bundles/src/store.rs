@@ -177,22 +177,17 @@ fn synced() -> WriteOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::Skipped;
     use crate::image::ImageId;
 
     fn bundle(chain: &str, manifest: Option<&str>) -> Bundle {
-        Bundle {
-            image: ImageId {
+        Bundle::of(
+            ImageId {
                 chain_id: ChainId(Digest::of(chain.as_bytes())),
                 manifest: manifest.map(|m| Digest::of(m.as_bytes())),
                 reference: chain.to_owned(),
             },
-            repository: "unpacked.example.org".to_owned(),
-            traces: 1,
-            incomplete_traces: 0,
-            objects: vec![],
-            skipped: Skipped::default(),
-        }
+            "unpacked.example.org",
+        )
     }
 
     #[test]

@@ -1,63 +1,97 @@
 //! `build`: traces and image in, bundle out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use bundles::bundle::Bundle;
-use bundles::cvmfs::{MasterKey, Repository, Server};
-use bundles::image::registry;
+use anyhow::{Result, bail};
+use bundles::builder::{Policy, Uses};
+use bundles::bundle::{Bundle, Share};
+use bundles::image::ImageId;
 use bundles::trace::Trace;
 
+use crate::repository;
 use crate::text;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Traces, as `record` writes them
-    #[arg(required = true)]
     traces: Vec<PathBuf>,
+    /// A trace of this kind of work, whatever it says itself; may be given several times
+    #[arg(long, value_name = "NAME=TRACE", value_parser = named)]
+    profile: Vec<(String, PathBuf)>,
     /// The image; by default the one that the traces name
     #[arg(long, value_name = "REFERENCE")]
     image: Option<String>,
-    /// Talk to the registry without TLS
-    #[arg(long)]
-    plain_http: bool,
-    /// URL of the repository on a server, e.g. <http://stratum1.example.org/cvmfs/unpacked.cern.ch>
-    #[arg(long, value_name = "URL")]
-    repository: String,
-    /// HTTP proxy for the repository, e.g. <http://squid.example.org:3128>; without it, direct
-    #[arg(long, value_name = "URL")]
-    proxy: Option<String>,
-    /// Master key of the repository (PEM); may be given several times, one must match
-    #[arg(long, value_name = "FILE", required = true)]
-    public_key: Vec<PathBuf>,
+    #[command(flatten)]
+    repository: repository::Args,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Where to write the bundle
     #[arg(long, short, value_name = "FILE", default_value = "image.bundle")]
     output: PathBuf,
 }
 
+/// What is worth to be in a bundle.
+#[derive(clap::Args)]
+pub(crate) struct PolicyArgs {
+    /// Leave out what a smaller share of the traces used, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = f64::from(Policy::default().min_share.parts()) / 10_000.0, value_parser = share)]
+    min_share: f64,
+    /// The most bytes that the bundle may make a node transfer; what spares least a byte goes
+    #[arg(long, value_name = "BYTES", default_value_t = Policy::default().max_bytes)]
+    max_bytes: u64,
+}
+
+impl PolicyArgs {
+    pub(crate) fn policy(&self) -> Policy {
+        Policy { min_share: Share::of((self.min_share * 10_000.0).round() as u64, 10_000), max_bytes: self.max_bytes }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
+}
+
+fn named(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, trace)) if !name.is_empty() && !trace.is_empty() => Ok((name.into(), trace.into())),
+        _ => Err("expected a name and a trace, as in fit=fit.cpft".into()),
+    }
+}
+
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let traces = args.traces.iter().map(|path| Trace::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let reference = match (&args.image, traces.first()) {
-        (Some(reference), _) => reference.clone(),
-        (None, Some(trace)) => trace.image.reference.clone(),
-        (None, None) => bail!("no trace was given"),
-    };
-    let keys = args.public_key.iter().map(|path| MasterKey::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let image = registry::describe(&reference, args.plain_http).await?;
-    let server = Server::new(&args.repository, args.proxy.as_deref())?;
-    let mut repository = Repository::open(server, &keys)
-        .await
-        .with_context(|| format!("cannot use the repository {}", args.repository))?;
-    let bundle = bundles::builder::build(&image, &traces, &mut repository).await?;
+    let (uses, traced) = read(&args.traces, &args.profile)?;
+    let image = args.repository.image(args.image.as_deref().unwrap_or(&traced.reference)).await?;
+    let mut repositories = args.repository.open().await?;
+    let bundle = bundles::builder::build(&image, &uses, &mut repositories, &args.policy.policy()).await?;
     bundle.write(&args.output)?;
     report(&bundle, &args.output);
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(bundle: &Bundle, output: &std::path::Path) {
-    let stored = bundle.objects.iter().map(|o| o.stored_size).sum();
-    let raw = bundle.objects.iter().map(|o| o.raw_size).sum();
+/// Reads traces, one at a time: only what a bundle needs of them is kept. Tells the image of the first, too.
+pub(crate) fn read(traces: &[PathBuf], profiles: &[(String, PathBuf)]) -> Result<(Uses, ImageId)> {
+    let named = profiles.iter().map(|(name, path)| (Some(name), path));
+    let (mut uses, mut image) = (Uses::default(), None);
+    for (profile, path) in traces.iter().map(|path| (None, path)).chain(named) {
+        let mut trace = Trace::read(path)?;
+        if let Some(profile) = profile {
+            trace.profile.clone_from(profile);
+        }
+        uses.add(&trace);
+        image.get_or_insert(trace.image);
+    }
+    match image {
+        Some(image) => Ok((uses, image)),
+        None => bail!("no trace was given: record one with `cvmfs-prefetch record`"),
+    }
+}
+
+fn report(bundle: &Bundle, output: &Path) {
+    let (stored, raw) = bundle.bytes();
     println!(
         "{}: {} objects, {} to transfer, {} in the cache, from {} trace(s)",
         output.display(),
@@ -66,16 +100,8 @@ fn report(bundle: &Bundle, output: &std::path::Path) {
         text::bytes(raw),
         bundle.traces
     );
-    let skipped = bundle.skipped;
-    for (count, why) in [
-        (skipped.not_in_image, "are not in the image (made by the container or its runtime)"),
-        (skipped.layer_not_in_repository, "may be in layers that the repository does not have"),
-        (skipped.unsupported, "are stored externally, uncompressed or under a hash that cannot be verified"),
-        (skipped.written, "the container wrote without having read what the image has"),
-    ] {
-        if count > 0 {
-            println!("left out: {count} traced files that {why}");
-        }
+    for (count, what) in bundle.skipped.by_cause().iter().filter(|(count, _)| *count > 0) {
+        println!("left out: {count} {what}");
     }
     if bundle.incomplete_traces > 0 {
         println!("warning: {} of the traces are incomplete, so the bundle may be", bundle.incomplete_traces);

@@ -37,25 +37,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 fn print(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
     output::image(out, &bundle.image)?;
-    writeln!(out, "repository  {}", bundle.repository)?;
+    writeln!(out, "repository  {}", bundle.repositories.join(", "))?;
     writeln!(out, "traces      {}, {} of them incomplete", bundle.traces, bundle.incomplete_traces)?;
-    let stored = bundle.objects.iter().map(|o| o.stored_size).sum();
-    let raw = bundle.objects.iter().map(|o| o.raw_size).sum();
+    let (stored, raw) = bundle.bytes();
     let (count, stored, raw) = (bundle.objects.len(), text::bytes(stored), text::bytes(raw));
     writeln!(out, "objects     {count}, {stored} to transfer, {raw} in the cache")?;
-    let skipped = bundle.skipped;
-    writeln!(
-        out,
-        "left out    {} not in the image, {} in unpublished layers, {} unsupported, {} only written",
-        skipped.not_in_image, skipped.layer_not_in_repository, skipped.unsupported, skipped.written
-    )?;
+    for (count, what) in bundle.skipped.by_cause().iter().filter(|(count, _)| *count > 0) {
+        writeln!(out, "left out    {count} {what}")?;
+    }
     writeln!(out, "\n  first use   used in    transfer         raw  kind     object and path")?;
     for object in &bundle.objects {
         writeln!(
             out,
             "{:>11} {:>9} {:>11} {:>11}  {:<7}  {} {}",
-            text::microseconds(object.at_us),
-            object.used_in,
+            text::microseconds(object.need.first_us),
+            object.need.used_in,
             text::bytes(object.stored_size),
             text::bytes(object.raw_size),
             format!("{:?}", object.kind).to_lowercase(),

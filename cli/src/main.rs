@@ -9,6 +9,7 @@ mod output;
 mod prefetch;
 mod publish;
 mod record;
+mod repository;
 mod status;
 mod text;
 mod trace;

@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Talk to the registry without TLS
     #[arg(long)]
     plain_http: bool,
+    /// What the image is to be run for: bring only its bundle's common part and this profile's
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    profile: String,
     /// Return at once instead of waiting for the end
     #[arg(long)]
     no_wait: bool,
@@ -38,7 +41,8 @@ pub(crate) struct Args {
 /// be asked for, 3 there is no bundle for the image, 4 the time limit passed.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let client = Client::connect_lazy(&args.daemon.socket);
-    let id = client.prefetch(name(&args.image, args.plain_http).await?).await?;
+    let image = Image { profile: args.profile, ..name(&args.image, args.plain_http).await? };
+    let id = client.prefetch(image).await?;
     if args.no_wait {
         println!("request {id}");
         return Ok(ExitCode::SUCCESS);
@@ -75,6 +79,7 @@ async fn name(image: &str, plain_http: bool) -> Result<Image> {
         chain_id: id.chain_id.to_string(),
         manifest_digest: id.manifest.map(|d| d.to_string()).unwrap_or_default(),
         reference: id.reference,
+        ..Image::default()
     })
 }
 
@@ -82,7 +87,11 @@ fn show(bar: &ProgressBar, status: &RequestStatus) {
     let account = status.account.unwrap_or_default();
     bar.set_length(account.wanted_objects);
     bar.set_position(
-        account.already_there_objects + account.fetched_objects + account.joined_objects + account.failed_objects,
+        account.already_there_objects
+            + account.fetched_objects
+            + account.joined_objects
+            + account.failed_objects
+            + account.skipped_objects,
     );
     bar.set_message(text::bytes(account.fetched_stored_bytes));
 }

@@ -120,6 +120,7 @@ fn request_json(status: &RequestStatus) -> Value {
             "already_there_objects": account.already_there_objects,
             "fetched_objects": account.fetched_objects,
             "joined_objects": account.joined_objects,
+            "skipped_objects": account.skipped_objects,
             "failed_objects": account.failed_objects,
             "failed_transfer": account.failed_transfer,
             "failed_verification": account.failed_verification,

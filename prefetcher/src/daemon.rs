@@ -168,6 +168,7 @@ impl Daemon {
             fetched = a.fetched_objects,
             joined = a.joined_objects,
             failed = a.failed_objects,
+            skipped = a.skipped_objects,
             failed_transfer = a.failed_transfer,
             failed_verification = a.failed_verification,
             failed_write = a.failed_write,
@@ -199,47 +200,65 @@ impl Daemon {
                 return RequestState::Failed;
             }
         };
-        request.found(&found.place, found.bundle.objects.len() as u64);
-        let Some(repository) = self.repositories.get(&found.bundle.repository) else {
-            let (place, name) = (&found.place, &found.bundle.repository);
+        let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
+        request.found(&found.place, plan.len() as u64);
+        let name = found.bundle.repository();
+        if !self.repositories.contains_key(name) {
             let known: Vec<_> = self.repositories.keys().map(String::as_str).collect();
             request.error(&format!(
-                "bundle {place} is for repository {name}, which is not configured (only {}); add it as [[repository]]",
+                "bundle {} is for repository {name}, which is not configured (only {}); add it as [[repository]]",
+                found.place,
                 known.join(", ")
             ));
             return RequestState::Failed;
-        };
-        self.fetch_all(request, &Arc::new(found.bundle), repository).await;
+        }
+        self.fetch_all(request, &Arc::new(found.bundle), &plan).await;
         match request.account_so_far().failed_objects {
             0 => RequestState::Done,
             _ => RequestState::Failed,
         }
     }
 
-    /// Every object of the bundle gets into the account exactly once.
-    async fn fetch_all(&self, request: &Request, bundle: &Arc<Bundle>, repository: &Arc<Repository>) {
-        let count = bundle.objects.len();
-        let sink = repository.sink.clone();
-        if let Err(error) = blocking(move || sink.prepare()).await {
-            request.account(|a| fail(a, Cause::Write, count as u64));
+    /// Every object of the plan gets into the account exactly once.
+    async fn fetch_all(&self, request: &Request, bundle: &Arc<Bundle>, plan: &[usize]) {
+        let repository_of = |object: &BundleObject| self.repositories.get(bundle.repository_of(object));
+        let (plan, other): (Vec<usize>, Vec<usize>) =
+            plan.iter().partition(|i| repository_of(&bundle.objects[**i]).is_some());
+        request.account(|a| a.skipped_objects += other.len() as u64);
+        let sinks: Vec<_> =
+            plan.iter().filter_map(|i| Some(repository_of(&bundle.objects[*i])?.sink.clone())).collect();
+        if let Err(error) = self.prepare(bundle).await {
+            request.account(|a| fail(a, Cause::Write, plan.len() as u64));
             request.error(&error);
             return;
         }
         let mut on_their_way = FuturesUnordered::new();
-        for range in plan::batches(count) {
-            let (all, sink, batch) = (bundle.clone(), repository.sink.clone(), range.clone());
-            let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&all.objects, batch, &*sink))).await;
+        let wanted: Vec<_> = plan.into_iter().zip(sinks).collect();
+        for batch in wanted.chunks(plan::BATCH) {
+            let (all, looked_up) = (bundle.clone(), batch.to_vec());
+            let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&all.objects, &looked_up))).await;
             // Only a defect or the end of the daemon leads here; fetching looks again.
-            let missing = missing.unwrap_or_else(|_| plan::Missing { indices: range.collect(), already_there: 0 });
+            let all_of_them = || batch.iter().map(|(i, _)| *i).collect();
+            let missing = missing.unwrap_or_else(|_| plan::Missing { indices: all_of_them(), already_there: 0 });
             request.account(|a| a.already_there_objects += missing.already_there);
             for i in missing.indices {
                 if on_their_way.len() >= self.connections {
                     on_their_way.next().await;
                 }
-                on_their_way.push(self.fetch_one(request, &bundle.objects[i], repository));
+                let object = &bundle.objects[i];
+                if let Some(repository) = repository_of(object) {
+                    on_their_way.push(self.fetch_one(request, object, repository));
+                }
             }
         }
         while on_their_way.next().await.is_some() {}
+    }
+
+    /// Makes the caches usable that the bundle's objects go to.
+    async fn prepare(&self, bundle: &Bundle) -> Result<(), String> {
+        let known = bundle.repositories.iter().filter_map(|name| self.repositories.get(name));
+        let sinks: Vec<_> = known.map(|repository| repository.sink.clone()).collect();
+        blocking(move || sinks.iter().try_for_each(|sink| sink.prepare())).await
     }
 
     async fn fetch_one(&self, request: &Request, object: &BundleObject, repository: &Repository) {

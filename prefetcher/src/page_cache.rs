@@ -108,7 +108,7 @@ mod tests {
 
     fn object(path: &str, raw_size: u64) -> BundleObject {
         let (hash, kind, path) = (ContentHash::sha1([1; 20]), ObjectKind::File, RootPath::new(path).unwrap());
-        BundleObject { hash, kind, stored_size: 1, raw_size, used_in: 1, at_us: 0, path }
+        BundleObject { kind, stored_size: 1, ..BundleObject::file(hash, raw_size, path) }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What of a bundle is to be fetched.
 
+use std::sync::Arc;
+
 use bundles::bundle::BundleObject;
 
 use crate::sink::Sink;
@@ -10,22 +12,17 @@ pub const BATCH: usize = 256;
 /// Which of some objects are missing in a cache.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// Indices of the missing ones, in the order of the bundle.
+    /// Indices of the missing ones, in the order in which they are wanted.
     pub indices: Vec<usize>,
     /// How many are there.
     pub already_there: u64,
 }
 
-/// Looks up the objects of `range`. Blocks for a `stat` each.
-pub fn missing(objects: &[BundleObject], range: std::ops::Range<usize>, sink: &dyn Sink) -> Missing {
-    let wanted = range.len();
-    let indices: Vec<usize> = range.filter(|&i| !sink.contains(&objects[i].hash, objects[i].raw_size)).collect();
-    Missing { already_there: (wanted - indices.len()) as u64, indices }
-}
-
-/// The ranges in which `count` objects are looked up.
-pub fn batches(count: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    (0..count).step_by(BATCH).map(move |from| from..count.min(from + BATCH))
+/// Looks up objects by their indices, each in the cache that is beside it. Blocks for a `stat` each.
+pub fn missing(objects: &[BundleObject], wanted: &[(usize, Arc<dyn Sink>)]) -> Missing {
+    let is_missing = |i: usize, sink: &dyn Sink| !sink.contains(&objects[i].hash, objects[i].raw_size);
+    let indices: Vec<usize> = wanted.iter().filter(|(i, sink)| is_missing(*i, &**sink)).map(|(i, _)| *i).collect();
+    Missing { already_there: (wanted.len() - indices.len()) as u64, indices }
 }
 
 #[cfg(test)]
@@ -39,7 +36,7 @@ mod tests {
     fn object(name: u8, raw_size: u64) -> BundleObject {
         let path = RootPath::new("/x").unwrap();
         let (hash, kind) = (ContentHash::sha1([name; 20]), ObjectKind::File);
-        BundleObject { hash, kind, stored_size: 1, raw_size, used_in: 1, at_us: 0, path }
+        BundleObject { kind, stored_size: 1, ..BundleObject::file(hash, raw_size, path) }
     }
 
     #[test]
@@ -53,14 +50,8 @@ mod tests {
             incoming.commit().unwrap();
         }
         std::fs::write(dir.path().join(objects[2].hash.cache_path()), "c").unwrap();
-        let found = missing(&objects, 0..4, &cache);
-        assert_eq!(found, Missing { indices: vec![0, 2], already_there: 2 });
-    }
-
-    #[test]
-    fn batches_cover_everything_once() {
-        for count in [0, 1, BATCH - 1, BATCH, BATCH + 1, 5 * BATCH + 7] {
-            assert_eq!(batches(count).flatten().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
-        }
+        let cache: Arc<dyn Sink> = Arc::new(cache);
+        let wanted = [3, 2, 0, 1].map(|i| (i, cache.clone()));
+        assert_eq!(missing(&objects, &wanted), Missing { indices: vec![2, 0], already_there: 2 });
     }
 }

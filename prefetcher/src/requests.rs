@@ -231,7 +231,12 @@ mod tests {
     use bundles::image::{ChainId, Digest};
 
     fn wanted(name: &str) -> Wanted {
-        Wanted { chain: Some(ChainId(Digest::of(name.as_bytes()))), manifest: None, reference: name.into() }
+        Wanted {
+            chain: Some(ChainId(Digest::of(name.as_bytes()))),
+            manifest: None,
+            reference: name.into(),
+            profile: String::new(),
+        }
     }
 
     fn new(requests: &Arc<Requests>, name: &str) -> Running {

@@ -59,10 +59,11 @@ fn summary(bundle: &Bundle) -> api::StoredBundle {
         chain_id: bundle.image.chain_id.to_string(),
         manifest_digest: bundle.image.manifest.map(|m| m.to_string()).unwrap_or_default(),
         reference: bundle.image.reference.clone(),
+        profile: String::new(),
     };
     api::StoredBundle {
         image: Some(image),
-        repository: bundle.repository.clone(),
+        repository: bundle.repository().to_owned(),
         objects: bundle.objects.len() as u64,
         stored_bytes: bundle.objects.iter().fold(0, |sum, o| sum.saturating_add(o.stored_size)),
     }

@@ -4,8 +4,8 @@ use bundles::image::{BadDigest, ChainId, Digest, ImageId};
 
 use crate::api;
 
-/// References are for logs; longer ones are cut.
-const MAX_REFERENCE: usize = 1024;
+/// References are for logs; longer ones are cut. So are names of profiles, of which none is that long.
+const MAX_TEXT: usize = 1024;
 
 /// At least one name of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Wanted {
     pub manifest: Option<Digest>,
     /// For people.
     pub reference: String,
+    /// The part of its bundle that is wanted beside the common one; empty for all.
+    pub profile: String,
 }
 
 /// An image that cannot be looked for.
@@ -42,10 +44,7 @@ impl Wanted {
         if chain.is_none() && manifest.is_none() {
             return Err(BadImage::Nameless);
         }
-        let mut reference = image.reference;
-        let end = (0..=MAX_REFERENCE.min(reference.len())).rev().find(|&i| reference.is_char_boundary(i));
-        reference.truncate(end.unwrap_or(0));
-        Ok(Self { chain, manifest, reference })
+        Ok(Self { chain, manifest, reference: cut(image.reference), profile: cut(image.profile) })
     }
 
     /// For answers over the API.
@@ -54,19 +53,27 @@ impl Wanted {
             chain_id: self.chain.map(|c| c.to_string()).unwrap_or_default(),
             manifest_digest: self.manifest.map(|d| d.to_string()).unwrap_or_default(),
             reference: self.reference.clone(),
+            profile: self.profile.clone(),
         }
     }
 
-    /// Whether a search for `self` is also one for `other`: it has all of its names.
+    /// Whether a search for `self` is also one for `other`: it has all of its names, and brings all that it wants.
     pub fn covers(&self, other: &Wanted) -> bool {
         (other.chain.is_none() || other.chain == self.chain)
             && (other.manifest.is_none() || other.manifest == self.manifest)
+            && (self.profile.is_empty() || other.profile == self.profile)
     }
 
     /// Whether `image` has one of the names.
     pub fn is(&self, image: &ImageId) -> bool {
         self.chain == Some(image.chain_id) || (self.manifest.is_some() && self.manifest == image.manifest)
     }
+}
+
+fn cut(mut text: String) -> String {
+    let end = (0..=MAX_TEXT.min(text.len())).rev().find(|&i| text.is_char_boundary(i));
+    text.truncate(end.unwrap_or(0));
+    text
 }
 
 fn parse<T: std::str::FromStr<Err = BadDigest>>(field: &'static str, text: &str) -> Result<Option<T>, BadImage> {
@@ -82,7 +89,12 @@ mod tests {
     use super::*;
 
     fn image(chain: &str, manifest: &str) -> api::Image {
-        api::Image { chain_id: chain.into(), manifest_digest: manifest.into(), reference: "r".into() }
+        api::Image {
+            chain_id: chain.into(),
+            manifest_digest: manifest.into(),
+            reference: "r".into(),
+            profile: String::new(),
+        }
     }
 
     #[test]

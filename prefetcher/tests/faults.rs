@@ -111,7 +111,7 @@ async fn a_bundle_that_cannot_be_used_ends_its_request_and_nothing_else() {
     spoil(&name("newer"), &|bytes| bytes[4] = 99);
     spoil(&name("flipped"), &|bytes| bytes[40] ^= 1);
     spoil(&name("other image"), &|bytes| *bytes = name("something else").to_bytes().unwrap());
-    site.publish(&Bundle { repository: "other.test.example".into(), ..name("other repository") });
+    site.publish(&Bundle { repositories: vec!["other.test.example".into()], ..name("other repository") });
     let cases = [
         ("cut", "truncated"),
         ("newer", "upgrade cvmfs-prefetch"),

@@ -55,9 +55,9 @@ impl Hints {
         };
         if is_new {
             self.give(api::Image {
-                chain_id: String::new(),
                 manifest_digest: manifest.to_string(),
                 reference: get(label::IMAGE_REF).to_owned(),
+                ..api::Image::default()
             });
         }
     }

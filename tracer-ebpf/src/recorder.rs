@@ -70,6 +70,8 @@ pub struct Subject {
     pub image: ImageId,
     /// Its program and arguments, if they are to be in the trace.
     pub command: Vec<String>,
+    /// What kind of work it shows; empty if nobody said.
+    pub profile: String,
 }
 
 /// By which means the kernel is asked.
@@ -222,6 +224,7 @@ impl Recorder {
             recorder: name(&hooks, self.hierarchy.version),
             unseen,
             command: subject.command,
+            profile: subject.profile,
         };
         Preface { head, max_files: self.options.max_files, page_shift: page_shift() }
     }

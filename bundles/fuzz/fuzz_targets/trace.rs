@@ -8,7 +8,7 @@ use bundles::trace::{Clock, End, FileUse, Head, LeftOut, Losses, Range, Ranges, 
 /// A file whose second block is `raw`; a prefix, or one that is finished.
 fn with_block(kind: u8, raw: &[u8], unseen: Unseen, finished: bool) -> Option<Vec<u8>> {
     let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
-    let head = Head { image, clock: Clock::default(), recorder: String::new(), unseen, command: Vec::new() };
+    let head = Head { image, clock: Clock::default(), recorder: String::new(), unseen, command: Vec::new(), profile: String::new() };
     let mut writer = TraceWriter::new(Vec::new(), &head).ok()?;
     writer.block(kind, raw).ok()?;
     if !finished {

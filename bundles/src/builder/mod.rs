@@ -1,25 +1,37 @@
 //! From traces to a bundle.
 //!
-//! 1. [`merge`] puts the files of all traces into one list, in order of their earliest first use.
-//! 2. [`layers`] finds for each path the topmost layer that holds it, in the repository's catalogs.
-//! 3. Here, the objects behind those files follow each other, each once, behind the catalogs that lead to them.
+//! 1. [`uses`] keeps of each trace which file it used when, and [`profiles`] what kind of work it shows.
+//! 2. [`locate`] finds the objects behind those files: [`layers`] tells which layer shows a path, [`repositories`] are asked
+//!    for the rest.
+//! 3. [`weigh`] says of each object how many starts need it, and when.
+//! 4. [`choose`] keeps what is worth its bytes, in order of expected need.
+//!
+//! All of it is counting, sorting and integers: the same traces, in whatever order, give the same bytes.
 
+mod choose;
 mod layers;
-mod merge;
-
-use std::collections::HashSet;
+mod locate;
+mod policy;
+mod profiles;
+mod repositories;
+#[cfg(test)]
+mod tests;
+mod uses;
+mod weigh;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::bundle::{Bundle, BundleObject, MAX_OBJECTS, Skipped};
-use crate::cvmfs::{Content, CvmfsError, Repository};
+use crate::bundle::{Bundle, BundleObject, MAX_OBJECTS, Need, Skipped};
+use crate::cvmfs::CvmfsError;
 use crate::image::registry::Image;
-use crate::object::{ContentHash, HashAlgorithm, ObjectKind};
-use crate::path::RootPath;
-use crate::trace::Trace;
 
-use layers::{Found, Layers};
-use merge::MergedFile;
+use layers::Layers;
+use locate::Located;
+pub use policy::Policy;
+pub use profiles::MAX_NAME as MAX_PROFILE_NAME;
+pub use repositories::Repositories;
+pub use uses::Uses;
+use weigh::weigh;
 
 /// What containerd itself reads of an image's root file system at every CreateContainer, to find the container's user
 /// and groups, before anything runs that a recorder could follow. Source: `oci.WithUser` and `oci.WithAdditionalGIDs`.
@@ -55,108 +67,93 @@ pub enum BuildError {
         image: String,
     },
     /// More than a bundle may hold.
-    #[error("the traces lead to {0} objects, a bundle holds at most {MAX_OBJECTS}")]
+    #[error("the traces lead to {0} objects, a bundle holds at most {MAX_OBJECTS}: give a larger minimum share")]
     TooLarge(usize),
     /// The repository cannot be read.
     #[error(transparent)]
     Cvmfs(#[from] CvmfsError),
 }
 
-/// Makes a bundle for `image` out of `traces`, with the objects that `repository` has for it.
-pub async fn build(image: &Image, traces: &[Trace], repository: &mut Repository) -> Result<Bundle, BuildError> {
-    if traces.is_empty() {
+/// Makes a bundle for `image` out of traces, with the objects that the repositories have for it.
+pub async fn build(
+    image: &Image,
+    uses: &Uses,
+    repositories: &mut Repositories,
+    policy: &Policy,
+) -> Result<Bundle, BuildError> {
+    let located = find(image, uses, repositories).await?;
+    let weighed = weigh(uses, &located, |_| true, policy);
+    let wanted = located.objects.iter().zip(&weighed.needs).filter_map(|(object, need)| Some((object, (*need)?)));
+    let objects: Vec<BundleObject> = wanted.map(|(object, need)| object.with(need)).collect();
+    if objects.len() > MAX_OBJECTS {
+        return Err(BuildError::TooLarge(objects.len()));
+    }
+    let sized = with_stored_sizes(objects, repositories).await?;
+    let (objects, over_budget) = choose::choose(sized, policy);
+    let paths = objects.iter().map(|object| (object.repository, object.path.clone()));
+    let catalogs = repositories.catalogs(paths).await?;
+    let skipped = Skipped { rare: weighed.rare, untouched_chunks: weighed.untouched, over_budget, ..located.skipped };
+    Ok(Bundle {
+        repositories: located.repositories,
+        traces: uses.len() as u32,
+        incomplete_traces: uses.traces.iter().filter(|trace| !trace.complete).count() as u32,
+        objects,
+        profiles: weighed.profiles,
+        catalogs,
+        skipped,
+        ..Bundle::of(image.id.clone(), "")
+    })
+}
+
+/// The objects behind all files of the traces.
+async fn find(image: &Image, uses: &Uses, repositories: &mut Repositories) -> Result<Located, BuildError> {
+    if uses.is_empty() {
         return Err(BuildError::NoTraces);
     }
-    if let Some(trace) = traces.iter().find(|t| t.image.chain_id != image.id.chain_id) {
+    if let Some(trace) = uses.traces.iter().find(|trace| trace.image.chain_id != image.id.chain_id) {
         return Err(BuildError::OtherImage {
             found: trace.image.chain_id.to_string(),
             reference: trace.image.reference.clone(),
             expected: image.id.chain_id.to_string(),
         });
     }
-    let mut layers = Layers::find(repository, &image.layers).await?;
-    if layers.published() == 0 {
-        return Err(BuildError::NotInRepository {
-            repository: repository.manifest().repository.clone(),
+    let mut layers = find_layers(image, repositories).await?;
+    locate::locate(uses, &mut layers, repositories).await
+}
+
+async fn find_layers(image: &Image, repositories: &mut Repositories) -> Result<Layers, BuildError> {
+    let layers = Layers::find(&mut repositories.image, &image.layers).await?;
+    match layers.published() {
+        0 => Err(BuildError::NotInRepository {
+            repository: repositories.image.manifest().repository.clone(),
             image: image.id.reference.clone(),
-        });
+        }),
+        _ => Ok(layers),
     }
-    let mut list = ObjectList::default();
-    for catalog in layers.catalogs() {
-        list.add(catalog.hash, ObjectKind::Catalog, catalog.raw_size, traces.len() as u32, 0, &catalog.mountpoint);
-    }
-    let mut files = merge::merge(traces);
-    for path in RUNTIME_READS {
-        let path = RootPath::new(path).map_err(CvmfsError::from)?;
-        files.retain(|file| file.path != path);
-        files.insert(0, MergedFile { path, used_in: traces.len() as u32, at_us: 0 });
-    }
-    for file in files {
-        if file.used_in == 0 {
-            list.skipped.written += 1;
-            continue;
-        }
-        match layers.resolve(repository, &file.path).await? {
-            Found::File { path, size, content } => list.add_file(&file, &path, size, &content),
-            Found::NotInImage if RUNTIME_READS.iter().any(|path| path.as_bytes() == file.path.as_bytes()) => {}
-            Found::NotInImage => list.skipped.not_in_image += 1,
-            Found::LayerNotInRepository => list.skipped.layer_not_in_repository += 1,
-        }
-    }
-    if list.objects.len() > MAX_OBJECTS {
-        return Err(BuildError::TooLarge(list.objects.len()));
-    }
-    Ok(Bundle {
-        image: image.id.clone(),
-        repository: repository.manifest().repository.clone(),
-        traces: traces.len() as u32,
-        incomplete_traces: traces.iter().filter(|t| !t.is_complete()).count() as u32,
-        objects: with_stored_sizes(list.objects, repository).await?,
-        skipped: list.skipped,
-    })
 }
 
-#[derive(Default)]
-struct ObjectList {
-    objects: Vec<BundleObject>,
-    known: HashSet<(ContentHash, ObjectKind)>,
-    skipped: Skipped,
-}
-
-impl ObjectList {
-    fn add_file(&mut self, file: &MergedFile, path: &RootPath, size: u64, content: &Content) {
-        match content {
-            Content::Whole { hash, compressed: true } if hash.algorithm == HashAlgorithm::Sha1 => {
-                self.add(*hash, ObjectKind::File, size, file.used_in, file.at_us, path);
-            }
-            Content::Chunks { chunks, compressed: true }
-                if chunks.iter().all(|c| c.hash.algorithm == HashAlgorithm::Sha1) =>
-            {
-                for chunk in chunks {
-                    self.add(chunk.hash, ObjectKind::Chunk, chunk.size, file.used_in, file.at_us, path);
-                }
-            }
-            _ => self.skipped.unsupported += 1,
-        }
-    }
-
-    fn add(&mut self, hash: ContentHash, kind: ObjectKind, raw_size: u64, used_in: u32, at_us: u64, path: &RootPath) {
-        if self.known.insert((hash, kind)) {
-            let path = path.clone();
-            self.objects.push(BundleObject { hash, kind, stored_size: 0, raw_size, used_in, at_us, path });
+impl locate::LocatedObject {
+    fn with(&self, need: Need) -> BundleObject {
+        BundleObject {
+            kind: self.kind,
+            repository: self.repository,
+            offset: self.offset,
+            need,
+            ..BundleObject::file(self.hash, self.raw_size, self.path.clone())
         }
     }
 }
 
-/// Asks the server for the size of every object, which also shows that it has them all.
+/// Asks the servers for the size of every object, which also shows that they have them all.
 async fn with_stored_sizes(
     objects: Vec<BundleObject>,
-    repository: &Repository,
+    repositories: &Repositories,
 ) -> Result<Vec<BundleObject>, CvmfsError> {
-    let server = repository.server();
     stream::iter(objects)
         .map(|mut object| async move {
-            object.stored_size = server.stored_size(&object.hash, object.kind).await?;
+            if let Some(server) = repositories.server(object.repository) {
+                object.stored_size = server.stored_size(&object.hash, object.kind).await?;
+            }
             Ok(object)
         })
         .buffered(SIZE_REQUESTS)

@@ -8,11 +8,12 @@
 //!                  └─ names nested catalogs and file objects by their hashes
 //! ```
 //!
-//! [`Repository`] follows that chain; the modules below parse bytes and do no I/O, except [`server`].
+//! [`Repository`] follows that chain; the modules below parse bytes and do no I/O, except [`server`]. [`Mounted`] asks a client on this machine instead.
 
 pub mod catalog;
 pub mod key;
 pub mod manifest;
+mod mounted;
 mod repository;
 mod server;
 pub mod signed;
@@ -20,6 +21,7 @@ pub mod whitelist;
 
 pub use catalog::{Chunk, Content, Entry, EntryKind};
 pub use key::MasterKey;
+pub use mounted::Mounted;
 pub use repository::{CatalogRef, Repository};
 pub use server::Server;
 
@@ -85,6 +87,14 @@ pub enum CvmfsError {
         /// Which file.
         file: &'static str,
         /// Why.
+        why: String,
+    },
+    /// A mounted client does not tell what it should.
+    #[error("{}: {why}", path.display())]
+    Mounted {
+        /// The mount, or a file below it.
+        path: std::path::PathBuf,
+        /// What is wrong.
         why: String,
     },
     /// A catalog cannot be read as SQLite, or holds what a catalog may not hold.

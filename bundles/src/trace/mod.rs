@@ -54,7 +54,7 @@ use crate::codec::{BadFile, Format};
 use crate::image::ImageId;
 
 /// Trace files: `CPFT`.
-pub const FORMAT: Format = Format { name: "trace file", magic: *b"CPFT", major: 1, minor: 1 };
+pub const FORMAT: Format = Format { name: "trace file", magic: *b"CPFT", major: 1, minor: 2 };
 
 /// One container's use of its root file system, from time zero to the end of the recording. Time zero is when the
 /// recorder began to follow the container, or its first exec if that is all it sees.
@@ -77,6 +77,8 @@ pub struct Trace {
     pub lost: Losses,
     /// Program and arguments of the container; empty if that is not told.
     pub command: Vec<String>,
+    /// What kind of work it shows, as was said when it was recorded; empty if nothing was.
+    pub profile: String,
     /// Where the parts of the container's life begin.
     pub phases: Phases,
     /// Uses that were left out for privacy.
@@ -103,6 +105,7 @@ impl Trace {
             unseen: Unseen::default(),
             lost: Losses::default(),
             command: Vec::new(),
+            profile: String::new(),
             phases: Phases::default(),
             left_out: LeftOut::default(),
             repositories: Vec::new(),
@@ -171,6 +174,7 @@ impl Trace {
             recorder: self.recorder.clone(),
             unseen: if told { self.unseen } else { self.unseen.and(Unseen::RANGES) },
             command: self.command.clone(),
+            profile: self.profile.clone(),
         }
     }
 

@@ -126,6 +126,7 @@ impl Found {
             unseen: head.unseen,
             lost: tail.lost,
             command: head.command,
+            profile: head.profile,
             phases: self.marks.phases(),
             left_out: tail.left_out,
             repositories: self.repositories,

@@ -48,7 +48,12 @@ pub struct Head {
     /// Program and arguments of the container; empty if that is not told. It may hold secrets, so it is told only if
     /// that was asked for.
     pub command: Vec<String>,
+    /// What kind of work it shows, as was said; empty if nothing was.
+    pub profile: String,
 }
+
+/// The longest name of a profile, in bytes.
+const MAX_PROFILE: usize = 1_000;
 
 /// What was not known to version 1.0 as something to see: it had time zero at the first exec, and no ranges.
 const UNSEEN_BY_1_0: Unseen = Unseen::SET_UP.and(Unseen::RANGES);
@@ -57,7 +62,7 @@ impl bincode::Encode for Head {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         // The second number is the clock's, in seconds, for readers of version 1.0.
         (&self.image, self.clock.started(), &self.recorder, self.unseen).encode(encoder)?;
-        (self.clock, Command(self.command.clone())).encode(encoder)
+        (self.clock, Command(self.command.clone()), &self.profile).encode(encoder)
     }
 }
 
@@ -66,10 +71,14 @@ impl bincode::Decode<Minor> for Head {
         let (image, started, recorder, unseen): (_, _, _, Unseen) = bincode::Decode::decode(decoder)?;
         if decoder.context().0 == 0 {
             let (clock, unseen) = (Clock::from_started(started), unseen.and(UNSEEN_BY_1_0));
-            return Ok(Self { image, clock, recorder, unseen, command: Vec::new() });
+            return Ok(Self { image, clock, recorder, unseen, command: Vec::new(), profile: String::new() });
         }
         let (clock, Command(command)) = bincode::Decode::decode(decoder)?;
-        Ok(Self { image, clock, recorder, unseen, command })
+        let profile = match decoder.context().0 {
+            0..2 => String::new(),
+            _ => codec::text(decoder, "a profile", MAX_PROFILE)?,
+        };
+        Ok(Self { image, clock, recorder, unseen, command, profile })
     }
 }
 
@@ -110,13 +119,9 @@ pub(super) fn take(block: &[u8]) -> Result<(u32, &[u8], &[u8]), BadFile> {
     }
 }
 
-/// Decodes a body. Bytes behind what is known are a newer minor version's additions, and an error otherwise.
+/// Decodes a body.
 pub(super) fn body<T: bincode::Decode<Minor>>(bytes: &[u8], minor: Minor) -> Result<T, BadFile> {
-    let (value, used) = FORMAT.decode::<T, CLAIM>(bytes, minor)?;
-    match used == bytes.len() || minor > Minor(FORMAT.minor) {
-        true => Ok(value),
-        false => Err(FORMAT.content(format!("{} bytes are left over", bytes.len() - used))),
-    }
+    FORMAT.decode_all::<T, CLAIM>(bytes, minor)
 }
 
 /// The error of a trace with too much of something.

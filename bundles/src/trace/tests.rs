@@ -57,6 +57,7 @@ fn full() -> Trace {
     trace.files[1].written = true;
     trace.files[2].ranges = Some(odd);
     trace.command = vec!["sh".into(), "-c".into(), String::new()];
+    trace.profile = "fit".into();
     trace.phases = Phases { start_up_us: 3, main_us: Some(40) };
     trace.lost.add(Cause::TooDeep, 1);
     trace.lost.add(Cause::TableFull, 2);

@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Keep the container's program and arguments in the trace, which may hold secrets
     #[arg(long)]
     keep_command: bool,
+    /// What kind of work this shows, e.g. `reconstruction`; traces of the same make a part of the image's bundle
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    profile: String,
     /// By which means the kernel is asked; auto: BPF, or fanotify, which sees less, where BPF is refused
     #[arg(long, value_enum, default_value_t)]
     backend: BackendName,
@@ -71,7 +74,8 @@ impl Args {
     }
 
     pub(crate) fn subject(&self, image: ImageId, container: &Container) -> Subject {
-        Subject { image, command: if self.keep_command { container.command.clone() } else { Vec::new() } }
+        let command = if self.keep_command { container.command.clone() } else { Vec::new() };
+        Subject { image, command, profile: self.profile.clone() }
     }
 }
 

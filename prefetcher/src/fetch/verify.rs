@@ -102,7 +102,6 @@ mod tests {
     use super::*;
     use crate::fetch::failure::Cause;
     use crate::sink::PosixCache;
-    use bundles::object::ObjectKind;
     use bundles::path::RootPath;
     use std::io::Write as _;
 
@@ -115,7 +114,7 @@ mod tests {
     fn object(stored: &[u8], raw_size: u64) -> BundleObject {
         let (hash, path) = (ContentHash::sha1_of(stored), RootPath::new("/x").unwrap());
         let stored_size = stored.len() as u64;
-        BundleObject { hash, kind: ObjectKind::File, stored_size, raw_size, used_in: 1, at_us: 0, path }
+        BundleObject { stored_size, ..BundleObject::file(hash, raw_size, path) }
     }
 
     fn stream(cache: &PosixCache, object: &BundleObject, stored: &[u8], piece: usize) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bundles::bundle::{Bundle, BundleObject, Skipped};
+use bundles::bundle::{Bundle, BundleObject};
 use bundles::image::{ChainId, Digest, ImageId};
 use bundles::object::{ContentHash, ObjectKind};
 use bundles::path::RootPath;
@@ -44,15 +44,9 @@ impl Object {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
         encoder.write_all(raw).unwrap();
         let stored = encoder.finish().unwrap();
-        let entry = BundleObject {
-            hash: ContentHash::sha1_of(&stored),
-            kind,
-            stored_size: stored.len() as u64,
-            raw_size: raw.len() as u64,
-            used_in: 1,
-            at_us: 0,
-            path: RootPath::new("/some/file").unwrap(),
-        };
+        let (hash, path) = (ContentHash::sha1_of(&stored), RootPath::new("/some/file").unwrap());
+        let stored_size = stored.len() as u64;
+        let entry = BundleObject { kind, stored_size, ..BundleObject::file(hash, raw.len() as u64, path) };
         Self { entry, raw: raw.to_vec(), stored }
     }
 
@@ -85,18 +79,13 @@ pub fn noise(length: usize) -> Vec<u8> {
 
 /// A bundle of `objects` for the image called `name`.
 pub fn bundle<'a>(name: &str, objects: impl IntoIterator<Item = &'a Object>) -> Bundle {
-    Bundle {
-        image: ImageId {
-            chain_id: ChainId(Digest::of(format!("chain {name}").as_bytes())),
-            manifest: Some(Digest::of(format!("manifest {name}").as_bytes())),
-            reference: name.into(),
-        },
-        repository: REPOSITORY.into(),
-        traces: 1,
-        incomplete_traces: 0,
-        objects: objects.into_iter().map(|o| o.entry.clone()).collect(),
-        skipped: Skipped::default(),
-    }
+    let image = ImageId {
+        chain_id: ChainId(Digest::of(format!("chain {name}").as_bytes())),
+        manifest: Some(Digest::of(format!("manifest {name}").as_bytes())),
+        reference: name.into(),
+    };
+    let objects = objects.into_iter().map(|o| o.entry.clone()).collect();
+    Bundle { objects, ..Bundle::of(image, REPOSITORY) }
 }
 
 /// How a snapshotter asks for the image of `bundle`.

@@ -125,7 +125,7 @@ impl Recorded {
 
 pub(crate) fn subject() -> Subject {
     let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: "test/image:1".into() };
-    Subject { image, command: Vec::new() }
+    Subject { image, command: Vec::new(), profile: String::new() }
 }
 
 pub(crate) fn output(path: &Path) -> Result<Output> {

@@ -98,7 +98,7 @@ fn a_file_of_version_1_0_is_read_with_defaults() {
     assert_eq!(read, expected);
     // Written again it is a file of this version, and says the same.
     let again = read.to_bytes().unwrap();
-    assert_eq!((again[6], Trace::from_bytes(&again).unwrap()), (1, expected));
+    assert_eq!((again[6], Trace::from_bytes(&again).unwrap()), (2, expected));
 }
 
 #[test]
@@ -108,20 +108,25 @@ fn the_version_says_which_fields_there_are() {
         records::put(&mut block, records::FILE, body).unwrap();
         block
     };
-    // Bodies as version 1.1 has them. Version 1.0 has fewer fields, and so have bodies that are cut.
+    // Bodies as this version has them. Version 1.0 has fewer fields, and so have bodies that are cut.
     let bodies = [
         (block::HEAD, FORMAT.encode(&head()).unwrap()),
         (block::RECORDS, records(&FORMAT.encode(&file(1, Use::Open)).unwrap())),
         (block::END, FORMAT.encode(&tail(End::Stopped)).unwrap()),
     ];
-    assert!(Trace::from_bytes(&of_minor(1, &bodies)).is_ok());
+    assert!(Trace::from_bytes(&of_minor(2, &bodies)).is_ok());
     assert!(Trace::from_bytes(&of_minor(0, &bodies)).unwrap_err().to_string().contains("left over"));
     for shortened in [0, 2] {
         let mut blocks = bodies.clone();
         blocks[shortened].1.pop();
-        assert!(Trace::from_bytes(&of_minor(1, &blocks)).is_err(), "block {shortened}");
+        assert!(Trace::from_bytes(&of_minor(2, &blocks)).is_err(), "block {shortened}");
     }
+    // A head of version 1.1 ends before the profile, which is empty and so one byte long.
+    let mut before_profiles = bodies.clone();
+    before_profiles[0].1.pop();
+    assert!(Trace::from_bytes(&of_minor(1, &before_profiles)).is_ok());
+    assert!(Trace::from_bytes(&of_minor(1, &bodies)).unwrap_err().to_string().contains("left over"));
     let mut blocks = bodies;
     blocks[1].1 = records(FORMAT.encode(&file(1, Use::Open)).unwrap().split_last().unwrap().1);
-    assert!(Trace::from_bytes(&of_minor(1, &blocks)).is_err());
+    assert!(Trace::from_bytes(&of_minor(2, &blocks)).is_err());
 }

@@ -1,0 +1,187 @@
+use super::*;
+use crate::image::{ChainId, Digest};
+use crate::object::{ContentHash, HashAlgorithm, ObjectKind};
+use crate::path::RootPath;
+use crate::trace::Phase;
+
+fn image(name: &str) -> ImageId {
+    ImageId { chain_id: ChainId(Digest::of(name.as_bytes())), manifest: None, reference: format!("r/{name}:t") }
+}
+
+fn path(text: &str) -> RootPath {
+    RootPath::new(text).unwrap()
+}
+
+/// A bundle that has something of everything.
+fn bundle() -> Bundle {
+    let file = BundleObject {
+        stored_size: 70,
+        packed: Some(Packed { pack: 0, offset: 500 }),
+        ..BundleObject::file(ContentHash::sha1([1; 20]), 100, path("/.layers/ab/x/layerfs/usr/lib/a"))
+    };
+    let chunk = BundleObject {
+        hash: ContentHash { algorithm: HashAlgorithm::Shake128, digest: [2; 20] },
+        kind: ObjectKind::Chunk,
+        repository: 1,
+        offset: 4 << 20,
+        path: path("/v6/lib/libCore.so"),
+        need: Need {
+            used_in: 2,
+            share: Share::of(2, 3),
+            confidence: Share::of(4, 5),
+            first_us: 10,
+            typical_us: 25,
+            phase: Phase::Main,
+            profiles: ProfileSet::default().and(1),
+        },
+        packed: Some(Packed { pack: 1, offset: 32 }),
+        ..file.clone()
+    };
+    let next = BundleObject {
+        hash: ContentHash::sha1([3; 20]),
+        path: path("/.layers/ab/x/layerfs/usr/lib/b"),
+        need: Need { profiles: ProfileSet::default().and(0).and(1), ..file.need },
+        packed: Some(Packed { pack: 0, offset: 100 }),
+        ..file.clone()
+    };
+    let last =
+        BundleObject { packed: None, need: Need { profiles: ProfileSet::default(), ..file.need }, ..next.clone() };
+    Bundle {
+        repositories: vec!["unpacked.example.org".into(), "sft.example.org".into()],
+        traces: 3,
+        incomplete_traces: 1,
+        objects: vec![file, chunk, next, last],
+        profiles: vec![Profile { name: "fit".into(), traces: 2 }, Profile { name: "plot".into(), traces: 1 }],
+        catalogs: vec![NeededCatalog { repository: 1, mountpoint: path("/v6") }],
+        packs: [b"one", b"two"].map(|bytes| PackRef { digest: Digest::of(bytes), size: 1_000 }).into(),
+        carried: Some(CarriedOver { from: image("old"), same: 3, changed: 1, gone: 0 }),
+        skipped: Skipped { rare: 7, ..Skipped::default() },
+        ..Bundle::of(image("new"), "")
+    }
+}
+
+/// `bundle` as a file with another payload.
+fn with_payload(change: impl FnOnce(&mut Vec<u8>)) -> Result<Bundle, BadFile> {
+    let mut payload = sections::encode(&bundle()).unwrap();
+    change(&mut payload);
+    Bundle::from_bytes(&FORMAT.wrap(&payload).unwrap())
+}
+
+fn section(number: u16, flags: u16, raw: u32, stored: &[u8]) -> Vec<u8> {
+    let mut bytes = [number.to_le_bytes(), flags.to_le_bytes()].concat();
+    bytes.extend_from_slice(&(stored.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&raw.to_le_bytes());
+    bytes.extend_from_slice(stored);
+    bytes
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let bundle = bundle();
+    let bytes = bundle.to_bytes().unwrap();
+    assert_eq!(Bundle::from_bytes(&bytes).unwrap(), bundle);
+    assert_eq!(Bundle::from_bytes(&bytes).unwrap().to_bytes().unwrap(), bytes);
+    let empty = Bundle::of(image("empty"), "a.b");
+    assert_eq!(Bundle::from_bytes(&empty.to_bytes().unwrap()).unwrap(), empty);
+}
+
+#[test]
+fn unknown_sections_are_skipped_unless_they_are_needed() {
+    let read = with_payload(|payload| payload.extend(section(900, 0, 3, b"abc"))).unwrap();
+    assert_eq!(read, bundle());
+    let refused = with_payload(|payload| payload.extend(section(900, 1, 3, b"abc"))).unwrap_err().to_string();
+    assert!(refused.contains("900") && refused.contains("upgrade"), "{refused}");
+}
+
+#[test]
+fn sections_that_lie_are_refused() {
+    let zeros = zstd::bulk::compress(&vec![0; 8 << 20], 3).unwrap();
+    type Change<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
+    let cases: [(&str, Change<'_>); 6] = [
+        ("cut", Box::new(|payload| payload.truncate(payload.len() - 1))),
+        ("follows", Box::new(|payload| payload.extend(section(2, 0, 3, b"abc")))),
+        ("has no head", Box::new(|payload| payload.clear())),
+        ("grows", Box::new(|payload| payload.extend(section(900, 0, 8 << 20, &zeros)))),
+        ("section 1", Box::new(|payload| payload[8] += 1)),
+        ("cut", Box::new(|payload| payload[4..8].copy_from_slice(&u32::MAX.to_le_bytes()))),
+    ];
+    for (expected, change) in cases {
+        let said = with_payload(|payload| change(payload)).unwrap_err().to_string();
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn what_names_something_that_is_not_there_is_neither_written_nor_read() {
+    let object = |change: fn(&mut BundleObject)| {
+        let mut bundle = bundle();
+        change(&mut bundle.objects[0]);
+        bundle
+    };
+    for bad in [
+        object(|object| object.repository = 2),
+        object(|object| object.need.profiles = ProfileSet::default().and(2)),
+        object(|object| object.packed = Some(Packed { pack: 2, offset: 0 })),
+        Bundle { repositories: vec![], objects: vec![], catalogs: vec![], ..bundle() },
+        Bundle { repositories: vec!["localhost".into()], objects: vec![], catalogs: vec![], ..bundle() },
+        Bundle { repositories: vec!["a.b".into()], objects: vec![], ..bundle() },
+    ] {
+        assert!(bad.to_bytes().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_profile_is_planned_in_order_of_need_and_without_one_the_common_part_comes_first() {
+    let bundle = bundle();
+    for (profile, expected) in [
+        (Some("fit"), vec![0, 2, 3]),
+        (Some("plot"), vec![0, 1, 2, 3]),
+        (None, vec![0, 3, 2, 1]),
+        (Some("x"), vec![0, 3, 2, 1]),
+    ] {
+        assert_eq!(bundle.plan(profile), expected, "{profile:?}");
+    }
+}
+
+#[test]
+fn an_object_takes_less_than_60_bytes() {
+    // As real as can be without a repository: random hashes and sizes, the paths and times of a Python start.
+    let mut random = 7u64;
+    let mut next = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random >> 33
+    };
+    let objects = (0..5_000u64).map(|n| {
+        let digest: Vec<u8> = (0..20).map(|_| next() as u8).collect();
+        let raw_size = next() % 60_000;
+        let first_us = n * 700 + next() % 500;
+        let layer = hex::encode([(n % 7) as u8; 32]);
+        let name = format!(
+            "/.layers/{}/{layer}/layerfs/usr/lib/python3/dist-packages/p{}/m{}.py",
+            &layer[..2],
+            n / 40,
+            next() % 999
+        );
+        BundleObject {
+            stored_size: raw_size / 3,
+            need: Need { first_us, typical_us: first_us + next() % 4_000, ..Need::always(5) },
+            packed: Some(Packed { pack: 0, offset: n * 9_000 }),
+            ..BundleObject::file(ContentHash::sha1(digest.try_into().unwrap()), raw_size, path(&name))
+        }
+    });
+    let bundle = Bundle { objects: objects.collect(), ..bundle() };
+    let each = bundle.to_bytes().unwrap().len() / bundle.objects.len();
+    assert!(each < 60, "{each} bytes an object");
+}
+
+#[test]
+fn shares_are_parts_of_ten_thousand() {
+    for (part, whole, parts, said) in
+        [(1, 3, 3_333, "33.3%"), (0, 0, 0, "0.0%"), (9, 3, 10_000, "100.0%"), (u64::MAX, u64::MAX, 10_000, "100.0%")]
+    {
+        let share = Share::of(part, whole);
+        assert_eq!((share.parts(), share.to_string().as_str()), (parts, said));
+    }
+    assert_eq!(Share::from_parts(10_001), None);
+    assert_eq!(Share::of(1, 2).times(Share::of(1, 2)), Share::of(1, 4));
+}

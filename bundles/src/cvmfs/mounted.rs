@@ -1,0 +1,153 @@
+//! What a mounted client tells of its repository and of files, by extended attributes.
+//!
+//! Source: `cvmfs/magic_xattr.cc` of CVMFS. Newer clients page long values as `<name>~0`, `<name>~1`, ...
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::{Chunk, Content, CvmfsError, Server};
+use crate::bundle::is_fqrn;
+use crate::object::ContentHash;
+use crate::path::RootPath;
+
+/// The most pages that a list of chunks is read from: 4 KB or more each, 100 chunks a page.
+const MAX_PAGES: usize = 10_000;
+
+/// A repository that a client has mounted on this machine.
+#[derive(Debug)]
+pub struct Mounted {
+    root: PathBuf,
+    name: String,
+    server: Server,
+}
+
+impl Mounted {
+    /// The one whose root is `root`.
+    pub fn at(root: &Path) -> Result<Self, CvmfsError> {
+        let mounted = |why: String| CvmfsError::Mounted { path: root.to_owned(), why };
+        let told = |name: &str| {
+            let value = attribute(root, name).map_err(|e| mounted(format!("{name}: {e}")))?;
+            value.ok_or_else(|| mounted(format!("it has no attribute {name}; is a CVMFS client mounted there?")))
+        };
+        let name = told("user.fqrn")?;
+        if !is_fqrn(&name) {
+            return Err(mounted(format!("{name:?} is not a repository name")));
+        }
+        let proxy = told("user.proxy")?;
+        let proxy = Some(proxy.as_str()).filter(|proxy| !matches!(*proxy, "DIRECT" | ""));
+        let server = Server::new(&told("user.host")?, proxy)?;
+        Ok(Self { root: root.to_owned(), name, server })
+    }
+
+    /// The repository's fully qualified name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The server that the client uses now, by its proxy.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Size and content of the regular file at `path`; `None` if there is none. Links are not followed.
+    pub fn content(&self, path: &RootPath) -> Result<Option<(u64, Content)>, CvmfsError> {
+        let full = self.root.join(OsStr::from_bytes(&path.as_bytes()[1..]));
+        let failed = |why: String| CvmfsError::Mounted { path: full.clone(), why };
+        let size = match std::fs::symlink_metadata(&full) {
+            Ok(metadata) if metadata.is_file() => metadata.len(),
+            Ok(_) => return Ok(None),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(failed(e.to_string())),
+        };
+        let told = |name: &str| attribute(&full, name).map_err(|e| failed(format!("{name}: {e}")));
+        if told("user.external_file")?.is_some_and(|external| external.trim() == "1") {
+            return Ok(Some((size, Content::External)));
+        }
+        let compressed = told("user.compression")?.is_none_or(|how| how.trim() != "none");
+        if let Some(hash) = told("user.hash")? {
+            return Ok(Some((size, Content::Whole { hash: hash.trim().parse()?, compressed })));
+        }
+        let list = told("user.chunk_list")?.ok_or_else(|| failed("it has neither hash nor chunks".into()))?;
+        let chunks = chunks(&list, size).map_err(|why| failed(format!("user.chunk_list: {why}")))?;
+        Ok(Some((size, Content::Chunks { chunks, compressed })))
+    }
+}
+
+/// An attribute as text, all pages of it; `None` if there is no such.
+fn attribute(path: &Path, name: &str) -> std::io::Result<Option<String>> {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(std::io::Error::other);
+    if let Some(value) = xattr::get(path, name)? {
+        return text(value).map(Some);
+    }
+    let mut all = Vec::new();
+    for page in 0..MAX_PAGES {
+        match xattr::get(path, format!("{name}~{page}"))? {
+            Some(value) => all.extend(value),
+            None if page == 0 => return Ok(None),
+            None => break,
+        }
+    }
+    text(all).map(Some)
+}
+
+/// The chunks of a list: a heading, then a line `hash,offset,size` for each; they must cover `size` bytes.
+fn chunks(list: &str, size: u64) -> Result<Vec<Chunk>, String> {
+    let (mut chunks, mut next) = (Vec::new(), 0u64);
+    for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hash,")) {
+        let mut columns = line.split(',');
+        let (Some(hash), Some(offset), Some(length), None) =
+            (columns.next(), columns.next(), columns.next(), columns.next())
+        else {
+            return Err(format!("{line:?} is not hash,offset,size"));
+        };
+        let hash: ContentHash = hash.trim_end_matches('P').parse().map_err(|e| format!("{e}"))?;
+        let number = |text: &str| text.trim().parse::<u64>().map_err(|e| format!("{line:?}: {e}"));
+        let (offset, length) = (number(offset)?, number(length)?);
+        if offset != next {
+            return Err(format!("no chunk at offset {next}"));
+        }
+        next = next.saturating_add(length);
+        chunks.push(Chunk { offset, size: length, hash });
+    }
+    match next == size {
+        true => Ok(chunks),
+        false => Err(format!("the chunks end at {next}, the file at {size}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78";
+
+    #[test]
+    fn a_list_of_chunks_must_cover_the_file() {
+        let lines = |lines: &[(u64, u64)]| {
+            let chunks: Vec<_> = lines.iter().map(|(offset, size)| format!("{A},{offset},{size}\n")).collect();
+            format!("hash,offset,size\n{}\n", chunks.concat())
+        };
+        assert_eq!(chunks(&lines(&[(0, 5), (5, 2)]), 7).unwrap()[1].offset, 5);
+        assert_eq!(chunks(&format!("{A}P,0,7\n"), 7).unwrap().len(), 1);
+        for (bad, size) in [
+            (lines(&[(0, 5), (6, 1)]), 7),
+            (lines(&[(0, 5)]), 7),
+            (format!("{A},0\n"), 7),
+            (format!("{A},0,7,8\n"), 7),
+            ("x,0,7\n".into(), 7),
+            (format!("{A},a,7\n"), 7),
+        ] {
+            assert!(chunks(&bad, size).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_directory_without_a_client_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = Mounted::at(directory.path()).unwrap_err().to_string();
+        assert!(said.contains(&directory.path().display().to_string()), "{said}");
+    }
+}
