@@ -6,7 +6,8 @@
 //! 2. [`image`] asks the registry which layers and which chain ID an image has.
 //! 3. [`cvmfs`] reads the repository's signed catalogs, which tell the objects behind each path.
 //! 4. [`builder`] turns traces, image and catalogs into a [`bundle::Bundle`].
-//! 5. [`publish`] puts the bundle into the repository's tree; [`store`] keeps it on a node.
+//! 5. [`pack`] puts its small objects together, so that few requests bring them.
+//! 6. [`publish`] puts the bundle into the repository's tree; [`store`] keeps it on a node.
 //!
 //! Everything written to disk goes through [`codec`].
 
@@ -17,6 +18,7 @@ pub mod cvmfs;
 pub mod file;
 pub mod image;
 pub mod object;
+pub mod pack;
 pub mod path;
 pub mod publish;
 pub mod store;

@@ -90,7 +90,8 @@ pub(crate) fn read(traces: &[PathBuf], profiles: &[(String, PathBuf)]) -> Result
     }
 }
 
-fn report(bundle: &Bundle, output: &Path) {
+/// Says what became of the traces, or of the bundle that this one was carried over from.
+pub(crate) fn report(bundle: &Bundle, output: &Path) {
     let (stored, raw) = bundle.bytes();
     println!(
         "{}: {} objects, {} to transfer, {} in the cache, from {} trace(s)",
@@ -100,6 +101,11 @@ fn report(bundle: &Bundle, output: &Path) {
         text::bytes(raw),
         bundle.traces
     );
+    if let Some(carried) = &bundle.carried {
+        let (same, changed, gone) = (carried.same, carried.changed, carried.gone);
+        let from = &carried.from.reference;
+        println!("carried over from {from}: {same} objects as they were, {changed} with new content, {gone} are gone");
+    }
     for (count, what) in bundle.skipped.by_cause().iter().filter(|(count, _)| *count > 0) {
         println!("left out: {count} {what}");
     }

@@ -4,10 +4,13 @@
 //! On a worker node: ask the daemon to `prefetch` an image, and for the `status` of requests.
 
 mod build;
+mod evaluate;
 mod inspect;
 mod output;
+mod pack;
 mod prefetch;
 mod publish;
+mod rebase;
 mod record;
 mod repository;
 mod status;
@@ -37,6 +40,12 @@ enum Command {
     Watch(watch::Args),
     /// Make a bundle of one or more traces
     Build(build::Args),
+    /// Make a bundle for another tag of an image, from the old one's
+    Rebase(rebase::Args),
+    /// Put a bundle's small objects together into packs
+    Pack(pack::Args),
+    /// Say how good bundles are: make one of all traces but one, and try it on that
+    Evaluate(evaluate::Args),
     /// Print a bundle or a trace
     Inspect(inspect::Args),
     /// Show, sum up, export or import a trace
@@ -60,6 +69,9 @@ async fn main() -> ExitCode {
         Command::Record(args) => record::run(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Build(args) => build::run(args).await,
+        Command::Rebase(args) => rebase::run(args).await,
+        Command::Pack(args) => pack::run(args).await,
+        Command::Evaluate(args) => evaluate::run(args).await,
         Command::Inspect(args) => inspect::run(&args),
         Command::Trace(command) => trace::run(&command).await,
         Command::Publish(args) => publish::run(&args),

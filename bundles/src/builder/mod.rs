@@ -6,13 +6,17 @@
 //! 3. [`weigh`] says of each object how many starts need it, and when.
 //! 4. [`choose`] keeps what is worth its bytes, in order of expected need.
 //!
+//! [`rebase`] carries a bundle over to another image, [`evaluate`] says how good bundles of some traces are.
+//!
 //! All of it is counting, sorting and integers: the same traces, in whatever order, give the same bytes.
 
 mod choose;
+mod evaluate;
 mod layers;
 mod locate;
 mod policy;
 mod profiles;
+mod rebase;
 mod repositories;
 #[cfg(test)]
 mod tests;
@@ -25,10 +29,12 @@ use crate::bundle::{Bundle, BundleObject, MAX_OBJECTS, Need, Skipped};
 use crate::cvmfs::CvmfsError;
 use crate::image::registry::Image;
 
+pub use evaluate::{Amount, Evaluation, Fit, LeftOut, evaluate};
 use layers::Layers;
 use locate::Located;
 pub use policy::Policy;
 pub use profiles::MAX_NAME as MAX_PROFILE_NAME;
+pub use rebase::rebase;
 pub use repositories::Repositories;
 pub use uses::Uses;
 use weigh::weigh;

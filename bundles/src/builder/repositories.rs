@@ -45,6 +45,11 @@ impl Repositories {
         Ok(name)
     }
 
+    /// The server of the image's repository.
+    pub fn image_server(&self) -> &Server {
+        self.image.server()
+    }
+
     /// All names, the image's first.
     pub(super) fn names(&self) -> Vec<String> {
         let image = &self.image.manifest().repository;
@@ -84,7 +89,7 @@ impl Repositories {
     /// The server of the repository at that place among the names.
     pub(super) fn server(&self, place: u16) -> Option<&Server> {
         match place {
-            0 => Some(self.image.server()),
+            0 => Some(self.image_server()),
             _ => self.others.get(self.names().get(usize::from(place))?).map(|other| match other {
                 Other::Catalogs(repository) => repository.server(),
                 Other::Mounted(mounted) => mounted.server(),

@@ -171,6 +171,30 @@ fn of_a_file_in_chunks_those_are_needed_that_were_read() {
 }
 
 #[test]
+fn a_trace_that_is_left_out_tells_what_a_bundle_of_the_others_is_worth_to_it() {
+    let uses = uses(&[
+        trace("fit", &[("/all", 1), ("/fit", 2), ("/own", 3)]),
+        trace("fit", &[("/all", 1), ("/fit", 2), ("/other", 2)]),
+        trace("plot", &[("/all", 1), ("/plot", 2)]),
+    ]);
+    let located = located(&uses);
+    let sizes: Vec<u64> =
+        located.objects.iter().map(|object| if object.path.name() == b"all" { 70 } else { 10 }).collect();
+    let left_out = |trace| evaluate::leave_out(trace, &uses, &located, &sizes, &Policy::default());
+    let amount = |objects, bytes| Amount { objects, bytes };
+    // The rest shows fit with /all, /fit and /other, and plot.
+    let first = left_out(0);
+    assert_eq!(first.common, Fit { needed: amount(3, 90), held: amount(1, 70), hit: amount(1, 70) });
+    assert_eq!(first.asked, Fit { needed: amount(3, 90), held: amount(3, 90), hit: amount(2, 80) });
+    assert_eq!((first.asked.coverage(), first.asked.waste()), (Share::of(2, 3), Share::of(1, 9)));
+    // The rest knows no plot: all of it is common.
+    let last = left_out(2);
+    assert_eq!((last.asked, last.asked.held), (last.common, amount(4, 100)));
+    let total = Evaluation { traces: vec![first, last], incomplete: 0 }.total().0;
+    assert_eq!((total.needed, total.hit), (amount(5, 170), amount(3, 150)));
+}
+
+#[test]
 fn one_object_behind_two_paths_is_used_once_a_trace() {
     let uses = uses(&[trace("", &[("/a", 7), ("/b", 3)]), trace("", &[("/b", 5)])]);
     let both = object(&RootPath::new("/a").unwrap(), &[(0, None), (1, None)]);

@@ -53,4 +53,46 @@ impl BundleObject {
             packed: None,
         }
     }
+
+    /// Where a container sees the file, if it is of a published layer; `None` for catalogs and for other repositories.
+    pub fn container_path(&self) -> Option<RootPath> {
+        let (_, path) = self.in_layer()?;
+        (self.kind != ObjectKind::Catalog).then(|| RootPath::new(path).ok())?
+    }
+
+    /// The layer that it is of, by the 64 hex digits of its digest.
+    pub fn layer(&self) -> Option<&[u8]> {
+        Some(self.in_layer()?.0)
+    }
+
+    /// A layer's digest, and the path below its root. Layers are at `/.layers/<2 hex>/<64 hex>/layerfs`.
+    fn in_layer(&self) -> Option<(&[u8], &[u8])> {
+        let rest = self.path.as_bytes().strip_prefix(b"/.layers/").filter(|_| self.repository == 0)?;
+        let (_, rest) = rest.split_at_checked(3)?;
+        let (digest, rest) = rest.split_at_checked(64)?;
+        let path = rest.strip_prefix(b"/layerfs")?;
+        Some((digest, if path.is_empty() { b"/" } else { path }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layers_file_has_a_path_in_the_container() {
+        let digest = "ab".repeat(32);
+        let object = |path: &str| BundleObject::file(ContentHash::sha1([0; 20]), 0, RootPath::new(path).unwrap());
+        let inside = object(&format!("/.layers/ab/{digest}/layerfs/usr/bin/sh"));
+        assert_eq!(inside.container_path().unwrap().to_string(), "/usr/bin/sh");
+        assert_eq!(inside.layer(), Some(digest.as_bytes()));
+        let catalog = BundleObject { kind: ObjectKind::Catalog, ..object(&format!("/.layers/ab/{digest}/layerfs")) };
+        assert_eq!((catalog.container_path(), catalog.layer()), (None, Some(digest.as_bytes())));
+        for other in
+            ["/.layers/ab", "/.flat/ab/x/bin/sh", "/.layers/ab/short/layerfs/x", &format!("/.layers/ab/{digest}/x")]
+        {
+            assert_eq!(object(other).container_path(), None, "{other}");
+        }
+        assert_eq!(BundleObject { repository: 1, ..inside }.container_path(), None);
+    }
 }

@@ -19,6 +19,8 @@ pub struct Image {
     pub id: ImageId,
     /// Digests of the layers as they are stored (compressed), from the lowest to the topmost.
     pub layers: Vec<Digest>,
+    /// Their sizes in bytes, as the manifest tells them.
+    pub layer_sizes: Vec<u64>,
 }
 
 /// Why an image's description cannot be had.
@@ -78,12 +80,13 @@ pub async fn describe(reference: &str, plain_http: bool) -> Result<Image, Regist
     let answer = client.pull_manifest_and_config(&parsed, &RegistryAuth::Anonymous).await;
     let (manifest, digest, config) =
         answer.map_err(|e| RegistryError::Registry { reference: reference.to_owned(), source: Box::new(e) })?;
-    let layers: Vec<&str> = manifest.layers.iter().map(|l| l.digest.as_str()).collect();
+    let layers: Vec<_> = manifest.layers.iter().map(|l| (l.digest.as_str(), l.size.max(0) as u64)).collect();
     image(reference, &digest, &layers, config.as_bytes())
 }
 
-fn image(reference: &str, manifest: &str, layers: &[&str], config: &[u8]) -> Result<Image, RegistryError> {
+fn image(reference: &str, manifest: &str, layers: &[(&str, u64)], config: &[u8]) -> Result<Image, RegistryError> {
     let malformed = |why: String| RegistryError::Malformed { reference: reference.to_owned(), why };
+    let (names, sizes): (Vec<&str>, Vec<u64>) = layers.iter().copied().unzip();
     let digests = |texts: &[&str]| -> Result<Vec<Digest>, BadDigest> { texts.iter().map(|t| t.parse()).collect() };
     let config: Configuration =
         serde_json::from_slice(config).map_err(|e| malformed(format!("its configuration: {e}")))?;
@@ -101,7 +104,8 @@ fn image(reference: &str, manifest: &str, layers: &[&str], config: &[u8]) -> Res
     let manifest = manifest.parse().map_err(|e: BadDigest| malformed(e.to_string()))?;
     Ok(Image {
         id: ImageId { chain_id, manifest: Some(manifest), reference: reference.to_owned() },
-        layers: digests(layers).map_err(|e| malformed(e.to_string()))?,
+        layers: digests(&names).map_err(|e| malformed(e.to_string()))?,
+        layer_sizes: sizes,
     })
 }
 
@@ -115,13 +119,14 @@ mod tests {
         let config =
             |ids: &str| format!(r#"{{"architecture":"amd64","rootfs":{{"type":"layers","diff_ids":[{ids}]}}}}"#);
         let two = config(&format!("{a:?},{b:?}"));
-        let described = image("r/i:t", &a, &[&b, &a], two.as_bytes()).unwrap();
+        let described = image("r/i:t", &a, &[(&b, 5), (&a, 7)], two.as_bytes()).unwrap();
+        assert_eq!(described.layer_sizes, [5, 7]);
         assert_eq!(described.layers, [b.parse().unwrap(), a.parse().unwrap()]);
         assert_eq!(Some(described.id.chain_id), ChainId::of(&[a.parse().unwrap(), b.parse().unwrap()]));
         for (layers, config) in [
-            (vec![a.as_str()], two.as_str()),
+            (vec![(a.as_str(), 1)], two.as_str()),
             (vec![], &config("")),
-            (vec!["sha512:00"], &config(&format!("{a:?}"))),
+            (vec![("sha512:00", 1)], &config(&format!("{a:?}"))),
             (vec![], "{}"),
         ] {
             assert!(image("r/i:t", &a, &layers, config.as_bytes()).is_err(), "{layers:?} {config}");
