@@ -83,3 +83,33 @@ async fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const UNIT: &str = include_str!("../../deploy/systemd/cvmfs-prefetch-watch.service");
+    const ENVIRONMENT: &str = include_str!("../../deploy/systemd/watch.env");
+
+    /// The unit's command, with `options` for its variable.
+    fn words(options: &str) -> Vec<&str> {
+        let line = UNIT.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/")).unwrap();
+        let fill = |word| if word == "$WATCH_OPTIONS" { options } else { word };
+        line.split(' ').map(fill).flat_map(str::split_whitespace).collect()
+    }
+
+    #[test]
+    fn the_systemd_unit_and_its_examples_are_understood() {
+        let examples =
+            ENVIRONMENT.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix("WATCH_OPTIONS="));
+        let examples: Vec<_> = examples.map(|value| value.trim_matches('"')).collect();
+        assert!(examples.len() > 3);
+        for options in examples.into_iter().chain([""]) {
+            let parsed = Arguments::try_parse_from(words(options)).map_err(|error| error.to_string());
+            assert!(matches!(parsed.unwrap().command, Command::Watch(_)), "{options}");
+        }
+        assert!(Arguments::try_parse_from(words("--no-such-option")).is_err());
+    }
+}

@@ -19,7 +19,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bundles::trace::{End, Trace};
 use tokio::task::spawn_blocking;
-use tracer::cgroup::Leftovers;
 use tracer::cri::{ContainerSpec, Runtime};
 use tracer::{Recorder, Recording, Subject, Target};
 
@@ -57,7 +56,7 @@ pub(crate) struct Args {
     /// Environment variable of the container
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable, conflicts_with = "attach")]
     env: Vec<(String, String)>,
-    /// Cgroup below which the container runs
+    /// Cgroup below which the pod's own is made
     #[arg(long, value_name = "PATH", default_value = "/cvmfs-prefetch", value_parser = cgroup_path)]
     cgroup_parent: PathBuf,
     /// Succeed even if some uses were lost, or the container's start was missed
@@ -124,8 +123,7 @@ async fn record_own(
     output: &Output,
     interrupt: &mut Interrupt,
 ) -> Result<()> {
-    let _leftovers = Leftovers::note(&args.cgroup_parent)?;
-    let mut pod = Pod::new(args.runtime.connect().await?, &args.cgroup_parent);
+    let mut pod = Pod::new(args.runtime.connect().await?, &args.cgroup_parent)?;
     let recorded = record_pod(args, conditions, recorder, output, &mut pod, interrupt).await;
     let removed = pod.remove().await;
     recorded?;

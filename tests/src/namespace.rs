@@ -16,6 +16,7 @@
 //! `$TMPDIR`, else `/var/tmp`, because overlayfs wants a disk file system) and of its cgroups.
 //! With `TESTBED_KEEP=1` the directory is kept, under another name, to look at its logs.
 
+mod cgroups;
 mod init;
 mod leftovers;
 mod outer;
@@ -28,6 +29,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use run::{Role, Run};
+
+pub use cgroups::see_cgroups_of;
+pub use leftovers::cgroup_hierarchies;
 
 /// Runs `body` as the body of the calling test, which must be a `#[test]` function and `body` a closure in it (the
 /// test is started again by its name).

@@ -13,7 +13,9 @@ pub enum Error {
     )]
     NoBtf(#[source] aya::BtfError),
     /// The kernel does not let this process load or attach BPF programs.
-    #[error("no right to {what}: run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN ({detail})")]
+    #[error(
+        "no right to {what}: run as root, or with CAP_BPF and CAP_PERFMON (before Linux 5.8 CAP_SYS_ADMIN): {detail}"
+    )]
     NoRight {
         /// What was refused.
         what: String,
@@ -79,6 +81,25 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A container's first process could not be stopped until its root is marked.
+    #[error(
+        "cannot freeze a cgroup by {path}: the fanotify recorder needs Linux 5.2 or newer with cgroup version 2, or the \
+             version 1 controller freezer (--cgroups v1)"
+    )]
+    NoFreezer {
+        /// The file that freezes it.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no version 1 freezer.
+    #[error(
+        "no hierarchy of the version 1 controller freezer is mounted, which the fanotify recorder needs on a host without \
+             cgroup version 2: mount it where the container runtime looks, for example with \
+             `mount -t cgroup -o freezer cgroup /sys/fs/cgroup/freezer`, and restart the runtime"
+    )]
+    NoFreezerMounted,
     /// The container's root did not show up.
     #[error(
         "no overlay was mounted on .../{0}/rootfs: the fanotify recorder needs a snapshotter that mounts overlayfs, and \

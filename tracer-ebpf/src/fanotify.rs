@@ -2,14 +2,10 @@
 //!
 //! The mark sees the overlay in every mount namespace, but it needs the overlay, which the runtime mounts only when it
 //! starts the container. So that nothing is missed in between:
-//! 1. the container's cgroup, made beforehand, is frozen (cgroup v2);
-//! 2. the runtime mounts the overlay and puts its first process into the cgroup, where it stops before it has done
-//!    anything;
+//! 1. the cgroup above the container's is frozen (`freezer.rs`);
+//! 2. the runtime mounts the overlay and puts its first process into the container's cgroup, where it stops before it has
+//!    done anything;
 //! 3. the thread here finds the mount by the container's id, marks it and thaws the cgroup.
-//!
-//! Limit: on hosts with cgroup v2 alone runc and crun refuse a cgroup that is itself frozen ("container's cgroup
-//! unexpectedly frozen"), though not one below a frozen one; there this recorder does not work yet. On hybrid hosts runc
-//! looks at the version 1 freezer only.
 //!
 //! The record begins with the first exec from the overlay. What is not seen: flags of opens, uses without an open or
 //! read (files mapped from a handed-in descriptor), what is mounted on the root; an ELF interpreter counts as executed.
@@ -19,7 +15,7 @@ use std::fs;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -33,7 +29,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::stat::{SFlag, fstat};
 
+use crate::cgroup::is_populated;
 use crate::follower::Preface;
+use crate::freezer::Freezer;
 use crate::journal::{Journal, Output, Used};
 use crate::{Error, clock, mounts};
 
@@ -83,17 +81,18 @@ pub(crate) fn group() -> Result<Fanotify, Error> {
 }
 
 impl Reader {
-    /// Freezes `cgroup`, whose last name is the container's id, until the container's root is marked.
-    pub(crate) fn start(cgroup: &Path, preface: Preface, out: Output) -> Result<Self, Error> {
+    /// Freezes what is in the cgroup above `cgroup`, whose last name is the container's id, until the container's root is
+    /// marked.
+    pub(crate) fn start(freezer: &Freezer, cgroup: &Path, preface: Preface, out: Output) -> Result<Self, Error> {
         let system = |what| move |source| Error::System { what, source };
         let group = group()?;
         let id = cgroup.file_name().unwrap_or_default().to_owned();
-        let frozen = Frozen::new(cgroup)?;
+        let frozen = freezer.freeze_above(cgroup)?;
         let (stopped, stop) = io::pipe().map_err(system("make a pipe"))?;
         let shared = Arc::new(Shared::default());
-        let of_thread = Arc::clone(&shared);
+        let (of_thread, of_container) = (Arc::clone(&shared), cgroup.to_owned());
         let run = move || {
-            mark(&group, Path::new(&id), &stopped)?;
+            mark(&group, &of_container, &stopped)?;
             drop(frozen);
             let record = Record { wanted: Some((preface, out)), journal: None, began_ns: 0, losses: Losses::default() };
             follow(&group, &stopped, &id.to_string_lossy(), record, &of_thread)
@@ -108,6 +107,19 @@ impl Reader {
 
     pub(crate) fn started_up(&self, time_ns: u64) {
         self.shared.started_up_ns.store(time_ns, Ordering::Relaxed);
+    }
+
+    /// Whether it ended by itself; [`Reader::finish`] tells why.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Ends the recording without its trace. Nothing is frozen any more when this returns.
+    pub(crate) fn give_up(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::warn!("the thread of a recording that was given up panicked");
+        }
     }
 
     /// Ends the recording and the trace.
@@ -128,41 +140,21 @@ impl Reader {
     }
 }
 
-/// A cgroup whose processes do not run. It is thawed when this is dropped.
-struct Frozen(PathBuf);
-
-impl Frozen {
-    fn new(cgroup: &Path) -> Result<Self, Error> {
-        let path = cgroup.join("cgroup.freeze");
-        fs::write(&path, "1").map_err(|source| Error::File {
-            what: "freeze the cgroup by",
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        if let Err(error) = fs::write(&self.0, "0") {
-            tracing::warn!(file = %self.0.display(), %error, "cannot thaw the container's cgroup");
-        }
-    }
-}
-
-/// Waits until the runtime has mounted the root of the container `id`, and marks its file system.
-fn mark(group: &Fanotify, id: &Path, stopped: &PipeReader) -> Result<(), Error> {
+/// Waits until the runtime has mounted the root of the container in `cgroup`, and marks its file system.
+fn mark(group: &Fanotify, cgroup: &Path, stopped: &PipeReader) -> Result<(), Error> {
+    let id = Path::new(cgroup.file_name().unwrap_or_default());
     let root = id.join("rootfs");
     let end = Instant::now() + MOUNT_LIMIT;
     let mount = loop {
+        // The runtime mounts first; where the first process has come without a mount, none will come.
+        let last_look = is_populated(cgroup).unwrap_or(false) || Instant::now() >= end;
         if let Some(mount) = mounts::own()?.into_iter().rev().find(|m| m.kind == "overlay" && m.point.ends_with(&root))
         {
             break mount.point;
         }
         let stop = wait(&[stopped.as_fd()], MOUNT_PERIOD_MS.into());
         let stop = stop.map_err(|source| Error::System { what: "wait for the container's root", source })?;
-        if stop || Instant::now() >= end {
+        if stop || last_look {
             return Err(Error::NoOverlay(id.to_owned()));
         }
     };
@@ -277,5 +269,16 @@ fn path(fd: BorrowedFd<'_>) -> Option<RootPath> {
 /// Whether a process is known to be outside the container `id`. One that has ended cannot be asked; the overlay is
 /// the container's own, so it is taken for the container's.
 fn is_foreign(pid: i32, id: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroups| !cgroups.contains(id))
+    // In this order: of one that is ending, the version 1 hierarchies are told to be their roots.
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroups| !cgroups.contains(id)) && !is_ending(pid)
+}
+
+/// Whether a process ends or has ended.
+fn is_ending(pid: i32) -> bool {
+    /// The kernel's `PF_EXITING`.
+    const EXITING: u32 = 4;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may contain anything: state, parent, group, session, terminal, its group, flags.
+    let flags = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(6)?.parse::<u32>().ok());
+    flags.is_none_or(|flags| flags & EXITING != 0)
 }

@@ -20,6 +20,7 @@
 //! | `journal` | writes each use down, once |
 //! | `pages` | the parts of files that were read |
 //! | `fanotify` | the recorder where BPF is refused |
+//! | `freezer` | stops a container's first process until that recorder is ready |
 //! | [`recorder`](Recorder) | ties these together |
 //!
 //! What is not seen, and why identification has no race: `docs/recorder.md`.
@@ -31,6 +32,7 @@ mod error;
 mod event;
 mod fanotify;
 mod follower;
+mod freezer;
 mod journal;
 mod mounts;
 mod pages;

@@ -23,9 +23,9 @@ pub(crate) struct Mount {
     options: Vec<u8>,
 }
 
-/// The mounts that this process sees, oldest first.
+/// The mounts that this thread sees, oldest first. A thread can have a namespace of its own.
 pub(crate) fn own() -> Result<Vec<Mount>, Error> {
-    let path = Path::new("/proc/self/mountinfo");
+    let path = Path::new("/proc/thread-self/mountinfo");
     read(path).map_err(|source| Error::File { what: "read", path: path.into(), source })
 }
 

@@ -10,6 +10,7 @@ use bundles::trace::{Cause, Clock, End, Head, LeftOutReason, Losses, Tail, Unsee
 
 use crate::cgroup::{self, Hierarchy, Version};
 use crate::follower::{Follower, Preface, content_id};
+use crate::freezer::Freezer;
 use crate::journal::{Journal, Output};
 use crate::places::Places;
 use crate::program::{Counters, Kernel, page_shift};
@@ -57,7 +58,8 @@ impl Default for Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// One that is still to start, in this cgroup directory, which must be there before it; see
-    /// [`crate::cgroup::Cgroup`].
+    /// [`crate::cgroup::Cgroup`]. With fanotify all of the cgroup above it is frozen until the container's root is there, so
+    /// that one should hold nothing but the container's pod.
     New(PathBuf),
     /// One that runs already. What it did before is not seen, and the trace says so.
     Running(PathBuf),
@@ -97,7 +99,7 @@ pub struct Recorder {
 #[derive(Clone)]
 enum Means {
     Bpf(Arc<Reader>),
-    Fanotify,
+    Fanotify(Freezer),
 }
 
 /// A recording that runs. Dropped without [`Recording::stop`], it leaves nothing behind in the kernel, and a trace
@@ -135,7 +137,9 @@ impl Recorder {
         let fanotify = |options: Options| {
             // Fails here rather than later.
             fanotify::group()?;
-            Ok(Self { hierarchy: Hierarchy::of_host(&options)?, options, means: Means::Fanotify })
+            let hierarchy = Hierarchy::of_host(&options)?;
+            let freezer = Freezer::of_host(&hierarchy)?;
+            Ok(Self { options, hierarchy, means: Means::Fanotify(freezer) })
         };
         match backend {
             Backend::Bpf => Self::load(options),
@@ -180,11 +184,11 @@ impl Recorder {
                 shared.kernel.follow_running(id, now_ns, device)?;
                 Running::Bpf { reader: Arc::clone(reader), target: id }
             }
-            (Means::Fanotify, Target::New(_)) => {
+            (Means::Fanotify(freezer), Target::New(_)) => {
                 let preface = self.preface(subject, fanotify::HOOKS.into(), fanotify::UNSEEN);
-                Running::Fanotify(fanotify::Reader::start(&cgroup, preface, out)?)
+                Running::Fanotify(fanotify::Reader::start(freezer, &cgroup, preface, out)?)
             }
-            (Means::Fanotify, Target::Running(_)) => return Err(Error::OnlyNew),
+            (Means::Fanotify(_), Target::Running(_)) => return Err(Error::OnlyNew),
         };
         Ok(Recording { cgroup, running: Some(running) })
     }
@@ -264,6 +268,11 @@ impl Recording {
         }
     }
 
+    /// Whether it has ended by itself because something went wrong; [`Recording::stop`] tells what.
+    pub fn has_failed(&self) -> bool {
+        matches!(&self.running, Some(Running::Fanotify(reader)) if reader.has_failed())
+    }
+
     /// Marks that the container had started up by `ago` before now; what comes after is its main run.
     pub fn started_up(&self, ago: Duration) {
         let ago = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
@@ -291,8 +300,10 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        if let Some(Running::Bpf { reader, target }) = &self.running {
-            reader.shared().forget(*target);
+        match self.running.take() {
+            Some(Running::Bpf { reader, target }) => reader.shared().forget(target),
+            Some(Running::Fanotify(reader)) => reader.give_up(),
+            None => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{fs, process};
 
 use anyhow::{Context, Result};
 use bundles::image::ImageId;
-use tracer::cgroup::{Cgroup, Hierarchy};
+use tracer::cgroup::{Cgroup, Hierarchy, Leftovers};
 use tracer::cri::{ContainerSpec, Runtime, Sandbox, SandboxSpec, log};
 
 use super::attach::image_id;
@@ -24,12 +24,16 @@ pub(crate) struct Pod {
     sandbox: Option<Sandbox>,
     container: String,
     cgroup: Option<Cgroup>,
+    _leftovers: Leftovers,
 }
 
 impl Pod {
-    pub(crate) fn new(runtime: Runtime, cgroup_parent: &Path) -> Self {
+    /// It will be in a cgroup of its own below `cgroup_parent`: a recorder may freeze all of it.
+    pub(crate) fn new(runtime: Runtime, cgroup_parent: &Path) -> Result<Self> {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let uid = format!("cvmfs-prefetch-record-{}-{}", process::id(), since.as_nanos());
+        let cgroup_parent = cgroup_parent.join(&uid);
+        let _leftovers = Leftovers::note(&cgroup_parent)?;
         let spec = SandboxSpec {
             name: "record".into(),
             namespace: "cvmfs-prefetch".into(),
@@ -39,7 +43,7 @@ impl Pod {
             host_network: true,
             ..SandboxSpec::default()
         };
-        Self { runtime, spec, sandbox: None, container: String::new(), cgroup: None }
+        Ok(Self { runtime, spec, sandbox: None, container: String::new(), cgroup: None, _leftovers })
     }
 
     /// Pulls the image if this node has not got it, and says which it is.

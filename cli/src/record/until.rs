@@ -111,6 +111,10 @@ impl Conditions {
         loop {
             let at = began.elapsed();
             let files = recording.files_seen();
+            if recording.has_failed() {
+                // What failed is told when it is stopped.
+                return Ok(End::Stopped);
+            }
             if let Some(line) = &mut line
                 && line.look()?
             {

@@ -1,6 +1,7 @@
 //! The files that containerd reads.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -21,7 +22,11 @@ pub(super) fn socket(directory: &Path) -> PathBuf {
 pub(super) fn write(directory: &Path, spec: &ContainerdSpec) -> Result<()> {
     let path = path(directory);
     fs::create_dir_all(directory.join("cni"))?;
-    fs::write(&path, text(directory, spec)).with_context(|| format!("cannot write {}", path.display()))?;
+    let runc = match limits_can_be_set() {
+        true => PathBuf::from("runc"),
+        false => write_runc_without_limits(directory)?,
+    };
+    fs::write(&path, text(directory, spec, &runc)).with_context(|| format!("cannot write {}", path.display()))?;
     for registry in &spec.registries {
         let folder = directory.join("certs.d").join(registry);
         fs::create_dir_all(&folder)?;
@@ -33,7 +38,28 @@ pub(super) fn write(directory: &Path, spec: &ContainerdSpec) -> Result<()> {
     Ok(())
 }
 
-fn text(directory: &Path, spec: &ContainerdSpec) -> String {
+/// Not if cgroups are those of version 2, but the controllers still those of version 1; see
+/// [`crate::namespace::see_cgroups_of`].
+fn limits_can_be_set() -> bool {
+    fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").map_or(true, |controllers| controllers.contains("cpu"))
+}
+
+/// CRI asks for CPU shares in any case.
+fn write_runc_without_limits(directory: &Path) -> Result<PathBuf> {
+    let path = directory.join("runc");
+    let script = r#"#!/bin/sh
+for word; do
+    [ "$before" = --bundle ] && sed -i -E 's/,"(memory|cpu|pids|unified)":\{[^{}]*\}//g' "$word/config.json"
+    before=$word
+done
+exec runc "$@"
+"#;
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+fn text(directory: &Path, spec: &ContainerdSpec, runc: &Path) -> String {
     let quoted = |path: PathBuf| format!("{:?}", path.to_string_lossy());
     let below = |name: &str| quoted(directory.join(name));
     let snapshotter = if spec.default_snapshotter.is_empty() { "overlayfs" } else { &spec.default_snapshotter };
@@ -70,6 +96,7 @@ state = {state}
 
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
+        BinaryName = {runc}
 
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
@@ -80,6 +107,7 @@ state = {state}
 
 [proxy_plugins]
 {proxy}"#,
+        runc = quoted(runc.to_owned()),
         root = below("root"),
         state = below("state"),
         socket = quoted(socket(directory)),

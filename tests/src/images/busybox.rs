@@ -150,7 +150,7 @@ fn changes_of_changes(tar: &mut LayerTar) -> Result<()> {
 }
 
 /// Finds a static busybox: this machine's, else the one of the package `busybox-static`, which is not installed for it.
-fn busybox_binary(cache: &Path) -> Result<PathBuf> {
+pub fn busybox_binary(cache: &Path) -> Result<PathBuf> {
     for path in ["/bin/busybox", "/usr/bin/busybox"] {
         if fs::read(path).is_ok_and(|elf| is_static(&elf)) {
             return Ok(path.into());

@@ -20,7 +20,7 @@ mod rootfs;
 mod scan;
 
 pub use builder::ImageBuilder;
-pub use busybox::{busybox, pause, whiteouts};
+pub use busybox::{busybox, busybox_binary, pause, whiteouts};
 pub use layer_tar::{LayerTar, Owner};
 pub use python::python;
 

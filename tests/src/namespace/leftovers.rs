@@ -16,9 +16,9 @@ const KEPT_PREFIX: &str = "cvmfs-prefetch-kept-";
 
 /// One line of `/proc/self/mountinfo`, as far as it is needed.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    point: PathBuf,
-    file_system: String,
+pub(super) struct Mount {
+    pub(super) point: PathBuf,
+    pub(super) file_system: String,
 }
 
 /// Lines that are not understood are left out. Format: proc_pid_mountinfo(5).
@@ -32,7 +32,7 @@ fn parse_mounts(mountinfo: &str) -> Vec<Mount> {
     mountinfo.lines().filter_map(parse).collect()
 }
 
-fn mounts() -> Vec<Mount> {
+pub(super) fn mounts() -> Vec<Mount> {
     parse_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
 }
 
@@ -45,7 +45,8 @@ pub(super) fn unmount_below(directory: &Path) {
     }
 }
 
-fn cgroup_hierarchies() -> impl Iterator<Item = PathBuf> {
+/// Where hierarchies of cgroups are mounted.
+pub fn cgroup_hierarchies() -> impl Iterator<Item = PathBuf> {
     mounts().into_iter().filter(|m| m.file_system.starts_with("cgroup")).map(|m| m.point)
 }
 

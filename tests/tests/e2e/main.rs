@@ -15,4 +15,5 @@ mod record_until;
 mod restart;
 mod support;
 mod tree;
+mod watch_service;
 mod whiteouts;

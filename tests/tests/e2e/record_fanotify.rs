@@ -1,24 +1,36 @@
 //! `cvmfs-prefetch record --backend fanotify`, for kernels that refuse BPF.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bundles::trace::{End, Phase, Trace, Use};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testbed::containerd::{Containerd, ContainerdSpec};
 use testbed::images;
-use testbed::namespace::cgroup_parent;
+use testbed::namespace::{SiteDirectory, cgroup_hierarchies, cgroup_parent, see_cgroups_of};
 use testbed::node::{Node, NodeSpec};
-use testbed::process::{binary, run_command};
+use testbed::process::{Daemon, binary, run_command};
 use testbed::site::{Site, image_cache, with_round_trip};
+use tracer::cgroup::Version;
 
-fn record(node: &Node, image: &str, backend: &str, script: &str) -> Result<Trace> {
-    let output = node.directory().join(format!("{backend}.trace"));
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn command(containerd: &Containerd, image: &str, backend: &str, words: &[&str], output: &Path) -> Result<Command> {
     let mut record = Command::new(binary("cvmfs-prefetch")?);
-    record.args(["record", image, "--time-limit=120s", "--cgroup-parent", &cgroup_parent(), "--output"]).arg(&output);
-    record.arg("--cri-socket").arg(node.containerd.socket());
-    record.args(["--backend", backend, "--", "/bin/sh", "-c", script]);
-    run_command(&mut record)?;
+    record.args(["record", image, "--time-limit=120s", "--cgroup-parent", &cgroup_parent(), "--output"]).arg(output);
+    record.arg("--cri-socket").arg(containerd.socket());
+    record.args(["--backend", backend, "--"]).args(words);
+    Ok(record)
+}
+
+fn record(node: &Node, image: &str, backend: &str, words: &[&str]) -> Result<Trace> {
+    let output = node.directory().join(format!("{backend}.trace"));
+    run_command(&mut command(&node.containerd, image, backend, words, &output)?)?;
     Ok(Trace::read(&output)?)
 }
 
@@ -26,29 +38,161 @@ fn paths(trace: &Trace) -> BTreeSet<String> {
     trace.files.iter().map(|file| file.path.to_string()).collect()
 }
 
+/// Records a container by fanotify, and the same by BPF.
+async fn compare() -> Result<()> {
+    let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+    let reference = site.publish(&images::whiteouts(&image_cache()?)?).await?;
+    let node = Node::start(&site, "node", NodeSpec::default()).await?;
+    let script = "cat /srv/replaced /srv/kept; cat /srv/merged/lower; cat /proc/self/stat > /dev/null; \
+                  echo x > /tmp/made; exit 7";
+    let words = ["/bin/sh", "-c", script];
+    let trace = record(&node, &reference, "fanotify", &words)?;
+    ensure!(trace.is_complete() && trace.end == End::Exited(7), "{trace:?}");
+    ensure!(trace.recorder.contains("fanotify") && trace.recorder.contains("not seen"), "{}", trace.recorder);
+    let first = trace.files.first().context("an empty trace")?;
+    ensure!(first.how == Use::Exec && first.path.as_bytes() == b"/bin/busybox", "{first:?}");
+    let known = ["/bin/busybox", "/srv/replaced", "/srv/kept", "/srv/merged/lower", "/tmp/made"];
+    ensure!(paths(&trace) == known.map(String::from).into(), "{:?} of {trace:?}", paths(&trace));
+    let bpf = record(&node, &reference, "bpf", &words)?;
+    ensure!(!bpf.recorder.contains("fanotify"), "{bpf:?}");
+    // BPF sees the runtime's set-up as well.
+    let bpf = Trace {
+        files: bpf.files.iter().filter(|file| bpf.phases.of(file.at_us) != Phase::SetUp).cloned().collect(),
+        ..bpf
+    };
+    ensure!(paths(&trace) == paths(&bpf), "{:?} of {bpf:?}", paths(&bpf));
+    nothing_is_left()
+}
+
+/// Whether a recording's pod is.
+fn is_frozen() -> bool {
+    recordings().any(|pod| fs::read_to_string(pod.join("cgroup.freeze")).is_ok_and(|state| state == "1\n"))
+}
+
+/// The cgroups of pods that are recorded.
+fn recordings() -> impl Iterator<Item = PathBuf> {
+    let parents = cgroup_hierarchies().map(|hierarchy| hierarchy.join(cgroup_parent().trim_start_matches('/')));
+    let inside = parents.flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
+    inside.map(|entry| entry.path()).filter(|path| path.is_dir())
+}
+
+/// No cgroup of a recording, frozen or not.
+fn nothing_is_left() -> Result<()> {
+    match recordings().next() {
+        Some(pod) => bail!("{} is left", pod.display()),
+        None => Ok(()),
+    }
+}
+
 #[test]
-fn without_bpf_the_same_files_are_recorded_and_the_trace_says_how() {
+fn what_fails_is_told_and_leaves_nothing_frozen() {
+    testbed::namespace::test(|| async {
+        let site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let node = Node::start(&site, "node", NodeSpec::default()).await?;
+        let error = record(&node, site.sandbox_image(), "fanotify", &["/bin/none"]).err().context("it was recorded")?;
+        ensure!(format!("{error:#}").contains("/bin/none"), "{error:#}");
+        nothing_is_left()?;
+        ensure!(node.containerd.cri().await?.sandboxes().await?.is_empty(), "a pod is left");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_interrupted_start_leaves_nothing_frozen() {
+    testbed::namespace::test(|| async {
+        let site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let node = Node::start(&site, "node", NodeSpec::default()).await?;
+        let output = node.directory().join("none.trace");
+        let words = ["sleep", "1000"];
+        let mut record = command(&node.containerd, site.sandbox_image(), "fanotify", &words, &output)?;
+        let mut record = Daemon::start("record", &mut record, node.directory())?;
+        record.wait_until("a frozen pod", LIMIT, is_frozen)?;
+        // So that the start takes its time.
+        let containerd = Pid::from_raw(node.containerd.pid().context("no containerd")?.cast_signed());
+        kill(containerd, Signal::SIGSTOP)?;
+        kill(Pid::from_raw(record.pid().cast_signed()), Signal::SIGINT)?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        kill(containerd, Signal::SIGCONT)?;
+        record.stop(LIMIT)?;
+        nothing_is_left()?;
+        ensure!(node.containerd.cri().await?.sandboxes().await?.is_empty(), "a pod is left: {}", record.log());
+        Ok(())
+    });
+}
+
+/// As `docs/recorder.md` says; with version 1 it must be thawed before.
+#[test]
+fn the_frozen_pod_of_a_killed_recorder_can_be_removed() {
+    testbed::namespace::test(|| async {
+        see_cgroups_of(Version::Two)?;
+        let site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let node = Node::start(&site, "node", NodeSpec::default()).await?;
+        let output = node.directory().join("none.trace");
+        let words = ["sleep", "1000"];
+        let mut record = command(&node.containerd, site.sandbox_image(), "fanotify", &words, &output)?;
+        let mut runtime = node.containerd.cri().await?;
+        let mut was_frozen = false;
+        // It is frozen for some milliseconds only.
+        for _ in 0..10 {
+            let mut recorder = Daemon::start("record", &mut record, node.directory())?;
+            recorder.wait_until("a frozen pod", LIMIT, is_frozen)?;
+            recorder.kill()?;
+            was_frozen |= is_frozen();
+            for sandbox in runtime.sandboxes().await? {
+                runtime.remove_pod(&sandbox).await?;
+            }
+            ensure!(runtime.sandboxes().await?.is_empty());
+            if was_frozen {
+                return Ok(());
+            }
+        }
+        bail!("the recorder was never killed in time")
+    });
+}
+
+#[test]
+fn without_an_overlay_it_is_said_what_is_missing() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
-        let reference = site.publish(&images::whiteouts(&image_cache()?)?).await?;
-        let node = Node::start(&site, "node", NodeSpec::default()).await?;
-        let script = "cat /srv/replaced /srv/kept; cat /srv/merged/lower; cat /proc/self/stat > /dev/null; \
-                      echo x > /tmp/made; exit 7";
-        let trace = record(&node, &reference, "fanotify", script)?;
-        ensure!(trace.is_complete() && trace.end == End::Exited(7), "{trace:?}");
-        ensure!(trace.recorder.contains("fanotify") && trace.recorder.contains("not seen"), "{}", trace.recorder);
-        let first = trace.files.first().context("an empty trace")?;
-        ensure!(first.how == Use::Exec && first.path.as_bytes() == b"/bin/busybox", "{first:?}");
-        let known = ["/bin/busybox", "/srv/replaced", "/srv/kept", "/srv/merged/lower", "/tmp/made"];
-        ensure!(paths(&trace) == known.map(String::from).into(), "{trace:?}");
-        let bpf = record(&node, &reference, "bpf", script)?;
-        ensure!(!bpf.recorder.contains("fanotify"), "{bpf:?}");
-        // BPF sees the runtime's set-up as well.
-        let bpf = Trace {
-            files: bpf.files.iter().filter(|file| bpf.phases.of(file.at_us) != Phase::SetUp).cloned().collect(),
-            ..bpf
+        let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
+        let directory = SiteDirectory::new("native")?;
+        let spec = ContainerdSpec {
+            registries: vec![site.registry.address().to_owned()],
+            default_snapshotter: "native".into(),
+            sandbox_image: site.sandbox_image().to_owned(),
+            ..ContainerdSpec::default()
         };
-        ensure!(paths(&trace) == paths(&bpf), "{bpf:?}");
+        let containerd = Containerd::start(&directory.path().join("containerd"), &spec).await?;
+        let output = directory.path().join("none.trace");
+        let error = run_command(&mut command(&containerd, &reference, "fanotify", &["sleep", "1000"], &output)?).err();
+        let error = error.context("it was recorded")?.to_string();
+        ensure!(error.contains("no overlay was mounted"), "{error}");
+        nothing_is_left()?;
+        ensure!(containerd.cri().await?.sandboxes().await?.is_empty(), "a pod is left");
         Ok(())
+    });
+}
+
+#[test]
+fn without_bpf_the_same_files_are_recorded_and_the_trace_says_how() {
+    testbed::namespace::test(compare);
+}
+
+#[test]
+fn also_on_hosts_with_version_2_cgroups_alone() {
+    testbed::namespace::test(|| async {
+        see_cgroups_of(Version::Two)?;
+        compare().await
+    });
+}
+
+#[test]
+fn also_on_hosts_with_version_1_cgroups_alone() {
+    testbed::namespace::test(|| async {
+        if !see_cgroups_of(Version::One)? {
+            eprintln!("no version 1 cgroups here");
+            return Ok(());
+        }
+        compare().await
     });
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testbed::namespace::{self, SiteDirectory};
+use testbed::namespace::{self, SiteDirectory, cgroup_hierarchies};
 
 /// Says where a victim writes its run's name when all its things are there.
 const REPORT_VARIABLE: &str = "TEST_VICTIM_REPORT";
@@ -22,12 +22,6 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "{what} did not come true within {LIMIT:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn cgroup_hierarchies() -> Vec<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    let cgroup = mounts.lines().filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup")));
-    cgroup.map(|line| line.split(' ').nth(1).unwrap().into()).collect()
 }
 
 /// Makes a process, a mount, a cgroup in every hierarchy and files, and reports the run's name.
@@ -78,7 +72,7 @@ impl Victim {
 
     fn cgroups(&self) -> Vec<PathBuf> {
         let name = self.directory.file_name().unwrap();
-        cgroup_hierarchies().into_iter().map(|h| h.join(name)).filter(|cgroup| cgroup.exists()).collect()
+        cgroup_hierarchies().map(|h| h.join(name)).filter(|cgroup| cgroup.exists()).collect()
     }
 
     /// Every process of the run but the outer one: all inherit the variable that names its directory.
@@ -96,9 +90,9 @@ impl Victim {
 
     fn assert_alive(&self) {
         assert!(self.directory.join("site/file").exists());
-        assert_eq!(self.cgroups().len(), cgroup_hierarchies().len());
-        // unshare, init, body and the orphan
-        assert!(self.processes().len() >= 4, "{:?}", self.processes());
+        assert_eq!(self.cgroups().len(), cgroup_hierarchies().count());
+        // unshare, init, body and the orphan, which cannot be read while it executes its program.
+        wait_for("all four processes", || self.processes().len() >= 4);
     }
 
     fn wait_until_nothing_is_left(&self) {

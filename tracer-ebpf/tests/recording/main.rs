@@ -3,6 +3,7 @@
 //! Root is needed; without it these tests fail.
 
 mod cgroups;
+mod fanotify;
 mod honest;
 mod lookups;
 mod older_kernel;

@@ -1,0 +1,99 @@
+//! What the fanotify recorder relies on (`tracer-ebpf/src/freezer.rs`): how runc and the freezers get on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use testbed::images::busybox_binary;
+use testbed::namespace::{self, SiteDirectory, cgroup_hierarchies, cgroup_parent, see_cgroups_of};
+use testbed::site::image_cache;
+use tracer::cgroup::Version;
+
+/// Long enough to see that something does not happen.
+const A_WHILE: Duration = Duration::from_millis(500);
+
+/// The cgroup of the pod in the hierarchy that freezes, the file that freezes a cgroup, and what is written to it.
+struct Freezer {
+    pod: PathBuf,
+    file: &'static str,
+    frozen: &'static str,
+    thawed: &'static str,
+}
+
+impl Freezer {
+    fn new(version: Version) -> Result<Self> {
+        let (file, frozen, thawed) = match version {
+            Version::One => ("freezer.state", "FROZEN", "THAWED"),
+            Version::Two => ("cgroup.freeze", "1", "0"),
+        };
+        let pods = cgroup_hierarchies().map(|hierarchy| hierarchy.join(cgroup_parent().trim_start_matches('/')));
+        // Every cgroup but the root has the file, if its hierarchy can freeze.
+        let pods: Vec<_> =
+            pods.map(|pod| fs::create_dir_all(pod.join("container")).map(|()| pod)).collect::<Result<_, _>>()?;
+        let pod = pods.into_iter().find(|pod| pod.join(file).exists()).context("no freezer")?;
+        Ok(Self { pod, file, frozen, thawed })
+    }
+
+    fn write(&self, cgroup: &Path, text: &str) -> Result<()> {
+        Ok(fs::write(cgroup.join(self.file), text)?)
+    }
+}
+
+/// A container that says something.
+fn runc(site: &SiteDirectory) -> Result<Child> {
+    let programs = site.subdirectory("bundle/rootfs/bin")?;
+    fs::copy(busybox_binary(&image_cache()?)?, programs.join("busybox"))?;
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "process": { "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["/bin/busybox", "echo", "it runs"] },
+        "root": { "path": "rootfs" },
+        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+        "linux": {
+            "cgroupsPath": format!("{}/container", cgroup_parent()),
+            "namespaces": [{ "type": "pid" }, { "type": "mount" }],
+        },
+    });
+    let bundle = site.path().join("bundle");
+    fs::write(bundle.join("config.json"), config.to_string())?;
+    let mut command = Command::new("runc");
+    command.arg("--root").arg(site.subdirectory("runc")?).args(["run", "container", "--bundle"]).arg(bundle);
+    Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+}
+
+fn a_container_stops_below_a_frozen_cgroup(version: Version) -> Result<()> {
+    if !see_cgroups_of(version)? {
+        eprintln!("no cgroups of {version:?} here");
+        return Ok(());
+    }
+    let (site, freezer) = (SiteDirectory::new("site")?, Freezer::new(version)?);
+    let container = freezer.pod.join("container");
+    freezer.write(&freezer.pod, freezer.frozen)?;
+    let mut child = runc(&site)?;
+    std::thread::sleep(A_WHILE);
+    ensure!(child.try_wait()?.is_none(), "it was refused, or ran: {:?}", child.wait_with_output()?);
+    ensure!(!fs::read_to_string(container.join("cgroup.procs"))?.is_empty(), "its first process is not there");
+    freezer.write(&freezer.pod, freezer.thawed)?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success() && output.stdout == b"it runs\n", "{output:?}");
+
+    // Why it is not the container's own that is frozen.
+    fs::create_dir_all(&container)?;
+    freezer.write(&container, freezer.frozen)?;
+    let output = runc(&site)?.wait_with_output()?;
+    let refused = String::from_utf8_lossy(&output.stderr).contains("frozen");
+    ensure!(!output.status.success() && refused, "the recorder can become simpler: {output:?}");
+    freezer.write(&container, freezer.thawed)
+}
+
+#[test]
+fn a_container_stops_below_a_frozen_cgroup_of_version_2() {
+    namespace::test(|| async { a_container_stops_below_a_frozen_cgroup(Version::Two) });
+}
+
+#[test]
+fn a_container_stops_below_a_frozen_cgroup_of_version_1() {
+    namespace::test(|| async { a_container_stops_below_a_frozen_cgroup(Version::One) });
+}
