@@ -21,5 +21,6 @@ pub mod object;
 pub mod pack;
 pub mod path;
 pub mod publish;
+#[cfg(feature = "store")]
 pub mod store;
 pub mod trace;

@@ -101,6 +101,11 @@ mod tests {
     }
 
     #[test]
+    fn no_command_contradicts_itself() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
     fn the_systemd_unit_and_its_examples_are_understood() {
         let examples =
             ENVIRONMENT.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix("WATCH_OPTIONS="));

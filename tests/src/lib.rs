@@ -9,6 +9,7 @@
 //! Everything runs on loopback, in a directory of its own and in namespaces of its own (see [`namespace`]), so that
 //! nothing is left behind however a test ends.
 
+pub mod bundle_bench;
 pub mod client;
 pub mod containerd;
 pub mod demo;

@@ -134,10 +134,19 @@ impl Node {
 
     /// Records `command` in `image` with the command line; where the trace is.
     pub fn record(&self, image: &str, command: &[&str]) -> Result<PathBuf> {
-        let trace = self.directory.path().join("container.trace");
+        self.record_as("container", image, command, &[])
+    }
+
+    /// Records it as the trace `name`, with further options.
+    pub fn record_as(&self, name: &str, image: &str, command: &[&str], options: &[&str]) -> Result<PathBuf> {
+        let trace = self.directory.path().join(format!("{name}.trace"));
         let mut record = Command::new(binary("cvmfs-prefetch")?);
         record.args(["record", image, "--output"]).arg(&trace).arg("--cri-socket").arg(self.containerd.socket());
-        record.args(["--cgroup-parent", &cgroup_parent(), "--time-limit", "120s", "--"]).args(command);
+        record
+            .args(["--cgroup-parent", &cgroup_parent(), "--time-limit", "120s"])
+            .args(options)
+            .arg("--")
+            .args(command);
         run_command(&mut record)?;
         Ok(trace)
     }

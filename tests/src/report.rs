@@ -116,10 +116,14 @@ impl Report {
 
     /// For people.
     pub fn table(&self) -> String {
-        let mut table = format!(
-            "{:<10} {:>8} {:>8} {:>8} {:>8} {:>7} {:>16} {:>16}\n",
-            "case", "pull", "start", "run", "whole", "files", "client", "daemon"
-        );
+        let mut table = String::new();
+        if !self.cases.is_empty() {
+            let _ = writeln!(
+                table,
+                "{:<10} {:>8} {:>8} {:>8} {:>8} {:>7} {:>16} {:>16}",
+                "case", "pull", "start", "run", "whole", "files", "client", "daemon"
+            );
+        }
         for case in &self.cases {
             let wire = |requests: u64, bytes: u64| format!("{requests} req {:.1} MB", bytes as f64 / 1e6);
             let _ = writeln!(
@@ -138,7 +142,7 @@ impl Report {
         table.push('\n');
         for target in &self.targets {
             let word = if target.ok { "ok" } else { "MISSED" };
-            let _ = writeln!(table, "{:<42} {:>7.3}  (at most {:.3})  {word}", target.name, target.value, target.limit);
+            let _ = writeln!(table, "{:<48} {:>7.3}  (at most {:.3})  {word}", target.name, target.value, target.limit);
         }
         table
     }

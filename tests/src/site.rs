@@ -1,6 +1,7 @@
 //! What all nodes of a site share: the registry, the repository and its web server.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -8,7 +9,7 @@ use bundles::trace::Trace;
 
 use crate::images::{self, Image, Layer};
 use crate::namespace::SiteDirectory;
-use crate::process::{binary, run};
+use crate::process::{binary, run, run_command};
 use crate::publisher::{Chunking, Repository};
 use crate::registry::Registry;
 use crate::web::{Line, LineSpec, Origin, Squid};
@@ -112,14 +113,17 @@ impl Site {
     /// Makes a bundle of traces with the command line; where it is.
     pub fn build_bundle(&self, traces: &[&Path]) -> Result<PathBuf> {
         let output = self.directory.path().join("image.bundle");
-        let url = format!("http://{}/cvmfs/{FQRN}", self.origin.address_for(label::BUILDER)?);
-        let (key, file) = (self.repository.public_key().display().to_string(), output.display().to_string());
-        let mut arguments =
-            vec!["build", "--plain-http", "--repository", &url, "--public-key", &key, "--output", &file];
-        let traces: Vec<_> = traces.iter().map(|trace| trace.display().to_string()).collect();
-        arguments.extend(traces.iter().map(String::as_str));
-        run(binary("cvmfs-prefetch")?, &arguments)?;
+        run_command(self.builder("build")?.arg("--output").arg(&output).args(traces))?;
         Ok(output)
+    }
+
+    /// A command of the command line that makes or tries bundles, told where registry and repository are.
+    pub fn builder(&self, command: &str) -> Result<Command> {
+        let url = format!("http://{}/cvmfs/{FQRN}", self.origin.address_for(label::BUILDER)?);
+        let mut builder = Command::new(binary("cvmfs-prefetch")?);
+        builder.args([command, "--plain-http", "--repository", &url]);
+        builder.arg("--public-key").arg(self.repository.public_key());
+        Ok(builder)
     }
 
     /// How many files a trace holds.

@@ -1,4 +1,4 @@
-//! Images made on this machine: small ones from code, and a real Python on a real Debian.
+//! Images made on this machine: small ones from code, and a real Python and a real compiler on a real Debian.
 //!
 //! ```text
 //! <cache>/
@@ -13,7 +13,9 @@
 mod builder;
 mod busybox;
 mod cache;
+mod debian;
 mod diff;
+mod gcc;
 mod layer_tar;
 mod python;
 mod rootfs;
@@ -21,6 +23,7 @@ mod scan;
 
 pub use builder::ImageBuilder;
 pub use busybox::{busybox, busybox_binary, pause, whiteouts};
+pub use gcc::{PROGRAMS, gcc};
 pub use layer_tar::{LayerTar, Owner};
 pub use python::python;
 

@@ -3,6 +3,7 @@
 //! They count requests and compare contents; none asserts a time.
 
 mod bad_bundles;
+mod builder;
 mod chain;
 mod daemon_faults;
 mod half_published;

@@ -16,7 +16,7 @@ use tracer::cri::{ContainerSpec, MountSpec, Runtime, SandboxSpec};
 
 use crate::support::files;
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A pod whose container uses `/srv/kept`, waits for `/tmp/go`, then uses `/srv/replaced`, says so, and goes on.
 async fn service(node: &Node, image: &str, pod: &str) -> Result<(Runtime, String)> {
@@ -26,7 +26,13 @@ async fn service(node: &Node, image: &str, pod: &str) -> Result<(Runtime, String
 }
 
 /// A pod whose container runs `script` and sees these of the host's directories.
-async fn start(node: &Node, image: &str, pod: &str, script: &str, mounts: Vec<MountSpec>) -> Result<(Runtime, String)> {
+pub(crate) async fn start(
+    node: &Node,
+    image: &str,
+    pod: &str,
+    script: &str,
+    mounts: Vec<MountSpec>,
+) -> Result<(Runtime, String)> {
     let mut runtime = node.containerd.cri().await?;
     runtime.pull(image).await?;
     let sandbox = SandboxSpec {
@@ -54,7 +60,7 @@ async fn start(node: &Node, image: &str, pod: &str, script: &str, mounts: Vec<Mo
 }
 
 /// Waits for a recorder's trace.
-fn wait_for(recorder: &mut Daemon, output: &Path) -> Result<()> {
+pub(crate) fn wait_for(recorder: &mut Daemon, output: &Path) -> Result<()> {
     // It may end between the looks at the two.
     recorder.wait_until("its trace", LIMIT * 2, || output.exists()).or_else(|error| match output.exists() {
         true => Ok(()),

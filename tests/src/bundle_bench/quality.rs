@@ -1,0 +1,112 @@
+//! What bundles of real traces are worth to a start that they were not made of, and what packs of them take.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bundles::bundle::Bundle;
+use bundles::pack::PackFile;
+use serde_json::Value;
+
+use crate::images::{self, Image};
+use crate::node::{Node, NodeSpec};
+use crate::process::run_command;
+use crate::report::Target;
+use crate::site::{Site, image_cache};
+
+/// Minimum shares to try; the first is the default.
+const SHARES: [&str; 6] = ["0.4", "0.1", "0.25", "0.6", "0.8", "1"];
+
+/// What five users do with Python beside what all of them do.
+const PYTHON: [&str; 5] = [
+    "pass",
+    "import numpy.fft; numpy.fft.fft([1, 2])",
+    "import yaml; yaml.safe_dump({'a': [1, 2]})",
+    "import jinja2; jinja2.Template('{% for n in range(3) %}{{ n }}{% endfor %}').render()",
+    "import this, encodings.cp1252",
+];
+
+struct Work {
+    image: Image,
+    commands: Vec<Vec<String>>,
+}
+
+pub(super) async fn measure(site: &mut Site) -> Result<Vec<Target>> {
+    let cache = image_cache()?;
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let python = |more: &&str| words(&["python3", "-c", &format!("exec(open('/opt/app/main.py').read())\n{more}")]);
+    let gcc = |(place, (name, _)): (usize, &(&str, &str))| {
+        let compile = format!("gcc -O{} -o /tmp/program /src/{name}.c -lm && /tmp/program", place % 3);
+        words(&["/bin/sh", "-c", &compile])
+    };
+    let python = Work { image: images::python(&cache)?, commands: PYTHON.iter().map(python).collect() };
+    let programs = images::PROGRAMS.iter().enumerate();
+    let gcc = Work { image: images::gcc(&cache)?, commands: programs.map(gcc).collect() };
+    let mut targets = Vec::new();
+    for work in [python, gcc] {
+        targets.extend(of(site, &work).await?);
+    }
+    Ok(targets)
+}
+
+async fn of(site: &mut Site, work: &Work) -> Result<Vec<Target>> {
+    let image = site.publish(&work.image).await?;
+    let name = work.image.repository.trim_start_matches("demo/").to_owned();
+    let node = Node::start(site, &format!("{name}-node"), NodeSpec::default()).await?;
+    let mut traces = Vec::new();
+    for (place, command) in work.commands.iter().enumerate() {
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        traces.push(node.record_as(&format!("trace-{place}"), &image, &command, &[])?);
+    }
+    println!("\n{name}: {} traces, each against a bundle of the others", traces.len());
+    println!("  least share   objects covered   bytes covered   bytes wasted");
+    let mut by_default = Value::Null;
+    for share in SHARES {
+        let said = run_command(site.builder("evaluate")?.args(["--json", "--min-share", share]).args(&traces))?;
+        let common = serde_json::from_str::<Value>(&said)?["common"].clone();
+        let percent = |what: &str| format!("{:.2} %", 100.0 * common[what].as_f64().unwrap_or(f64::NAN));
+        let shares = [percent("coverage"), percent("byte_coverage"), percent("waste")];
+        println!("{share:>13} {:>17} {:>15} {:>14}", shares[0], shares[1], shares[2]);
+        if by_default.is_null() {
+            by_default = common;
+        }
+    }
+    let value = |what: &str| by_default[what].as_f64().with_context(|| format!("no {what} in {by_default}"));
+    let (bundle, overhead) = pack(site, &work.image, &traces)?;
+    let (stored, raw) = bundle.bytes();
+    println!(
+        "  bundle of all: {} objects, {:.1} MB of {:.1} MB raw",
+        bundle.objects.len(),
+        stored as f64 / 1e6,
+        raw as f64 / 1e6
+    );
+    Ok(vec![
+        Target::at_most(
+            &format!("{name}: share of the needed objects that is missing"),
+            1.0 - value("coverage")?,
+            0.01,
+        ),
+        Target::at_most(&format!("{name}: share of the bytes that is wasted"), value("waste")?, 0.05),
+        Target::at_most(&format!("{name}: packs / compressed layers"), overhead, 0.05),
+    ])
+}
+
+/// A bundle of all traces with packs; and what the packs take, of the image's compressed layers.
+fn pack(site: &Site, image: &Image, traces: &[PathBuf]) -> Result<(Bundle, f64)> {
+    let paths: Vec<&Path> = traces.iter().map(PathBuf::as_path).collect();
+    let file = site.build_bundle(&paths)?;
+    let packs = file.with_extension("packs");
+    run_command(site.builder("pack")?.arg(&file).arg("--output").arg(&packs))?;
+    let bundle = Bundle::read(&file)?;
+    let made = PackFile::all_below(&packs)?;
+    std::fs::remove_dir_all(&packs)?;
+    let bytes: u64 = made.iter().map(|pack| pack.reference().size).sum();
+    let layers: u64 = image.layers.iter().map(|layer| layer.size).sum();
+    let objects: usize = made.iter().map(|pack| pack.index().objects().len()).sum();
+    println!(
+        "  packs: {objects} objects in {} packs, {:.1} MB; layers {:.1} MB",
+        made.len(),
+        bytes as f64 / 1e6,
+        layers as f64 / 1e6
+    );
+    Ok((bundle, bytes as f64 / layers as f64))
+}

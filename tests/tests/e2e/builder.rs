@@ -1,0 +1,276 @@
+//! `build` of many traces, `rebase`, `pack` and `evaluate`, each with what a node makes of the result.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bundles::bundle::{Bundle, BundleObject};
+use bundles::cvmfs::{EntryKind, MasterKey, Mounted, Repository, Server};
+use bundles::object::ObjectKind;
+use bundles::pack::PackFile;
+use bundles::path::RootPath;
+use prefetcher::api::{Account, Image, RequestState};
+use testbed::images::{self, ImageBuilder};
+use testbed::node::{Node, NodeSpec};
+use testbed::process::{Daemon, binary, run_command};
+use testbed::publisher::Chunking;
+use testbed::site::{FQRN, Site, image_cache, label, with_round_trip};
+use tracer::cri::MountSpec;
+
+use crate::record_running::{LIMIT, start, wait_for};
+use crate::support::{FILES, READ_ALL, asked, files, publish_bundle};
+
+/// A shell that reads these files of `/data`.
+fn reading(pattern: &str) -> [String; 3] {
+    ["/bin/sh", "-c", &format!("cat /data/{pattern} > /dev/null")].map(String::from)
+}
+
+fn record(node: &Node, name: &str, image: &str, profile: &str, pattern: &str) -> Result<PathBuf> {
+    let command = reading(pattern);
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    node.record_as(name, image, &words, &["--profile", profile])
+}
+
+/// The numbers of the files of `/data` among `objects`.
+fn numbers<'a>(objects: impl IntoIterator<Item = &'a BundleObject>) -> Vec<String> {
+    let inside = objects.into_iter().filter_map(BundleObject::container_path);
+    let mut names: Vec<_> = inside.filter(|path| path.to_string().starts_with("/data/")).collect();
+    names.sort();
+    names.iter().map(|path| String::from_utf8_lossy(path.name()).into_owned()).collect()
+}
+
+fn range(from: usize, to: usize) -> Vec<String> {
+    (from..to).map(|number| format!("{number:03}")).collect()
+}
+
+#[test]
+fn many_traces_make_a_common_part_and_one_for_each_kind_of_work() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let image = site.publish(&files()?).await?;
+        let node = Node::start(&site, "build", NodeSpec::default()).await?;
+        // 000 to 009 by all; 010 to 019 by fit, one of whose runs also reads 030; 020 to 029 by plot.
+        let traces = [
+            record(&node, "fit-1", &image, "fit", "0[01]*")?,
+            record(&node, "plot", &image, "plot", "0[02]*")?,
+            record(&node, "fit-2", &image, "fit", "0[01]*")?,
+            record(&node, "fit-3", &image, "fit", "0[01]* /data/030")?,
+        ];
+        let paths: Vec<&Path> = traces.iter().map(PathBuf::as_path).collect();
+        let file = site.build_bundle(&paths)?;
+        let bytes = std::fs::read(&file)?;
+        let turned: Vec<&Path> = paths.iter().rev().copied().collect();
+        ensure!(std::fs::read(site.build_bundle(&turned)?)? == bytes, "the order of the traces matters");
+
+        let bundle = Bundle::read(&file)?;
+        let profiles: Vec<_> = bundle.profiles.iter().map(|it| (it.name.as_str(), it.traces)).collect();
+        ensure!(profiles == [("fit", 3), ("plot", 1)] && bundle.traces == 4, "{profiles:?}");
+        let part = |profile: Option<usize>| {
+            let is_in = |object: &&BundleObject| object.need.profiles.first() == profile;
+            numbers(bundle.objects.iter().filter(is_in))
+        };
+        ensure!(part(None) == range(0, 10) && part(Some(0)) == range(10, 20) && part(Some(1)) == range(20, 30));
+        ensure!(bundle.skipped.rare == 1, "{:?}", bundle.skipped);
+        let layers = bundle.catalogs.iter().filter(|it| it.mountpoint.name() == b"layerfs").count();
+        ensure!(layers == 2 && bundle.catalogs.len() > layers, "{:?}", bundle.catalogs);
+        let shell = bundle.objects.iter().find(|object| object.path.name() == b"busybox").context("no shell")?;
+        ensure!(shell.need.used_in == 4 && shell.need.first_us <= shell.need.typical_us, "{shell:?}");
+
+        site.publish_bundle(&file)?;
+        let account = async |name: &str, profile: &str| -> Result<Account> {
+            let node = Node::start(&site, name, NodeSpec { snapshotter: false, ..NodeSpec::default() }).await?;
+            let chain_id = bundle.image.chain_id.to_string();
+            let asked = Image { chain_id, profile: profile.into(), ..Image::default() };
+            let id = node.prefetch().prefetch(asked).await?;
+            let status = node.prefetch().wait(id, LIMIT).await?;
+            ensure!(status.state() == RequestState::Done, "{status:?}");
+            status.account.context("no account")
+        };
+        let all = bundle.objects.len() as u64;
+        for (name, profile, expected) in
+            [("plotter", "plot", all - 10), ("fitter", "fit", all - 10), ("any", "", all), ("other", "what?", all)]
+        {
+            let account = account(name, profile).await?;
+            ensure!(account.wanted_objects == expected && account.fetched_objects > 20, "{profile}: {account:?}");
+        }
+
+        // Each fit against the other two and plot: 030 is all that is missing; plot's own part nobody else has.
+        let said = run_command(site.builder("evaluate")?.arg("--json").args(&traces))?;
+        let said: serde_json::Value = serde_json::from_str(&said)?;
+        let hits = |trace: usize, what: &str| said["traces"][trace]["asked"][what]["objects"].as_u64().unwrap_or(0);
+        ensure!(hits(0, "needed") == hits(0, "hit") && hits(0, "held") == hits(0, "needed"), "{said}");
+        ensure!(hits(1, "needed") == hits(1, "hit") + 10, "{said}");
+        ensure!(hits(3, "needed") == hits(3, "hit") + 1, "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_new_tag_has_a_bundle_before_anybody_ran_it() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let old = files()?;
+        let reference = site.publish(&old).await?;
+        let node = Node::start(&site, "build", NodeSpec::default()).await?;
+        let trace = node.record(&reference, &READ_ALL)?;
+        let bundle = site.build_bundle(&[&trace])?;
+        drop(node);
+        let (kept, before) = (bundle.with_extension("old"), Bundle::read(&bundle)?);
+        std::fs::rename(&bundle, &kept)?;
+
+        let change = |tar: &mut images::LayerTar| {
+            tar.dir("data", 0o755)?;
+            tar.file("data/001", 0o644, "new content")?;
+            tar.whiteout("data/002")
+        };
+        let new = ImageBuilder::from(&old, "demo/files", "2")?.layer(change).build(&image_cache()?)?;
+        let reference = site.publish(&new).await?;
+        let mut rebase = site.builder("rebase")?;
+        let said = run_command(rebase.arg(&kept).args(["--image", &reference, "--output"]).arg(&bundle))?;
+        ensure!(said.contains("1 with new content, 1 are gone"), "{said}");
+        let after = Bundle::read(&bundle)?;
+        let carried = after.carried.clone().context("nothing was carried over")?;
+        ensure!(carried.from == before.image && after.image.chain_id == new.chain_id(), "{carried:?}");
+        let of = |bundle: &Bundle, name: &str| {
+            let is_it = |object: &&BundleObject| object.path.name() == name.as_bytes();
+            bundle
+                .objects
+                .iter()
+                .find(is_it)
+                .map(|object| (object.hash, object.need.share, object.need.confidence.parts()))
+        };
+        ensure!(of(&after, "000") == of(&before, "000") && of(&after, "000").is_some());
+        let (was, is) = (of(&before, "001").context("001")?, of(&after, "001").context("001")?);
+        ensure!(is.0 != was.0 && is.1 == was.1 && (is.2, was.2) == (8_000, 10_000), "{was:?} {is:?}");
+        ensure!(of(&after, "002").is_none() && of(&before, "002").is_some());
+
+        site.publish_bundle(&bundle)?;
+        let node = Node::start(&site, "worker", NodeSpec::default()).await?;
+        node.pull(&reference).await?;
+        let requests = node.prefetched().await?;
+        ensure!(requests.iter().all(|request| request.state() == RequestState::Done), "{requests:?}");
+        site.origin.take_requests();
+        node.output(&reference, &READ_ALL).await?;
+        let client = asked(&site, label::CLIENT);
+        ensure!(client.is_empty(), "the start asked for {client:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn small_objects_are_put_into_packs_which_the_next_image_uses_again() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let old = files()?;
+        let reference = site.publish(&old).await?;
+        let node = Node::start(&site, "build", NodeSpec::default()).await?;
+        let bundle = publish_bundle(&mut site, &node, &reference, &READ_ALL)?;
+        let file = site.directory.path().join("image.bundle");
+        let packs = site.directory.path().join("packs");
+        let pack = |site: &Site, file: &Path, output: &Path| -> Result<String> {
+            run_command(site.builder("pack")?.arg(file).arg("--published").arg(&packs).arg("--output").arg(output))
+        };
+        pack(&site, &file, &packs)?;
+        let packed = Bundle::read(&file)?;
+        ensure!(packed.objects.len() == bundle.objects.len() && !packed.packs.is_empty());
+        let made = PackFile::all_below(&packs)?;
+        let mut in_packs = 0;
+        for object in &packed.objects {
+            let is_small = object.stored_size <= 128 << 10 && object.kind != ObjectKind::Catalog;
+            let Some(place) = object.packed else {
+                // What is alone of its kind needs no pack.
+                ensure!(!is_small || numbers([object]).is_empty(), "{object:?}");
+                continue;
+            };
+            in_packs += 1;
+            let reference = &packed.packs[usize::from(place.pack)];
+            let pack = made.iter().find(|pack| pack.reference() == reference).context("no such pack")?;
+            let entry = pack.index().objects().iter().find(|it| it.hash == object.hash).context("not in it")?;
+            ensure!(
+                (entry.offset, entry.stored_size, entry.raw_size)
+                    == (place.offset, object.stored_size, object.raw_size)
+            );
+            let published = std::fs::read(site.repository.object_path(&object.hash, object.kind))?;
+            ensure!(pack.object(entry)? == published, "{object:?} is not as it is published");
+        }
+        ensure!(in_packs >= FILES, "{in_packs} objects in packs");
+
+        // The same once more makes nothing; another image on the same layer uses the same packs.
+        let again = site.directory.path().join("again");
+        let said = pack(&site, &file, &again)?;
+        ensure!(said.contains("in 0 new packs") && Bundle::read(&file)? == packed, "{said}");
+        let more = |tar: &mut images::LayerTar| tar.file("more", 0o644, "more");
+        let next = ImageBuilder::from(&old, "demo/files", "2")?.layer(more).build(&image_cache()?)?;
+        let reference = site.publish(&next).await?;
+        let mut rebase = site.builder("rebase")?;
+        run_command(rebase.arg(&file).args(["--image", &reference, "--output"]).arg(&file))?;
+        let said = pack(&site, &file, &again)?;
+        ensure!(said.contains("in 0 new packs") && Bundle::read(&file)?.packs == packed.packs, "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn of_another_tree_in_the_container_only_the_chunks_that_were_read_are_in_the_bundle() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
+        let tree = site.directory.subdirectory("software")?;
+        let content: Vec<u8> = (0..1_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        std::fs::write(tree.join("big"), content)?;
+        std::fs::write(tree.join("small"), "small")?;
+        std::fs::write(tree.join("unread"), "unread")?;
+        let chunking = Chunking::Sizes { min: 256 << 10, avg: 512 << 10, max: 1 << 20 };
+        site.repository.put_tree("/sw", &tree, chunking)?;
+        site.repository.put_catalog("/sw")?;
+        site.repository.commit()?;
+        let node = Node::start(&site, "node", NodeSpec::default()).await?;
+        let inside = format!("/cvmfs/{FQRN}");
+        let mounts =
+            vec![MountSpec { host: node.directory().join("cvmfs"), container: inside.clone().into(), read_only: true }];
+        let script = format!(
+            "while [ ! -e /tmp/go ]; do sleep 0.05; done; dd if={inside}/sw/big bs=4096 skip=500 count=1 of=/dev/null
+             cat {inside}/sw/small; echo up; exec sleep 1000"
+        );
+        let (mut runtime, id) = start(&node, &reference, "analysis", &script, mounts).await?;
+        let output = node.directory().join("analysis.trace");
+        let mut record = Command::new(binary("cvmfs-prefetch")?);
+        record.args(["record", "--container", &id, "--until-line=^up$", "--output"]).arg(&output);
+        record.arg("--cri-socket").arg(node.containerd.socket());
+        let mut recorder = Daemon::start("analysis", &mut record, node.directory())?;
+        let log = node.directory().join("analysis.log");
+        let says = |text: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(text);
+        recorder.wait_until("recording", LIMIT, || says("recording"))?;
+        ensure!(runtime.exec(&id, &["/bin/touch", "/tmp/go"].map(String::from), LIMIT).await? == 0);
+        wait_for(&mut recorder, &output)?;
+
+        let bundle = Bundle::read(&site.build_bundle(&[&output])?)?;
+        let of = |name: &str| {
+            bundle.objects.iter().filter(|it| it.path.to_string() == format!("/sw/{name}")).collect::<Vec<_>>()
+        };
+        let big = of("big");
+        // The kernel asks a FUSE file system for more than was read, but the chunk is the one that was touched.
+        let touched = |object: &&BundleObject| (object.offset..object.offset + object.raw_size).contains(&(500 * 4096));
+        ensure!(big.len() == 1 && big.iter().all(touched) && big[0].kind == ObjectKind::Chunk, "{big:?}");
+        ensure!(of("small").len() == 1 && of("unread").is_empty());
+        ensure!(bundle.skipped.untouched_chunks >= 3, "{:?}", bundle.skipped);
+        ensure!(bundle.catalogs.iter().any(|it| it.mountpoint.as_bytes() == b"/sw"), "{:?}", bundle.catalogs);
+
+        // What the mounted client tells of files is what the catalogs tell.
+        let mounted = Mounted::at(&node.directory().join("cvmfs"))?;
+        let key = MasterKey::read(site.repository.public_key())?;
+        let url = format!("http://{}/cvmfs/{FQRN}", site.origin.address_for(label::BUILDER)?);
+        let mut repository = Repository::open(Server::new(&url, None)?, &[key]).await?;
+        ensure!(mounted.name() == FQRN);
+        for path in ["/sw/big", "/sw/small", "/sw", "/sw/none", "/sw/small/none"] {
+            let path = RootPath::new(path)?;
+            let told = repository.lookup(&path).await?.and_then(|entry| match entry.kind {
+                EntryKind::File(content) => Some((entry.size, content)),
+                _ => None,
+            });
+            ensure!(mounted.content(&path)? == told, "{path}: {told:?}");
+        }
+        Ok(())
+    });
+}
