@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use bundles::builder::{Policy, Uses};
+use bundles::builder::{Policy, Tree, Uses};
 use bundles::bundle::{Bundle, Share};
 use bundles::image::ImageId;
+use bundles::path::RootPath;
 use bundles::trace::Trace;
 
 use crate::repository;
@@ -25,10 +26,31 @@ pub(crate) struct Args {
     #[command(flatten)]
     repository: repository::Args,
     #[command(flatten)]
+    tree: TreeArgs,
+    #[command(flatten)]
     policy: PolicyArgs,
     /// Where to write the bundle
     #[arg(long, short, value_name = "FILE", default_value = "image.bundle")]
     output: PathBuf,
+}
+
+/// By which tree of the repository containers see the image.
+#[derive(clap::Args)]
+pub(crate) struct TreeArgs {
+    /// The image's merged tree in the repository, as Apptainer runs it, e.g. /.flat/<2>/<hex> or a link to it; without this, the
+    /// image's layers
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    flat: Option<RootPath>,
+}
+
+impl TreeArgs {
+    pub(crate) fn tree(&self) -> Tree {
+        self.flat.clone().map_or(Tree::Layers, Tree::Flat)
+    }
+}
+
+fn path(text: &str) -> Result<RootPath, String> {
+    RootPath::new(text).map_err(|error| error.to_string())
 }
 
 /// What is worth to be in a bundle.
@@ -66,7 +88,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let (uses, traced) = read(&args.traces, &args.profile)?;
     let image = args.repository.image(args.image.as_deref().unwrap_or(&traced.reference)).await?;
     let mut repositories = args.repository.open().await?;
-    let bundle = bundles::builder::build(&image, &uses, &mut repositories, &args.policy.policy()).await?;
+    let bundle =
+        bundles::builder::build(&image, &args.tree.tree(), &uses, &mut repositories, &args.policy.policy()).await?;
     bundle.write(&args.output)?;
     report(&bundle, &args.output);
     Ok(ExitCode::SUCCESS)

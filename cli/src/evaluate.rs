@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use bundles::builder::{Evaluation, Fit};
 
-use crate::build::{PolicyArgs, read};
+use crate::build::{PolicyArgs, TreeArgs, read};
 use crate::{output, repository, text};
 
 #[derive(clap::Args)]
@@ -21,6 +21,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     repository: repository::Args,
     #[command(flatten)]
+    tree: TreeArgs,
+    #[command(flatten)]
     policy: PolicyArgs,
     /// Print JSON
     #[arg(long)]
@@ -32,7 +34,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let image = args.repository.image(args.image.as_deref().unwrap_or(&traced.reference)).await?;
     let mut repositories = args.repository.open().await?;
     let policy = args.policy.policy();
-    let evaluation = bundles::builder::evaluate(&image, &uses, &mut repositories, &policy).await?;
+    let evaluation = bundles::builder::evaluate(&image, &args.tree.tree(), &uses, &mut repositories, &policy).await?;
     output::print(|out| match args.json {
         true => output::json(out, &json(&evaluation, &args.traces)),
         false => print(out, &evaluation, &args.traces),

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use super::locate::{Located, Source};
-use super::{BuildError, Policy, Repositories, Uses, choose, find, weigh, with_stored_sizes};
+use super::{BuildError, Policy, Repositories, Tree, Uses, choose, find, weigh, with_stored_sizes};
 use crate::bundle::{BundleObject, Need, Share};
 use crate::image::registry::Image;
 
@@ -96,11 +96,12 @@ impl Evaluation {
 /// Leaves out each complete trace in turn.
 pub async fn evaluate(
     image: &Image,
+    tree: &Tree,
     uses: &Uses,
     repositories: &mut Repositories,
     policy: &Policy,
 ) -> Result<Evaluation, BuildError> {
-    let located = find(image, uses, repositories).await?;
+    let located = find(image, tree, uses, repositories).await?;
     let all = located.objects.iter().map(|object| object.with(Need::always(0))).collect();
     let sizes: Vec<u64> = with_stored_sizes(all, repositories).await?.iter().map(|object| object.stored_size).collect();
     let complete = || uses.traces.iter().enumerate().filter(|(_, trace)| trace.complete);

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::layers::{Found, Layers};
+use super::layers::Found;
 use super::repositories::Repositories;
+use super::tree::Root;
 use super::uses::{FileName, FileUsed, Uses};
 use super::{BuildError, RUNTIME_READS};
 use crate::bundle::Skipped;
@@ -48,16 +49,16 @@ pub(super) struct Source {
 /// Looks for the objects of all files that were used.
 pub(super) async fn locate(
     uses: &Uses,
-    layers: &mut Layers,
+    root: &mut Root,
     repositories: &mut Repositories,
 ) -> Result<Located, BuildError> {
     let mut located = Located { repositories: repositories.names(), ..Located::default() };
-    for catalog in layers.catalogs() {
-        located.add_catalog(catalog);
+    for catalog in root.catalogs() {
+        located.add_catalog(&catalog);
     }
     for path in RUNTIME_READS {
         let path = RootPath::new(path).map_err(crate::cvmfs::CvmfsError::from)?;
-        if let Found::File { path, size, content } = layers.resolve(&mut repositories.image, &path).await? {
+        if let Found::File { path, size, content } = root.resolve(&mut repositories.image, &path).await? {
             located.add(None, 0, &path, size, &content);
         }
     }
@@ -71,7 +72,7 @@ pub(super) async fn locate(
             continue;
         }
         match &used.name {
-            FileName::Image(path) => match layers.resolve(&mut repositories.image, path).await? {
+            FileName::Image(path) => match root.resolve(&mut repositories.image, path).await? {
                 Found::File { path, size, content } => located.add(Some(file), 0, &path, size, &content),
                 Found::NotInImage => located.skipped.not_in_image += 1,
                 Found::LayerNotInRepository => located.skipped.layer_not_in_repository += 1,

@@ -1,8 +1,8 @@
 //! From traces to a bundle.
 //!
 //! 1. [`uses`] keeps of each trace which file it used when, and [`profiles`] what kind of work it shows.
-//! 2. [`locate`] finds the objects behind those files: [`layers`] tells which layer shows a path, [`repositories`] are asked
-//!    for the rest.
+//! 2. [`locate`] finds the objects behind those files: [`tree`] says where an image's files are, [`layers`] which layer shows a
+//!    path, [`repositories`] are asked for the rest.
 //! 3. [`weigh`] says of each object how many starts need it, and when.
 //! 4. [`choose`] keeps what is worth its bytes, in order of expected need.
 //!
@@ -20,6 +20,7 @@ mod rebase;
 mod repositories;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod uses;
 mod weigh;
 
@@ -30,12 +31,13 @@ use crate::cvmfs::CvmfsError;
 use crate::image::registry::Image;
 
 pub use evaluate::{Amount, Evaluation, Fit, LeftOut, evaluate};
-use layers::Layers;
 use locate::Located;
 pub use policy::Policy;
 pub use profiles::MAX_NAME as MAX_PROFILE_NAME;
 pub use rebase::rebase;
 pub use repositories::Repositories;
+use tree::Root;
+pub use tree::Tree;
 pub use uses::Uses;
 use weigh::weigh;
 
@@ -65,12 +67,12 @@ pub enum BuildError {
         expected: String,
     },
     /// No layer of the image is published.
-    #[error("repository {repository} has no layer of {image}: publish the image there first")]
+    #[error("repository {repository} has no {what}: publish the image there first")]
     NotInRepository {
         /// The repository.
         repository: String,
-        /// The image.
-        image: String,
+        /// What of the image it should have.
+        what: String,
     },
     /// More than a bundle may hold.
     #[error("the traces lead to {0} objects, a bundle holds at most {MAX_OBJECTS}: give a larger minimum share")]
@@ -83,11 +85,12 @@ pub enum BuildError {
 /// Makes a bundle for `image` out of traces, with the objects that the repositories have for it.
 pub async fn build(
     image: &Image,
+    tree: &Tree,
     uses: &Uses,
     repositories: &mut Repositories,
     policy: &Policy,
 ) -> Result<Bundle, BuildError> {
-    let located = find(image, uses, repositories).await?;
+    let located = find(image, tree, uses, repositories).await?;
     let weighed = weigh(uses, &located, |_| true, policy);
     let wanted = located.objects.iter().zip(&weighed.needs).filter_map(|(object, need)| Some((object, (*need)?)));
     let objects: Vec<BundleObject> = wanted.map(|(object, need)| object.with(need)).collect();
@@ -112,7 +115,7 @@ pub async fn build(
 }
 
 /// The objects behind all files of the traces.
-async fn find(image: &Image, uses: &Uses, repositories: &mut Repositories) -> Result<Located, BuildError> {
+async fn find(image: &Image, tree: &Tree, uses: &Uses, repositories: &mut Repositories) -> Result<Located, BuildError> {
     if uses.is_empty() {
         return Err(BuildError::NoTraces);
     }
@@ -123,19 +126,8 @@ async fn find(image: &Image, uses: &Uses, repositories: &mut Repositories) -> Re
             expected: image.id.chain_id.to_string(),
         });
     }
-    let mut layers = find_layers(image, repositories).await?;
-    locate::locate(uses, &mut layers, repositories).await
-}
-
-async fn find_layers(image: &Image, repositories: &mut Repositories) -> Result<Layers, BuildError> {
-    let layers = Layers::find(&mut repositories.image, &image.layers).await?;
-    match layers.published() {
-        0 => Err(BuildError::NotInRepository {
-            repository: repositories.image.manifest().repository.clone(),
-            image: image.id.reference.clone(),
-        }),
-        _ => Ok(layers),
-    }
+    let mut root = Root::find(tree, image, &mut repositories.image).await?;
+    locate::locate(uses, &mut root, repositories).await
 }
 
 impl locate::LocatedObject {

@@ -3,8 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::layers::{Found, Layers};
-use super::{BuildError, Repositories, find_layers, with_stored_sizes};
+use super::layers::Found;
+use super::tree::{Root, Tree};
+use super::{BuildError, Repositories, with_stored_sizes};
 use crate::bundle::{Bundle, BundleObject, CarriedOver, Need, Share, Skipped};
 use crate::cvmfs::{Content, CvmfsError};
 use crate::image::registry::Image;
@@ -16,18 +17,18 @@ const CHANGED: (u64, u64) = (4, 5);
 
 /// Carries the objects of `old` over to `image`.
 pub async fn rebase(old: &Bundle, image: &Image, repositories: &mut Repositories) -> Result<Bundle, BuildError> {
-    let mut layers = find_layers(image, repositories).await?;
+    let mut root = Root::find(&Tree::Layers, image, &mut repositories.image).await?;
     let from = CarriedOver { from: old.image.clone(), same: 0, changed: 0, gone: 0 };
     let mut carried = Carried { over: from, objects: Vec::new(), known: HashSet::new(), skipped: Skipped::default() };
     let names = repositories.names();
-    for catalog in layers.catalogs() {
+    for catalog in root.catalogs() {
         let (hash, size, path) = (catalog.hash, catalog.raw_size, catalog.mountpoint.clone());
         let object = BundleObject { kind: ObjectKind::Catalog, ..BundleObject::file(hash, size, path) };
         carried.push(BundleObject { need: Need::always(old.traces), ..object });
     }
     for object in old.objects.iter().filter(|object| object.kind != ObjectKind::Catalog) {
         let name = old.repository_of(object);
-        match locate(object, name, &mut layers, repositories).await? {
+        match locate(object, name, &mut root, repositories).await? {
             Now::At(repository, path, size, content) => carried.add(object, repository, &path, size, &content),
             Now::Gone => carried.over.gone += 1,
             Now::Unknown => carried.skipped.not_in_other_repository += 1,
@@ -62,11 +63,11 @@ enum Now {
 async fn locate(
     object: &BundleObject,
     name: &str,
-    layers: &mut Layers,
+    root: &mut Root,
     repositories: &mut Repositories,
 ) -> Result<Now, CvmfsError> {
     if let Some(path) = object.container_path() {
-        return Ok(match layers.resolve(&mut repositories.image, &path).await? {
+        return Ok(match root.resolve(&mut repositories.image, &path).await? {
             Found::File { path, size, content } => Now::At(0, path, size, content),
             Found::NotInImage => Now::Gone,
             Found::LayerNotInRepository => Now::Unknown,

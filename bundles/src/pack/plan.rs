@@ -18,7 +18,7 @@ pub struct Limits {
     pub least: u64,
     /// The most bytes of a pack.
     pub most: u64,
-    /// A pack that is there is used again if at least this share of its bytes is wanted.
+    /// A pack that is there is used again if at least this share of its objects' bytes is wanted.
     pub reuse: Share,
 }
 
@@ -78,9 +78,9 @@ fn reuse(
     });
     let mut reused = Vec::new();
     for (_, place) in by_gain {
-        let (reference, index) = &published[place];
-        let gain = wanted(index, left);
-        if gain > 0 && Share::of(gain, reference.size) >= limits.reuse {
+        let index = &published[place].1;
+        let (gain, all) = (wanted(index, left), index.objects().iter().map(|object| object.stored_size).sum());
+        if gain > 0 && Share::of(gain, all) >= limits.reuse {
             for object in index.objects() {
                 left.remove(&(object.hash, object.kind));
             }
