@@ -6,7 +6,8 @@
 //! 2. [`image`] asks the registry which layers and which chain ID an image has.
 //! 3. [`cvmfs`] reads the repository's signed catalogs, which tell the objects behind each path.
 //! 4. [`builder`] turns traces, image and catalogs into a [`bundle::Bundle`].
-//! 5. [`publish`] puts the bundle into the repository's tree; [`store`] keeps it on a node.
+//! 5. [`publish`] puts the bundle beside the image, into the repository's tree or the registry; [`export`] tells other
+//!    prefetchers what is in it; [`store`] keeps it on a node.
 //!
 //! Everything written to disk goes through [`codec`].
 
@@ -14,6 +15,7 @@ pub mod builder;
 pub mod bundle;
 pub mod codec;
 pub mod cvmfs;
+pub mod export;
 pub mod file;
 pub mod image;
 pub mod object;
