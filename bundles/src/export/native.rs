@@ -30,8 +30,10 @@ const PREFIX: &[u8] = b".cvmfsbundle-";
 const MAX_NAME: usize = 255;
 /// The most files of a part.
 const MAX_FILES: usize = 250;
-/// The most bytes that a part takes of the queue. Two parts leave a quarter of it, as a page of a pipe is not always full.
-const MAX_BYTES: usize = 24 << 10;
+/// The most pages of the pipe that a part takes: two parts fit into its 16, wherever in a page the first begins.
+const MAX_PAGES: usize = 7;
+/// A page of the pipe. An entry is not split over two, so the end of a page may stay empty.
+const PAGE: usize = 4096;
 /// What an entry takes of the queue besides its path.
 const ENTRY: usize = 12;
 
@@ -101,17 +103,37 @@ fn bundle_of(trigger: &LayerFile) -> Option<RootPath> {
 #[derive(Default)]
 struct Part<'a> {
     files: Vec<(&'a LayerFile, &'a str)>,
-    bytes: usize,
+    queue: Queue,
+}
+
+/// How much of the pipe is taken.
+#[derive(Default, Clone, Copy)]
+struct Queue {
+    pages: usize,
+    room: usize,
+}
+
+impl Queue {
+    fn with(self, path: &RootPath) -> Self {
+        let entry = ENTRY + path.as_bytes().len();
+        match self.room.checked_sub(entry) {
+            Some(room) => Self { room, ..self },
+            None => {
+                let pages = entry.div_ceil(PAGE);
+                Self { pages: self.pages + pages, room: pages * PAGE - entry }
+            }
+        }
+    }
 }
 
 impl<'a> Part<'a> {
     fn add(&mut self, file: &'a LayerFile, path: &'a str) {
-        self.bytes += ENTRY + path.len();
+        self.queue = self.queue.with(&file.repository);
         self.files.push((file, path));
     }
 
     fn has_room(&self, next: &LayerFile) -> bool {
-        self.files.len() < MAX_FILES && self.bytes + ENTRY + next.repository.as_bytes().len() <= MAX_BYTES
+        self.files.len() < MAX_FILES && self.queue.with(&next.repository).pages <= MAX_PAGES
     }
 
     fn content(&self) -> Vec<u8> {

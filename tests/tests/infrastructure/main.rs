@@ -5,4 +5,5 @@ mod client;
 mod fixture;
 mod namespace;
 mod overlay;
+mod registry;
 mod web;
