@@ -23,7 +23,7 @@ pub(crate) struct Args {
 
 /// Where it goes.
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(id = "to", required = true, multiple = false)]
 struct To {
     /// Root of the repository, open for writing (inside `cvmfs_server transaction`), or a directory to be copied there
     #[arg(long, value_name = "DIRECTORY")]
