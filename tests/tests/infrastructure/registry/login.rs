@@ -105,3 +105,23 @@ async fn a_registry_that_gives_tokens_is_asked_for_one() {
     }
     assert_eq!(Bundle::read(&fetched).unwrap(), Bundle::read(&file).unwrap());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_sent_elsewhere_goes_there_without_the_login() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (stand_in, store) = (StandIn::start().await, StandIn::start().await);
+    stand_in.want_tokens();
+    stand_in.upload_to(&store);
+    let image = image(at, "1");
+    let reference = stand_in.hold(&image);
+    let file = at.join("image.bundle");
+    bundle(&image, &reference, 1).write(&file).unwrap();
+    let right = logged_in(at, "right", stand_in.address(), LOGIN.1);
+    let publish = ["publish", file.to_str().unwrap(), "--registry", &reference, "--plain-http"];
+    let (succeeded, output) = cli(at, &[("DOCKER_CONFIG", right.as_path())], &publish).await;
+    assert!(succeeded, "{output}");
+    let uploaded = bundles::image::Digest::of(&fs::read(&file).unwrap()).to_string();
+    assert_eq!(store.blob(&uploaded), fs::read(&file).unwrap());
+    assert!(store.authorizations().iter().all(Option::is_none), "the login was sent elsewhere");
+}

@@ -51,6 +51,8 @@ struct State {
     lie: Option<(String, Lie)>,
     tokens: bool,
     no_deletion: bool,
+    /// Where uploads go, if not here.
+    uploads: Option<String>,
     authorizations: Vec<Option<String>>,
 }
 
@@ -148,6 +150,11 @@ impl StandIn {
     /// Wants tokens from now on: to pull for everybody, to push for [`LOGIN`].
     pub(super) fn want_tokens(&self) {
         self.state().tokens = true;
+    }
+
+    /// Sends uploads to another server, as registries do whose blobs are in a store.
+    pub(super) fn upload_to(&self, other: &StandIn) {
+        self.state().uploads = Some(format!("http://{}", other.address));
     }
 
     pub(super) fn refuse_deletion(&self, refuse: bool) {
@@ -266,7 +273,7 @@ fn honest(
     };
     match (method.as_str(), path.contains("/blobs/uploads/"), path.contains("/blobs/")) {
         ("POST", true, _) => {
-            let place = format!("{path}7?state=a%2Fb");
+            let place = format!("{}{path}7?state=a%2Fb", state.uploads.as_deref().unwrap_or_default());
             Response::builder().status(StatusCode::ACCEPTED).header("location", place).body(full("")).unwrap()
         }
         ("PUT", true, _) if query["digest"] == Digest::of(&body).to_string() && query["state"] == "a/b" => {
