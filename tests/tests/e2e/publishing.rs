@@ -1,18 +1,19 @@
-//! A bundle's other ways to the nodes: as a tar file into the repository, and beside the image in its registry.
+//! A bundle's other ways: as a tar file into the repository, beside the image in its registry, and to other prefetchers.
 
 use std::time::Duration;
 
 use anyhow::ensure;
 use bundles::bundle::Bundle;
+use bundles::trace::Trace;
 use prefetcher::api::RequestState;
 use testbed::node::{Node, NodeSpec};
 use testbed::process::{binary, run};
 use testbed::site::{Site, label, with_round_trip};
 
-use crate::support::{READ_ALL, asked, check_cache, files};
+use crate::support::{FILES, READ_ALL, asked, check_cache, files};
 
 #[test]
-fn a_bundle_that_came_as_a_tar_file_is_found_and_one_from_the_registry_is_the_same() {
+fn a_bundle_is_found_as_a_tar_file_in_the_registry_and_in_exports() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = files()?;
@@ -42,6 +43,24 @@ fn a_bundle_that_came_as_a_tar_file_is_found_and_one_from_the_registry_is_the_sa
         let fetched = site.directory.path().join("fetched.bundle");
         run(binary("cvmfs-prefetch")?, &["fetch", &reference, "--output", &text(&fetched), "--plain-http"])?;
         ensure!(Bundle::read(&fetched)? == Bundle::read(&file)?);
+
+        let export = |arguments: &[&str]| {
+            run(binary("cvmfs-prefetch")?, &[&["export", &text(&file), "--format"], arguments].concat())
+        };
+        let paths = export(&["nydus"])?;
+        let paths: Vec<&str> = paths.lines().collect();
+        ensure!(paths.len() > FILES && paths.contains(&"/data/042"), "{paths:?}");
+        let (record, imported) = (site.directory.path().join("record"), site.directory.path().join("imported.trace"));
+        export(&["stargz", "--output", &text(&record)])?;
+        let import = ["trace", "import", &text(&record), "--format", "stargz", "--plain-http", "--image", &reference];
+        run(binary("cvmfs-prefetch")?, &[&import[..], &["--output", &text(&imported)]].concat())?;
+        let names: Vec<String> = Trace::read(&imported)?.files.iter().map(|file| file.path.to_string()).collect();
+        ensure!(names == paths, "{names:?} instead of {paths:?}");
+        let native = site.directory.subdirectory("native")?;
+        let made = export(&["native", "--trigger", paths[0], "--output", &text(&native)])?;
+        let content: serde_json::Value = serde_json::from_slice(&std::fs::read(made.trim())?)?;
+        let listed = content["dependencies"].as_array().map(Vec::len);
+        ensure!(listed == Some(paths.len() - 1), "{listed:?} of {} paths", paths.len());
         Ok(())
     });
 }
