@@ -1,5 +1,6 @@
 //! Reading and writing our files as a whole.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -40,14 +41,22 @@ pub(crate) fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, BadFile>)
 /// Writes `content` to a temporary file beside `path` and renames it, so that no reader ever sees a half of it.
 pub(crate) fn write(path: &Path, content: Result<Vec<u8>, BadFile>) -> Result<(), FileError> {
     let content = content.map_err(|source| FileError::Bad { path: path.to_owned(), source })?;
-    replace(path, &content).map_err(|source| FileError::Io { path: path.to_owned(), source })
+    replace(path, |file| file.write_all(&content)).map_err(|source| FileError::Io { path: path.to_owned(), source })
 }
 
-fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+/// Makes `to` a copy of `from`, in the same way.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
+    let io = |path: &Path, source| FileError::Io { path: path.to_owned(), source };
+    let mut content = File::open(from).map_err(|e| io(from, e))?;
+    replace(to, |file| std::io::copy(&mut content, file).map(drop)).map_err(|e| io(to, e))
+}
+
+/// Fills a temporary file beside `path` and renames it.
+pub(crate) fn replace(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-    temporary.write_all(content)?;
+    fill(temporary.as_file_mut())?;
     temporary.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
     temporary.as_file().sync_all()?;
     temporary.persist(path)?;

@@ -7,7 +7,8 @@
 //! 3. [`cvmfs`] reads the repository's signed catalogs, which tell the objects behind each path.
 //! 4. [`builder`] turns traces, image and catalogs into a [`bundle::Bundle`].
 //! 5. [`pack`] puts its small objects together, so that few requests bring them.
-//! 6. [`publish`] puts the bundle into the repository's tree; [`store`] keeps it on a node.
+//! 6. [`publish`] puts the bundle beside the image, into the repository's tree or the registry; [`export`] tells other
+//!    prefetchers what is in it; [`store`] keeps it on a node.
 //!
 //! Everything written to disk goes through [`codec`].
 
@@ -15,6 +16,7 @@ pub mod builder;
 pub mod bundle;
 pub mod codec;
 pub mod cvmfs;
+pub mod export;
 pub mod file;
 pub mod image;
 pub mod object;

@@ -1,10 +1,12 @@
 //! `cvmfs-prefetch`: what a person types.
 //!
-//! On a build node: `record` an image's start, `build` a bundle of the records, `inspect` it, `publish` it.
+//! On a build node: `record` an image's start, `build` a bundle of the records, `inspect` it, `publish` or `export` it.
 //! On a worker node: ask the daemon to `prefetch` an image, and for the `status` of requests.
 
 mod build;
 mod evaluate;
+mod export;
+mod fetch;
 mod inspect;
 mod output;
 mod pack;
@@ -51,8 +53,12 @@ enum Command {
     /// Show, sum up, export or import a trace
     #[command(subcommand)]
     Trace(trace::Command),
-    /// Put a bundle into a repository's tree
+    /// Put a bundle beside its image: into a repository's tree, or into a registry
     Publish(publish::Args),
+    /// Get the bundle that was published beside an image in its registry
+    Fetch(fetch::Args),
+    /// Write the files of a bundle as another prefetcher takes them
+    Export(export::Args),
     /// Ask this node's daemon to bring an image's bundle into the cache
     Prefetch(prefetch::Args),
     /// Show what the daemon is doing and which bundles it has
@@ -74,7 +80,9 @@ async fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args).await,
         Command::Inspect(args) => inspect::run(&args),
         Command::Trace(command) => trace::run(&command).await,
-        Command::Publish(args) => publish::run(&args),
+        Command::Publish(args) => publish::run(&args).await,
+        Command::Fetch(args) => fetch::run(&args).await,
+        Command::Export(args) => export::run(&args),
         Command::Prefetch(args) => prefetch::run(args).await,
         Command::Status(args) => status::run(args).await,
     };

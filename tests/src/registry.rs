@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bundles::image::Digest;
-use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::images::{Image, MANIFEST_TYPE};
@@ -15,6 +15,11 @@ use crate::process::Daemon;
 
 /// Debian's registry says this, with the port that the kernel chose, when it accepts connections.
 const LISTENING: &str = "listening on ";
+
+/// User and password of a registry that wants a login.
+pub const LOGIN: (&str, &str) = ("publisher", "right-horse");
+/// The same for `docker-registry`, which takes bcrypt only.
+const HTPASSWD: &str = "publisher:$2b$05$abcdefghijklmnopqrstuukAGqk1114ICnhl6dLOh9a3Ti/e0h/ma\n";
 
 /// A running registry. It stops when this value is dropped; what was pushed stays in its directory.
 #[derive(Debug)]
@@ -27,6 +32,22 @@ pub struct Registry {
 impl Registry {
     /// Starts a registry that keeps everything in `directory`.
     pub fn start(directory: &Path) -> Result<Self> {
+        Self::start_with(directory, "", HeaderMap::new())
+    }
+
+    /// Starts one that answers nobody who does not log in with [`LOGIN`].
+    pub fn start_with_login(directory: &Path) -> Result<Self> {
+        use base64::Engine;
+        fs::create_dir_all(directory)?;
+        let htpasswd = directory.join("htpasswd");
+        fs::write(&htpasswd, HTPASSWD)?;
+        let auth = format!("auth: {{htpasswd: {{realm: testbed, path: {}}}}}\n", serde_json::to_string(&htpasswd)?);
+        let login = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", LOGIN.0, LOGIN.1));
+        let header = HeaderValue::try_from(format!("Basic {login}"))?;
+        Self::start_with(directory, &auth, [(AUTHORIZATION, header)].into_iter().collect())
+    }
+
+    fn start_with(directory: &Path, configured: &str, headers: HeaderMap) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let log = directory.join("registry.log");
         if log.exists() {
@@ -40,7 +61,7 @@ impl Registry {
                 "version: 0.1\n\
                  log: {{level: info, formatter: json}}\n\
                  storage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n\
-                 http: {{addr: \"127.0.0.1:0\"}}\n",
+                 http: {{addr: \"127.0.0.1:0\"}}\n{configured}",
                 serde_json::to_string(&storage)?
             ),
         )?;
@@ -54,7 +75,7 @@ impl Registry {
             address.is_some()
         })?;
         let address = address.context("the registry did not say where it listens")?;
-        Ok(Self { address, client: Client::builder().no_proxy().build()?, _daemon: daemon })
+        Ok(Self { address, client: Client::builder().no_proxy().default_headers(headers).build()?, _daemon: daemon })
     }
 
     /// `127.0.0.1:<port>`.

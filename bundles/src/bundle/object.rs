@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Need;
+use crate::cvmfs::{in_layer, path_in_image};
 use crate::object::{ContentHash, ObjectKind};
 use crate::path::RootPath;
 
@@ -56,22 +57,12 @@ impl BundleObject {
 
     /// Where a container sees the file, if it is of a published layer; `None` for catalogs and for other repositories.
     pub fn container_path(&self) -> Option<RootPath> {
-        let (_, path) = self.in_layer()?;
-        (self.kind != ObjectKind::Catalog).then(|| RootPath::new(path).ok())?
+        (self.repository == 0 && self.kind != ObjectKind::Catalog).then(|| path_in_image(&self.path))?
     }
 
     /// The layer that it is of, by the 64 hex digits of its digest.
     pub fn layer(&self) -> Option<&[u8]> {
-        Some(self.in_layer()?.0)
-    }
-
-    /// A layer's digest, and the path below its root. Layers are at `/.layers/<2 hex>/<64 hex>/layerfs`.
-    fn in_layer(&self) -> Option<(&[u8], &[u8])> {
-        let rest = self.path.as_bytes().strip_prefix(b"/.layers/").filter(|_| self.repository == 0)?;
-        let (_, rest) = rest.split_at_checked(3)?;
-        let (digest, rest) = rest.split_at_checked(64)?;
-        let path = rest.strip_prefix(b"/layerfs")?;
-        Some((digest, if path.is_empty() { b"/" } else { path }))
+        Some(in_layer(&self.path).filter(|_| self.repository == 0)?.0)
     }
 }
 

@@ -12,6 +12,7 @@
 
 pub mod catalog;
 pub mod key;
+mod layout;
 pub mod manifest;
 mod mounted;
 mod repository;
@@ -21,6 +22,7 @@ pub mod whitelist;
 
 pub use catalog::{Chunk, Content, Entry, EntryKind};
 pub use key::MasterKey;
+pub(crate) use layout::{in_layer, path_in_image};
 pub use mounted::Mounted;
 pub use repository::{CatalogRef, Repository};
 pub use server::Server;

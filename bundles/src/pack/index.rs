@@ -28,6 +28,14 @@ pub struct Packed {
     pub raw_size: u64,
 }
 
+impl Packed {
+    /// A file with these bytes on the server, wherever it will be in a pack.
+    pub fn file(stored: &[u8], raw_size: u64) -> Self {
+        let (hash, stored_size) = (ContentHash::sha1_of(stored), stored.len() as u64);
+        Self { hash, kind: ObjectKind::File, offset: 0, stored_size, raw_size }
+    }
+}
+
 /// The objects of a pack, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {

@@ -24,7 +24,7 @@ mod writer;
 pub use index::{Index, Packed};
 pub use plan::{Limits, PackPlan, plan};
 pub use reader::PackFile;
-pub use writer::{PackError, add_packs, file_name};
+pub use writer::{PackError, add_packs, assemble, file_name};
 
 use crate::codec::Format;
 

@@ -1,5 +1,6 @@
 //! Pack files on this machine.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{FORMAT, HEADER, Index, Packed};
+use super::{FORMAT, HEADER, Index, Packed, file_name};
 use crate::bundle::PackRef;
 use crate::codec::BadFile;
 use crate::file::FileError;
@@ -24,8 +25,8 @@ pub struct PackFile {
 }
 
 impl PackFile {
-    /// Opens a pack and checks all of it: its index, its length, and that it has the name that its content gives it if it is
-    /// called `<64 hex>.pack`.
+    /// Opens a pack and checks all of it: its index, its length, and that it is called by its checksum. Under another name it
+    /// would never be used.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let io = |source| FileError::Io { path: path.to_owned(), source };
         let bad = |source| FileError::Bad { path: path.to_owned(), source };
@@ -41,9 +42,10 @@ impl PackFile {
             return Err(bad(FORMAT.content(why)));
         }
         let digest = digest_of(&head, &mut file).map_err(io)?;
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".pack"));
-        if name.is_some_and(|name| name.len() == 64 && name != digest.hex()) {
-            return Err(bad(BadFile::Checksum { kind: FORMAT.name }));
+        if path.file_name() != Some(OsStr::new(&file_name(&digest))) {
+            return Err(bad(
+                FORMAT.content(format!("its content makes its name {}; make it again", file_name(&digest)))
+            ));
         }
         Ok(Self { file, path: path.to_owned(), reference: PackRef { digest, size }, index })
     }
@@ -67,6 +69,26 @@ impl PackFile {
         }
         packs.sort_by_key(|pack| pack.reference.digest);
         Ok(packs)
+    }
+
+    /// All of `paths`.
+    pub fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, FileError> {
+        paths.iter().map(|path| Self::open(path)).collect()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its SHA-256.
+    pub fn digest(&self) -> Digest {
+        self.reference.digest
+    }
+
+    /// Its bytes.
+    pub fn size(&self) -> u64 {
+        self.reference.size
     }
 
     /// What it is called.

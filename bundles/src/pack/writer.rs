@@ -66,7 +66,7 @@ async fn pack(objects: &[&BundleObject], server: &Server) -> Result<(Vec<u8>, In
         let BundleObject { hash, kind, stored_size, raw_size, .. } = **object;
         Packed { hash, kind, offset: 0, stored_size, raw_size }
     };
-    let (mut content, index) = Index::head(&objects.iter().map(packed).collect::<Vec<_>>())?;
+    let packed: Vec<Packed> = objects.iter().map(packed).collect();
     let stored = stream::iter(objects.iter().map(|object| (object.hash, object.kind, object.stored_size)))
         .map(|(hash, kind, size)| async move {
             let stored = server.file(&hash.url_path(kind), size).await?;
@@ -78,11 +78,17 @@ async fn pack(objects: &[&BundleObject], server: &Server) -> Result<(Vec<u8>, In
             Ok(stored)
         })
         .buffered(REQUESTS);
-    let mut stored = std::pin::pin!(stored);
-    while let Some(bytes) = stored.try_next().await? {
-        content.extend_from_slice(&bytes);
+    Ok(assemble(&packed, &stored.try_collect::<Vec<_>>().await?)?)
+}
+
+/// The bytes of a pack file with these objects, and its index; `stored` are their bytes. Offsets do not matter.
+pub fn assemble<T: AsRef<[u8]>>(objects: &[Packed], stored: &[T]) -> Result<(Vec<u8>, Index), BadFile> {
+    let (mut content, index) = Index::head(objects)?;
+    stored.iter().for_each(|bytes| content.extend_from_slice(bytes.as_ref()));
+    match content.len() as u64 == index.file_size() {
+        true => Ok((content, index)),
+        false => Err(FORMAT.content("its objects have other sizes than their bytes")),
     }
-    Ok((content, index))
 }
 
 /// Tells each object of the bundle where in these packs it is.

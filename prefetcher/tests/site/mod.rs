@@ -138,7 +138,7 @@ impl Site {
     }
 
     pub fn publish(&self, bundle: &Bundle) -> PathBuf {
-        bundles::publish::publish(bundle, &self.mount()).unwrap();
+        bundles::publish::publish(bundle, &self.mount(), &[]).unwrap();
         self.mount().join(bundles::publish::bundle_path(&bundle.image.chain_id))
     }
 

@@ -8,6 +8,7 @@ mod chain;
 mod daemon_faults;
 mod half_published;
 mod publisher;
+mod publishing;
 mod reader;
 mod record;
 mod record_fanotify;

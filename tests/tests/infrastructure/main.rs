@@ -5,5 +5,6 @@ mod client;
 mod fixture;
 mod namespace;
 mod overlay;
+mod registry;
 mod runc;
 mod web;

@@ -1,16 +1,30 @@
-//! What a registry says about an image: its layers and its identity.
+//! What a registry has: an image's layers and its identity ([`describe`]), and the bundle beside it ([`fetch_bundle`]).
 
-use std::time::Duration;
+pub mod artifact;
+mod body;
+pub(crate) mod client;
+mod error;
+mod fetch;
+mod login;
+pub(crate) mod referrers;
 
-use oci_client::Reference;
-use oci_client::client::{Client, ClientConfig, ClientProtocol};
-use oci_client::secrets::RegistryAuth;
+pub use error::RegistryError;
+pub use fetch::fetch_bundle;
+
+use oci_client::client::current_platform_resolver;
+use oci_client::manifest::OciImageIndex;
 use serde::Deserialize;
+
+use artifact::{INDEX_TYPE, Manifest};
+use client::{Client, Right};
 
 use super::{BadDigest, ChainId, Digest, ImageId};
 
 /// The most layers an image may have (overlayfs itself stops at 500).
 const MAX_LAYERS: usize = 1000;
+/// The most bytes of an image's configuration.
+const MAX_CONFIGURATION: u64 = 8 << 20;
+const DOCKER_INDEX_TYPE: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// An image as its manifest and configuration describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,35 +35,6 @@ pub struct Image {
     pub layers: Vec<Digest>,
     /// Their sizes in bytes, as the manifest tells them.
     pub layer_sizes: Vec<u64>,
-}
-
-/// Why an image's description cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// Not an image reference.
-    #[error("{reference:?} is not an image reference: {why}")]
-    Reference {
-        /// The text.
-        reference: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The registry did not give it.
-    #[error("cannot read {reference} from its registry: {source}")]
-    Registry {
-        /// The image.
-        reference: String,
-        /// Why.
-        source: Box<oci_client::errors::OciDistributionError>,
-    },
-    /// It was given, but makes no sense.
-    #[error("{reference}: {why}")]
-    Malformed {
-        /// The image.
-        reference: String,
-        /// What is wrong.
-        why: String,
-    },
 }
 
 /// The part of an image configuration that says what the layers are.
@@ -67,21 +52,29 @@ struct RootFs {
 /// Asks the registry of `reference` for the image. `plain_http` is for registries without TLS. Of an index, the image
 /// for this machine's platform is taken.
 pub async fn describe(reference: &str, plain_http: bool) -> Result<Image, RegistryError> {
-    let parsed: Reference = reference.parse().map_err(|e: oci_client::ParseError| RegistryError::Reference {
-        reference: reference.to_owned(),
-        why: e.to_string(),
-    })?;
-    let client = Client::new(ClientConfig {
-        protocol: if plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
-        connect_timeout: Some(Duration::from_secs(10)),
-        read_timeout: Some(Duration::from_secs(30)),
-        ..Default::default()
-    });
-    let answer = client.pull_manifest_and_config(&parsed, &RegistryAuth::Anonymous).await;
-    let (manifest, digest, config) =
-        answer.map_err(|e| RegistryError::Registry { reference: reference.to_owned(), source: Box::new(e) })?;
-    let layers: Vec<_> = manifest.layers.iter().map(|l| (l.digest.as_str(), l.size.max(0) as u64)).collect();
-    image(reference, &digest, &layers, config.as_bytes())
+    let client = Client::open(reference, plain_http, Right::Read).await?;
+    let (manifest, digest) = resolve(&client).await?;
+    let config = client.blob(&manifest.config, MAX_CONFIGURATION).await?;
+    let layers: Vec<_> = manifest.layers.iter().map(|l| (l.digest.as_str(), l.size)).collect();
+    image(reference, &digest.to_string(), &layers, &config)
+}
+
+/// The manifest that `client`'s reference stands for on this machine, and its digest.
+async fn resolve(client: &Client) -> Result<(Manifest, Digest), RegistryError> {
+    let wanted = client.wanted();
+    let absent = |name: &str| client.malformed(format!("the registry has no manifest {name}"));
+    let mut raw = client.manifest(&wanted).await?.ok_or_else(|| absent(&wanted))?;
+    if raw.media_type == INDEX_TYPE || raw.media_type == DOCKER_INDEX_TYPE {
+        let index: OciImageIndex =
+            serde_json::from_slice(&raw.bytes).map_err(|e| client.malformed(format!("the index {wanted}: {e}")))?;
+        let chosen = current_platform_resolver(&index.manifests);
+        let chosen = chosen.ok_or_else(|| client.malformed(format!("{wanted} has no image for this platform")))?;
+        let digest: Digest = chosen.parse().map_err(|e: BadDigest| client.malformed(e.to_string()))?;
+        raw = client.manifest(&digest.to_string()).await?.ok_or_else(|| absent(&chosen))?;
+    }
+    let manifest = serde_json::from_slice(&raw.bytes)
+        .map_err(|e| client.malformed(format!("the manifest {}: {e}", raw.digest)))?;
+    Ok((manifest, raw.digest))
 }
 
 fn image(reference: &str, manifest: &str, layers: &[(&str, u64)], config: &[u8]) -> Result<Image, RegistryError> {

@@ -1,0 +1,19 @@
+//! Where a repository of container images has what.
+
+use crate::path::RootPath;
+
+/// The layer that a path in the repository is of, by the 64 hex digits of its digest, and what is below its root, which is
+/// `/.layers/<2>/<digest>/layerfs`.
+pub(crate) fn in_layer(path: &RootPath) -> Option<(&[u8], RootPath)> {
+    let mut components = path.components();
+    let [layers, _, digest, root] = [(); 4].map(|()| components.next());
+    let digest = digest.filter(|d| d.len() == 64 && d.iter().all(u8::is_ascii_hexdigit))?;
+    let below: Vec<_> = components.collect();
+    let below = RootPath::new([b"/", below.join(&b'/').as_slice()].concat()).ok()?;
+    (layers == Some(b".layers") && root == Some(b"layerfs")).then_some((digest, below))
+}
+
+/// The path in the image of a file's path in the repository.
+pub(crate) fn path_in_image(path: &RootPath) -> Option<RootPath> {
+    in_layer(path).map(|(_, below)| below).filter(|below| below.as_bytes() != b"/")
+}

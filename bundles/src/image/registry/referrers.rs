@@ -1,0 +1,36 @@
+//! Which artifacts a registry has beside an image.
+//!
+//! Registries with the referrers API are asked for them. In others, whoever pushes an artifact also keeps an index of them
+//! under the tag `sha256-<64 hex of the image's manifest>` ("Referrers Tag Schema").
+
+use serde::Deserialize;
+
+use super::RegistryError;
+use super::artifact::Descriptor;
+use super::client::Client;
+use crate::image::Digest;
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+/// The tag under which the artifacts of an image are listed where there is no referrers API.
+pub(crate) fn fallback_tag(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
+}
+
+/// The artifacts of type `kind` of the image with the manifest `subject`.
+pub(crate) async fn find(client: &Client, subject: &Digest, kind: &str) -> Result<Vec<Descriptor>, RegistryError> {
+    let pages = match client.referrers(subject, kind).await? {
+        Some(pages) => pages,
+        None => client.manifest(&fallback_tag(subject)).await?.map(|raw| raw.bytes).into_iter().collect(),
+    };
+    let mut found = Vec::new();
+    for page in pages {
+        let index: Index = serde_json::from_slice(&page)
+            .map_err(|e| client.malformed(format!("its list of artifacts of {subject}: {e}")))?;
+        found.extend(index.manifests.into_iter().filter(|m| m.artifact_type.as_deref() == Some(kind)));
+    }
+    Ok(found)
+}

@@ -1,0 +1,75 @@
+//! Publishing with the repository's server tools: one transaction.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{PublishError, bundle_path, directory};
+use crate::bundle::{Bundle, is_fqrn};
+use crate::pack::PackFile;
+
+/// The most bytes of a tool's output that an error repeats.
+const MAX_SAID: usize = 1_000;
+
+/// `cvmfs_server` on this machine, which must be one of the repository's publishers.
+#[derive(Debug)]
+pub struct CvmfsServer {
+    /// The tool.
+    pub program: OsString,
+    /// Where repositories are mounted.
+    pub mounts: PathBuf,
+}
+
+impl Default for CvmfsServer {
+    fn default() -> Self {
+        Self { program: "cvmfs_server".into(), mounts: "/cvmfs".into() }
+    }
+}
+
+impl CvmfsServer {
+    /// Opens a transaction of `fqrn`, writes the tree of `bundle` and `packs` and publishes it; returns the bundle's path.
+    /// Whatever fails after the transaction was opened, it is aborted. One that was open before is not ours: it stays.
+    pub fn publish(&self, bundle: &Bundle, fqrn: &str, packs: &[PathBuf]) -> Result<PathBuf, PublishError> {
+        if !is_fqrn(fqrn) {
+            return Err(PublishError::Fqrn(fqrn.to_owned()));
+        }
+        let packs = PackFile::open_all(packs)?;
+        let mount = self.mounts.join(fqrn);
+        self.run(&["transaction", fqrn], "nothing was changed")?;
+        let published = self.write(bundle, &mount, fqrn, &packs);
+        published.map_err(|error| match self.run(&["abort", "-f", fqrn], "nothing was published") {
+            Ok(()) => error,
+            Err(abort) => {
+                PublishError::StillOpen { fqrn: fqrn.to_owned(), error: Box::new(error), abort: abort.to_string() }
+            }
+        })?;
+        Ok(mount.join(bundle_path(&bundle.image.chain_id)))
+    }
+
+    fn write(&self, bundle: &Bundle, mount: &Path, fqrn: &str, packs: &[PackFile]) -> Result<(), PublishError> {
+        directory::write(bundle, mount, packs)?;
+        self.run(&["publish", fqrn], "nothing was published")
+    }
+
+    fn run(&self, arguments: &[&str], outcome: &'static str) -> Result<(), PublishError> {
+        let program = self.program.to_string_lossy();
+        let failed = |why| PublishError::Server { command: format!("{program} {}", arguments.join(" ")), outcome, why };
+        // Not inside the repository, where an open working directory would keep it from being published.
+        let output =
+            Command::new(&self.program).args(arguments).current_dir("/").output().map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => failed(
+                    "it is not installed here. Run this on a publisher of the repository, or write a tar file for its \
+                 `cvmfs_server ingest`"
+                        .to_owned(),
+                ),
+                _ => failed(e.to_string()),
+            })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said[said.len().saturating_sub(MAX_SAID)..]).trim().to_owned();
+        Err(failed(format!("{}: {said}", output.status)))
+    }
+}
