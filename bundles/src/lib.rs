@@ -7,6 +7,7 @@
 //! 3. [`cvmfs`] reads the repository's signed catalogs, which tell the objects behind each path.
 //! 4. [`builder`] turns traces, image and catalogs into a [`bundle::Bundle`].
 //! 5. [`publish`] puts the bundle into the repository's tree; [`store`] keeps it on a node.
+//! 6. [`report`] tells people what is in it, and [`verify`] whether a server has that.
 //!
 //! Everything written to disk goes through [`codec`].
 
@@ -19,5 +20,7 @@ pub mod image;
 pub mod object;
 pub mod path;
 pub mod publish;
+pub mod report;
 pub mod store;
 pub mod trace;
+pub mod verify;

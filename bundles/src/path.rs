@@ -83,6 +83,22 @@ impl RootPath {
         Self::new([b"/".as_slice(), &components.join(&b'/')].concat()).ok()
     }
 
+    /// In an unpacked repository: what is at `/.layers/<2>/<64 hex>/layerfs/x` is `/x` in its layer. `None` for all else.
+    pub fn in_layer(&self) -> Option<RootPath> {
+        let mut components = self.components();
+        let [layers, start, digest, root] = [(); 4].map(|()| components.next());
+        let is_digest = digest.is_some_and(|d| d.len() == 64 && d.iter().all(u8::is_ascii_hexdigit));
+        let inside = layers == Some(b".layers") && is_digest && start == digest?.get(..2) && root == Some(b"layerfs");
+        let rest: Vec<_> = components.collect();
+        (inside && !rest.is_empty()).then(|| Self([b"/", rest.join(&b'/').as_slice()].concat()))
+    }
+
+    /// The first so many components.
+    pub fn first(&self, components: usize) -> RootPath {
+        let first: Vec<_> = self.components().take(components).collect();
+        Self([b"/", first.join(&b'/').as_slice()].concat())
+    }
+
     /// `other`, which is absolute, below this path.
     pub fn below(&self, other: &RootPath) -> Result<RootPath, BadPath> {
         match (self.0.len(), other.0.len()) {

@@ -53,4 +53,37 @@ impl BundleObject {
             packed: None,
         }
     }
+
+    /// Where a container of the image sees the file: in an unpacked repository, the path below the root of the layer that has
+    /// it. `None` for catalogs and for what is of other repositories.
+    pub fn container_path(&self) -> Option<RootPath> {
+        let of_the_image = self.repository == 0 && matches!(self.kind, ObjectKind::File | ObjectKind::Chunk);
+        of_the_image.then(|| self.path.in_layer())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_a_layer_is_shown_as_the_container_sees_it() {
+        let hex = "ab".repeat(32);
+        let object = |path: &str| BundleObject::file(ContentHash::sha1([1; 20]), 1, RootPath::new(path).unwrap());
+        let shown = |object: &BundleObject| object.container_path().map(|path| path.to_string());
+        let file = object(&format!("/.layers/ab/{hex}/layerfs/usr/lib/a"));
+        assert_eq!(shown(&file).as_deref(), Some("/usr/lib/a"));
+        assert_eq!(shown(&BundleObject { kind: ObjectKind::Chunk, ..file.clone() }).as_deref(), Some("/usr/lib/a"));
+        for other in [
+            BundleObject { kind: ObjectKind::Catalog, ..file.clone() },
+            BundleObject { repository: 1, ..file },
+            object(&format!("/.layers/ab/{hex}/layerfs")),
+            object(&format!("/.layers/cd/{hex}/layerfs/a")),
+            object(&format!("/.layers/ab/{}/layerfs/a", &hex[1..])),
+            object(&format!("/.flat/ab/{hex}/layerfs/a")),
+            object("/usr/lib/a"),
+        ] {
+            assert_eq!(shown(&other), None, "{other:?}");
+        }
+    }
 }

@@ -34,7 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
             continue;
         }
         match RootPath::normal(b"/", path) {
-            Some(path) => opens.extend(in_layer(&path).map(|path| (time_us, path))),
+            Some(path) => opens.extend(path.in_layer().map(|path| (time_us, path))),
             None => imported.lost.add(Cause::Unresolved, 1),
         }
         if opens.len() > 4 * super::MAX_FILES {
@@ -59,14 +59,4 @@ fn microseconds(text: &[u8]) -> Option<u64> {
     let (whole, part) = std::str::from_utf8(text).ok()?.split_once('.')?;
     let part: u64 = if part.len() == 3 { part.parse().ok()? } else { return None };
     whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(part)
-}
-
-/// The path in the image of a path in the repository.
-fn in_layer(path: &RootPath) -> Option<RootPath> {
-    let mut components = path.components();
-    let [layers, _, digest, root] = [(); 4].map(|()| components.next());
-    let digest = digest.is_some_and(|d| d.len() == 64 && d.iter().all(u8::is_ascii_hexdigit));
-    let inside = layers == Some(b".layers") && digest && root == Some(b"layerfs");
-    let rest: Vec<_> = components.collect();
-    (inside && !rest.is_empty()).then(|| RootPath::new([b"/", rest.join(&b'/').as_slice()].concat()).ok())?
 }
