@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, Options};
+use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, InfoLogger, LogLevel, Options};
 
 use super::StoreError;
 
@@ -58,7 +58,16 @@ pub(super) fn open(options: &Options, path: &Path) -> Result<DB, StoreError> {
 
 /// Opens for reading, also while another process writes.
 pub(super) fn open_read_only(path: &Path) -> Result<DB, StoreError> {
-    DB::open_cf_descriptors_read_only(&Options::default(), path, families(), false).map_err(|e| failed(path, e))
+    DB::open_cf_descriptors_read_only(&reading(), path, families(), false).map_err(|e| failed(path, e))
+}
+
+/// RocksDB writes a log file also when it only reads, and renames the one of the process that writes; unless it may tell
+/// us.
+fn reading() -> Options {
+    let mut options = Options::default();
+    options
+        .set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, line| tracing::debug!("RocksDB: {line}")));
+    options
 }
 
 /// The version of the layout in `path`; `None` if there is no store yet. A newer one is an error here, before anything is
@@ -68,7 +77,7 @@ pub(super) fn schema(path: &Path) -> Result<Option<u32>, StoreError> {
         return Ok(None);
     }
     let failed = |e| failed(path, e);
-    let database = DB::open_for_read_only(&Options::default(), path, false).map_err(failed)?;
+    let database = DB::open_for_read_only(&reading(), path, false).map_err(failed)?;
     let Some(value) = database.get(SCHEMA_KEY).map_err(failed)? else { return Ok(None) };
     match <[u8; 4]>::try_from(value.as_slice()).map(u32::from_le_bytes) {
         Ok(found) if found <= SCHEMA => Ok(Some(found)),
