@@ -148,6 +148,8 @@ impl Sources {
     /// any more. One that was put into the store by hand gives way to any repository's.
     async fn compared(&self, stored: Stored, wanted: &Wanted) -> Option<Found> {
         let origin = stored.facts.origin.as_ref();
+        // By the name that every bundle has: a manifest may no longer lead to it.
+        let wanted = &Wanted { chain: Some(stored.bundle.image.chain_id), ..wanted.clone() };
         let is_origin = |mount: &&Mount| origin.is_none_or(|origin| origin.mount == mount.path);
         let mounts = self.mounts.iter().filter(is_origin);
         let known = Some(origin.map_or("", |origin| origin.version.as_str()));

@@ -26,7 +26,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use rocksdb::{Options, WriteBatch, WriteOptions};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub use error::StoreError;
 pub use facts::{Facts, Origin};
@@ -77,7 +77,7 @@ impl Store {
         let chain = bundle.image.chain_id;
         let bytes = bundle.to_bytes().map_err(|source| self.view.damaged(chain, source))?;
         let facts = Facts { size: bytes.len() as u64, used: SystemTime::now(), origin };
-        let _changing = self.change();
+        let changing = self.change();
         let all = self.view.facts()?;
         let victims = limit::victims(&all, (chain, facts.size), self.limit);
         let mut batch = WriteBatch::default();
@@ -88,6 +88,7 @@ impl Store {
             batch.put_cf(self.view.family(MANIFESTS), manifest.as_bytes(), chain.0.as_bytes());
         }
         self.write(batch)?;
+        drop(changing);
         if !victims.is_empty() {
             info!(removed = victims.len(), limit = self.limit, "bundles not used for longest removed from the store");
         }
@@ -100,7 +101,10 @@ impl Store {
     pub fn by_chain(&self, chain: &ChainId) -> Result<Option<Stored>, StoreError> {
         let found = self.view.by_chain(chain);
         match &found {
-            Ok(Some(_)) => self.touch(chain)?,
+            // The time of the last use is not worth a bundle that is there.
+            Ok(Some(_)) => {
+                self.touch(chain).unwrap_or_else(|error| debug!(%chain, %error, "use of a bundle not noted"));
+            }
             Ok(None) => {}
             Err(StoreError::Bundle { chain, .. }) => _ = self.remove_damaged(&[*chain])?,
             Err(_) => {}
@@ -130,7 +134,7 @@ impl Store {
     /// Forgets bundles; how many of them there were.
     pub fn remove(&self, chains: &[ChainId]) -> Result<usize, StoreError> {
         let changing = self.change();
-        self.remove_now(&changing, chains)
+        self.remove_now(changing, chains)
     }
 
     /// Forgets the bundles that `keep` does not want, by their image and last use, and the damaged ones; how many these
@@ -143,7 +147,7 @@ impl Store {
                 unwanted.push(chain);
             }
         })?;
-        self.remove_now(&changing, &unwanted)
+        self.remove_now(changing, &unwanted)
     }
 
     /// Forgets bundles that were seen to be damaged, unless a good one was put since.
@@ -151,10 +155,10 @@ impl Store {
         let changing = self.change();
         let damaged = |chain: &&ChainId| matches!(self.view.by_chain(chain), Err(StoreError::Bundle { .. }));
         let chains: Vec<_> = seen.iter().filter(damaged).copied().collect();
-        self.remove_now(&changing, &chains)
+        self.remove_now(changing, &chains)
     }
 
-    fn remove_now(&self, _: &MutexGuard<'_, ()>, chains: &[ChainId]) -> Result<usize, StoreError> {
+    fn remove_now(&self, changing: MutexGuard<'_, ()>, chains: &[ChainId]) -> Result<usize, StoreError> {
         let mut there = Vec::new();
         for chain in chains {
             if self.view.has(chain)? {
@@ -165,6 +169,7 @@ impl Store {
             let mut batch = WriteBatch::default();
             self.add_removal(&mut batch, &there)?;
             self.write(batch)?;
+            drop(changing);
             self.give_back(&there);
         }
         Ok(there.len())
@@ -195,7 +200,8 @@ impl Store {
         Ok(())
     }
 
-    /// Rewrites the few files that have the removed bundles, for RocksDB would keep their bytes for long.
+    /// Rewrites the few files that have the removed bundles, for RocksDB would keep their bytes for long. Others may change
+    /// the store meanwhile.
     fn give_back(&self, removed: &[ChainId]) {
         for chain in removed {
             let key = Some(chain.0.as_bytes());
