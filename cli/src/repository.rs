@@ -8,6 +8,7 @@ use bundles::cvmfs::{MasterKey, Repository, Server};
 use bundles::image::registry::{self, Image};
 
 #[derive(clap::Args)]
+#[group(id = "repositories", multiple = true)]
 pub(crate) struct Args {
     /// URL of the repository on a server, e.g. <http://stratum1.example.org/cvmfs/unpacked.cern.ch>
     #[arg(long, value_name = "URL")]
