@@ -9,6 +9,7 @@
 //! 5. [`pack`] puts its small objects together, so that few requests bring them.
 //! 6. [`publish`] puts the bundle beside the image, into the repository's tree or the registry; [`export`] tells other
 //!    prefetchers what is in it; [`store`] keeps it on a node.
+//! 7. [`report`] tells people what is in it, and [`verify`] whether a server has that.
 //!
 //! Everything written to disk goes through [`codec`].
 
@@ -23,6 +24,8 @@ pub mod object;
 pub mod pack;
 pub mod path;
 pub mod publish;
+pub mod report;
 #[cfg(feature = "store")]
 pub mod store;
 pub mod trace;
+pub mod verify;

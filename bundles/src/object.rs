@@ -1,7 +1,11 @@
 //! Objects of a CVMFS repository's content-addressed storage.
 
+mod unpacker;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use unpacker::Unpacker;
 
 use serde::Serialize;
 use sha1::{Digest, Sha1};

@@ -83,6 +83,12 @@ impl RootPath {
         Self::new([b"/".as_slice(), &components.join(&b'/')].concat()).ok()
     }
 
+    /// The first so many components.
+    pub fn first(&self, components: usize) -> RootPath {
+        let first: Vec<_> = self.components().take(components).collect();
+        Self([b"/", first.join(&b'/').as_slice()].concat())
+    }
+
     /// `other`, which is absolute, below this path.
     pub fn below(&self, other: &RootPath) -> Result<RootPath, BadPath> {
         match (self.0.len(), other.0.len()) {

@@ -1,63 +1,99 @@
 //! `inspect`: what is in a bundle or a trace.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+mod summary;
+mod table;
+mod tree;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use bundles::bundle::Bundle;
+use anyhow::{Context, Result, bail};
+use bundles::bundle::{self, Bundle};
 use bundles::trace::{self, Trace};
 
+use crate::output;
 use crate::trace::show;
-use crate::{output, text};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A bundle or a trace
     file: PathBuf,
-    /// Print JSON
-    #[arg(long)]
+    #[command(flatten)]
+    form: Form,
+}
+
+/// How a bundle is printed; by default in figures.
+#[derive(clap::Args)]
+pub(crate) struct Form {
+    /// Print the directories of a bundle
+    #[arg(long, group = "form")]
+    tree: bool,
+    /// Print every object of a bundle
+    #[arg(long, group = "form")]
+    table: bool,
+    /// Print all there is as JSON
+    #[arg(long, group = "form")]
     json: bool,
+    /// How many directories deep the tree is
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "tree")]
+    depth: u8,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let magic = {
-        let mut start = [0; 4];
-        let mut file = std::fs::File::open(&args.file).with_context(|| args.file.display().to_string())?;
-        // A shorter file is told as what it is by the reader below.
-        let _ = io::Read::read_exact(&mut file, &mut start);
-        start
-    };
-    if magic == trace::FORMAT.magic {
-        return show::show(&Trace::read(&args.file)?, args.json);
+    match Kind::of(&args.file)? {
+        Kind::Trace if args.form.tree => bail!("{} is a trace: --tree is for bundles", args.file.display()),
+        Kind::Trace => show::show(&Trace::read(&args.file)?, args.form.json),
+        Kind::Bundle => print(&Bundle::read(&args.file)?, &args.form),
     }
-    let bundle = Bundle::read(&args.file)?;
-    output::print(|out| if args.json { output::json(out, &bundle) } else { print(out, &bundle) })
 }
 
-fn print(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
-    output::image(out, &bundle.image)?;
-    writeln!(out, "repository  {}", bundle.repositories.join(", "))?;
-    writeln!(out, "traces      {}, {} of them incomplete", bundle.traces, bundle.incomplete_traces)?;
-    let (stored, raw) = bundle.bytes();
-    let (count, stored, raw) = (bundle.objects.len(), text::bytes(stored), text::bytes(raw));
-    writeln!(out, "objects     {count}, {stored} to transfer, {raw} in the cache")?;
-    for (count, what) in bundle.skipped.by_cause().iter().filter(|(count, _)| *count > 0) {
-        writeln!(out, "left out    {count} {what}")?;
+/// Prints a bundle; `bundle show` does the same.
+pub(crate) fn print(bundle: &Bundle, form: &Form) -> Result<ExitCode> {
+    output::print(|out| match form {
+        Form { json: true, .. } => output::json(out, bundle),
+        Form { table: true, .. } => table::print(out, bundle),
+        Form { tree: true, depth, .. } => tree::print(out, bundle, usize::from(*depth)),
+        _ => summary::print(out, bundle),
+    })
+}
+
+/// What a file is, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bundle,
+    Trace,
+}
+
+impl Kind {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let mut start = [0; 4];
+        let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+        match std::io::Read::read_exact(&mut file, &mut start) {
+            Ok(()) if start == trace::FORMAT.magic => Ok(Self::Trace),
+            Ok(()) if start == bundle::FORMAT.magic => Ok(Self::Bundle),
+            Ok(()) => bail!("{} is neither a bundle nor a trace", path.display()),
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                bail!("{} is neither a bundle nor a trace: it has less than 4 bytes", path.display())
+            }
+            Err(e) => Err(e).with_context(|| path.display().to_string()),
+        }
     }
-    writeln!(out, "\n  first use   used in    transfer         raw  kind     object and path")?;
-    for object in &bundle.objects {
-        writeln!(
-            out,
-            "{:>11} {:>9} {:>11} {:>11}  {:<7}  {} {}",
-            text::microseconds(object.need.first_us),
-            object.need.used_in,
-            text::bytes(object.stored_size),
-            text::bytes(object.raw_size),
-            format!("{:?}", object.kind).to_lowercase(),
-            object.hash,
-            text::path(&object.path)
-        )?;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_told_by_its_first_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        for (content, kind) in [(b"CPFB....".as_slice(), Some(Kind::Bundle)), (b"#!/bin/sh", None), (b"CP", None)] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(Kind::of(&path).ok(), kind, "{content:?}");
+        }
+        std::fs::write(&path, trace::FORMAT.magic).unwrap();
+        assert_eq!(Kind::of(&path).unwrap(), Kind::Trace);
+        assert!(Kind::of(&directory.path().join("none")).unwrap_err().to_string().contains("none"));
     }
-    Ok(())
 }

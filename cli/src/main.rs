@@ -1,9 +1,13 @@
 //! `cvmfs-prefetch`: what a person types.
 //!
-//! On a build node: `record` an image's start, `build` a bundle of the records, `inspect` it, `publish` or `export` it.
-//! On a worker node: ask the daemon to `prefetch` an image, and for the `status` of requests.
+//! On a build node: `record` an image's start, `build` a bundle of the records, `inspect` it, compare it with the one before
+//! (`diff`, `startup-diff`), `verify` that servers have what it names, `publish` or `export` it.
+//! On a worker node: ask the daemon to `prefetch` an image, and for the `status` of requests; look after its store with
+//! `bundle`.
 
 mod build;
+mod bundle;
+mod diff;
 mod evaluate;
 mod export;
 mod fetch;
@@ -15,9 +19,11 @@ mod publish;
 mod rebase;
 mod record;
 mod repository;
+mod startup_diff;
 mod status;
 mod text;
 mod trace;
+mod verify;
 mod watch;
 
 use std::io::IsTerminal;
@@ -50,6 +56,15 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Print a bundle or a trace
     Inspect(inspect::Args),
+    /// Tell what is different between two bundles
+    Diff(diff::Args),
+    /// Check that servers have every object of a bundle
+    Verify(verify::Args),
+    /// Check that what a start needs has not grown too much, from one bundle or trace to the next
+    StartupDiff(startup_diff::Args),
+    /// List, show, remove, export, import or verify the bundles in a node's store
+    #[command(subcommand)]
+    Bundle(bundle::Command),
     /// Show, sum up, export or import a trace
     #[command(subcommand)]
     Trace(trace::Command),
@@ -71,6 +86,8 @@ async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let color = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).init();
+    // Whoever asks for a check must be able to tell "no" from "could not be checked".
+    let failure = if arguments.command.is_check() { ExitCode::from(2) } else { ExitCode::FAILURE };
     let result = match arguments.command {
         Command::Record(args) => record::run(args).await,
         Command::Watch(args) => watch::run(args).await,
@@ -79,6 +96,10 @@ async fn main() -> ExitCode {
         Command::Pack(args) => pack::run(args).await,
         Command::Evaluate(args) => evaluate::run(args).await,
         Command::Inspect(args) => inspect::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Verify(args) => verify::run(args).await,
+        Command::StartupDiff(args) => startup_diff::run(&args),
+        Command::Bundle(command) => bundle::run(command).await,
         Command::Trace(command) => trace::run(&command).await,
         Command::Publish(args) => publish::run(&args).await,
         Command::Fetch(args) => fetch::run(&args).await,
@@ -88,8 +109,14 @@ async fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("cvmfs-prefetch: {error:#}");
-        ExitCode::FAILURE
+        failure
     })
+}
+
+impl Command {
+    fn is_check(&self) -> bool {
+        matches!(self, Self::Verify(_) | Self::StartupDiff(_) | Self::Bundle(bundle::Command::Verify(_)))
+    }
 }
 
 #[cfg(test)]

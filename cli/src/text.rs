@@ -1,5 +1,9 @@
 //! How numbers are written for people.
 
+use std::time::SystemTime;
+
+use bundles::object::ObjectKind;
+
 /// A number of bytes with a decimal unit: `1.5 MB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
@@ -9,6 +13,30 @@ pub(crate) fn bytes(count: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A difference in bytes: `+1.5 MB`.
+pub(crate) fn difference(count: i128) -> String {
+    let size = bytes(u64::try_from(count.unsigned_abs()).unwrap_or(u64::MAX));
+    if count < 0 { format!("-{size}") } else { format!("+{size}") }
+}
+
+/// A moment, to the second.
+pub(crate) fn time(moment: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(moment).to_string()
+}
+
+/// What an object is.
+pub(crate) fn kind(kind: ObjectKind) -> String {
+    format!("{kind:?}").to_lowercase()
+}
+
+/// A text as code in a cell of a Markdown table: it may have backticks and bars of its own.
+pub(crate) fn markdown_code(text: &str) -> String {
+    let text = text.replace('|', r"\|");
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
+    let (fence, space) = ("`".repeat(longest + 1), if longest > 0 { " " } else { "" });
+    format!("{fence}{space}{text}{space}{fence}")
 }
 
 /// A number of microseconds: `12.3 ms`, `4.56 s`.
@@ -54,6 +82,9 @@ mod tests {
             (u64::MAX, "18446744.1 TB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+        for (count, text) in [(0, "+0 B"), (1500, "+1.5 kB"), (-1500, "-1.5 kB"), (i128::MIN, "-18446744.1 TB")] {
+            assert_eq!(difference(count), text);
         }
         assert_eq!(microseconds(1500), "1.5 ms");
         assert_eq!(microseconds(2_500_000), "2.50 s");

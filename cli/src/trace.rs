@@ -31,7 +31,7 @@ pub(crate) async fn run(command: &Command) -> Result<ExitCode> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bundles::image::{ChainId, Digest, ImageId};
     use bundles::path::RootPath;
     use bundles::trace::{
@@ -39,7 +39,7 @@ mod tests {
     };
 
     /// A trace of files with their times and sizes, of which no more is told.
-    pub(super) fn trace(files: &[(&str, u64, u64)]) -> Trace {
+    pub(crate) fn trace(files: &[(&str, u64, u64)]) -> Trace {
         let file = |(path, at_us, size): &(&str, u64, u64)| FileUse {
             at_us: *at_us,
             size: *size,

@@ -12,6 +12,8 @@ use serde::Deserialize;
 pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/prefetchd.toml";
 /// Where the daemon listens.
 pub const DEFAULT_SOCKET: &str = "/run/cvmfs-prefetch/prefetchd.sock";
+/// Where the daemon keeps bundles.
+pub const DEFAULT_STORE: &str = "/var/lib/cvmfs-prefetch/store";
 
 /// What the file says, defaults filled in.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +28,9 @@ pub struct Config {
     /// Directory of the bundle store.
     #[serde(default = "defaults::store")]
     pub store: PathBuf,
+    /// Most bytes of bundles in it.
+    #[serde(default = "defaults::store_bytes")]
+    pub store_bytes: u64,
     /// Most connections at a time, over all repositories.
     #[serde(default = "defaults::connections")]
     pub connections: usize,
@@ -84,7 +89,10 @@ mod defaults {
         0o660
     }
     pub(super) fn store() -> PathBuf {
-        "/var/lib/cvmfs-prefetch/store".into()
+        super::DEFAULT_STORE.into()
+    }
+    pub(super) fn store_bytes() -> u64 {
+        bundles::store::DEFAULT_LIMIT
     }
     pub(super) fn connections() -> usize {
         64
@@ -166,6 +174,9 @@ impl Config {
             if !(1..=most).contains(&value) {
                 return wrong(key, &format!("{value} is not between 1 and {most}"));
             }
+        }
+        if self.store_bytes < 1 << 20 {
+            return wrong("store_bytes", "less than 1048576 (1 MiB) has no room for a few bundles");
         }
         if self.mount_readers > 8 {
             return wrong("mount_readers", "more than 8 make a stock CVMFS client answer everybody's look-ups late");
@@ -267,6 +278,7 @@ mod tests {
             ("connections = 0", "connections"),
             ("timeout_s = 0", "timeout_s"),
             ("retries = 99", "retries"),
+            ("store_bytes = 256", "store_bytes: less than 1048576"),
             ("mount_readers = 9", "mount_readers"),
             ("store = \"here\"", "store: here is not an absolute path"),
         ];

@@ -47,7 +47,7 @@ pub struct Daemon {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store cannot be opened.
-    #[error("{0}; does another daemon use it?")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// No HTTP client.
     #[error("cannot set up HTTP: {0}")]
@@ -71,7 +71,7 @@ pub enum Refused {
 impl Daemon {
     /// Opens the store and the caches. Blocks.
     pub fn start(config: &Config) -> Result<Arc<Self>, StartError> {
-        let store = Store::open(&config.store)?;
+        let store = Store::open(&config.store, config.store_bytes)?;
         let repositories = Repository::all(config)?;
         for repository in repositories.values() {
             match repository.sink.prepare() {

@@ -48,8 +48,7 @@ impl Prefetcher for Service {
     }
 
     async fn list(&self, _: Request<api::ListRequest>) -> Result<Response<api::ListReply>, Status> {
-        let stored = self.daemon.sources().stored().await.map_err(Status::internal)?;
-        let bundles = stored.iter().map(summary).collect();
+        let bundles = self.daemon.sources().stored(summary).await.map_err(Status::internal)?;
         Ok(Response::new(api::ListReply { requests: self.daemon.requests().list(), bundles }))
     }
 }

@@ -1,28 +1,30 @@
-//! Where bundles come from: the daemon's own store, then the repositories' trees through their mounts.
+//! Where bundles come from: the daemon's own store, and the repositories' trees through their mounts.
+//!
+//! A stored bundle is compared with the one its repository has now, which costs no more than a `stat`: another one takes
+//! its place, and if there is none any more it goes. A repository that does not answer, or is not mounted, changes
+//! nothing: the stored one is used.
 //!
 //! All of these can block for ever (a FUSE mount whose process hangs) and must not block us: every look-up runs on a
 //! thread of its own with a deadline, and at most `READERS` at a time are out on one mount, so that a hung one costs
 //! so many threads and no more. What is absent is believed for a while; what timed out is not.
 
+mod mount;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bundles::bundle::Bundle;
-use bundles::file::FileError;
 use bundles::image::{ChainId, Digest};
-use bundles::publish::{bundle_path, manifest_path};
-use bundles::store::Store;
+use bundles::store::{Origin, Store, StoreError, Stored};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use crate::wanted::Wanted;
+use mount::{Mount, Sight};
 
-/// Most threads that read through one mount. The CVMFS client serves 10 before it makes others wait.
-const READERS: usize = 4;
 /// Most absent images that are remembered.
 const MAX_ABSENT: usize = 4096;
 
@@ -39,12 +41,6 @@ pub struct Sources {
     absent: Mutex<HashMap<Names, Instant>>,
 }
 
-#[derive(Debug)]
-struct Mount {
-    path: PathBuf,
-    readers: Arc<Semaphore>,
-}
-
 /// A bundle, and where it was.
 #[derive(Debug)]
 pub struct Found {
@@ -53,6 +49,9 @@ pub struct Found {
     /// "store", or a path.
     pub place: String,
 }
+
+/// The place of a bundle that comes from the store.
+const STORE: &str = "store";
 
 /// What a search gave.
 #[derive(Debug)]
@@ -70,6 +69,8 @@ pub enum Search {
 /// Why a place gave no bundle.
 enum Miss {
     Absent,
+    /// The repository is there, has bundles, and none of this image.
+    Gone,
     NoAnswer(String),
     Unusable(String),
 }
@@ -78,8 +79,7 @@ impl Sources {
     /// Looks in `store`, then below `mounts`; gives each up after `deadline`, and remembers what is absent for
     /// `remember_absent`.
     pub fn new(store: Arc<Store>, mounts: Vec<PathBuf>, deadline: Duration, remember_absent: Duration) -> Self {
-        let mount = |path| Mount { path, readers: Arc::new(Semaphore::new(READERS)) };
-        let mounts = mounts.into_iter().map(mount).collect();
+        let mounts = mounts.into_iter().map(|path| Mount::new(path, deadline)).collect();
         Self { store, mounts, deadline, remember_absent, absent: Mutex::default() }
     }
 
@@ -87,24 +87,25 @@ impl Sources {
     pub async fn find(&self, wanted: &Wanted) -> Search {
         let key = (wanted.chain, wanted.manifest);
         let mut troubles = Troubles::default();
-        match self.timed("store", self.in_store(wanted)).await {
-            Ok(found) => return Search::Found(Box::new(found)),
+        match self.in_store(wanted).await {
+            Ok(stored) => {
+                if let Some(found) = self.compared(stored, wanted).await {
+                    return Search::Found(Box::new(found));
+                }
+            }
             Err(miss) => troubles.note(miss),
         }
         if self.is_remembered(&key) {
             return troubles.search();
         }
-        let mut asked: FuturesUnordered<_> = self
-            .mounts
-            .iter()
-            .map(|mount| async move { self.timed(&mount.path.to_string_lossy(), self.in_mount(mount, wanted)).await })
-            .collect();
+        let mut asked: FuturesUnordered<_> = self.mounts.iter().map(|mount| in_mount(mount, wanted, None)).collect();
         while let Some(answer) = asked.next().await {
             match answer {
-                Ok(found) => {
-                    self.keep(&found.bundle).await;
-                    return Search::Found(Box::new(found));
+                Ok(Sight::Found { found, origin }) => {
+                    self.keep(&found.bundle, origin).await;
+                    return Search::Found(found);
                 }
+                Ok(Sight::Same) => {}
                 Err(miss) => troubles.note(miss),
             }
         }
@@ -115,73 +116,79 @@ impl Sources {
         search
     }
 
-    /// The bundles in the store.
-    pub async fn stored(&self) -> Result<Vec<Bundle>, String> {
+    /// What `of` makes of the bundles in the store.
+    pub async fn stored<T: Send + 'static>(&self, of: fn(&Bundle) -> T) -> Result<Vec<T>, String> {
         let store = self.store.clone();
-        within(self.deadline, "the bundle store", move || store.list().map_err(|e| e.to_string())).await?
+        let list = move || store.list(|stored| of(&stored.bundle)).map_err(|e| e.to_string());
+        Ok(within(self.deadline, "the bundle store", list).await??.bundles)
     }
 
-    async fn in_store(&self, wanted: &Wanted) -> Result<Found, Miss> {
+    async fn in_store(&self, wanted: &Wanted) -> Result<Stored, Miss> {
         let (store, names) = (self.store.clone(), wanted.clone());
         let look = move || {
             if let Some(chain) = &names.chain
-                && let Some(bundle) = store.by_chain(chain)?
+                && let Some(stored) = store.by_chain(chain)?
             {
-                return Ok(Some(bundle));
+                return Ok(Some(stored));
             }
             names.manifest.map_or(Ok(None), |digest| store.by_manifest(&digest))
         };
-        match within(self.deadline, "the bundle store", look).await.map_err(Miss::NoAnswer)? {
-            Ok(Some(bundle)) => right_image("store".into(), bundle, wanted),
+        let started = Instant::now();
+        let result = match within(self.deadline, "the bundle store", look).await.map_err(Miss::NoAnswer)? {
+            Ok(Some(stored)) => check_image(STORE, &stored.bundle, wanted).map(|()| stored),
             Ok(None) => Err(Miss::Absent),
             // Perhaps the mount has a good one, which then replaces it.
-            Err::<_, bundles::store::StoreError>(e) => Err(Miss::Unusable(e.to_string())),
-        }
+            Err::<_, StoreError>(e) => Err(Miss::Unusable(e.to_string())),
+        };
+        note(STORE, started, result.as_ref().map(|stored| Some(&stored.bundle)));
+        result
     }
 
-    async fn in_mount(&self, mount: &Mount, wanted: &Wanted) -> Result<Found, Miss> {
-        let by_chain = wanted.chain.iter().map(bundle_path);
-        let by_manifest = wanted.manifest.iter().map(manifest_path);
-        let paths: Vec<PathBuf> = by_chain.chain(by_manifest).map(|path| mount.path.join(path)).collect();
-        let what = format!("mount {}", mount.path.display());
-        let no_answer = || Miss::NoAnswer(format!("{what} did not answer: {READERS} reads are waiting for it"));
-        let readers = mount.readers.clone();
-        let reader = tokio::time::timeout(self.deadline, readers.acquire_owned()).await;
-        let Ok(Ok(reader)) = reader else { return Err(no_answer()) };
-        let look = move || {
-            // Given back when the read returns, however late.
-            let _reader = reader;
-            paths.iter().find_map(|path| read(path).map(|result| (path.clone(), result)))
-        };
-        match within(self.deadline, &what, look).await.map_err(Miss::NoAnswer)? {
-            None => Err(Miss::Absent),
-            Some((path, Ok(bundle))) => right_image(path.to_string_lossy().into_owned(), bundle, wanted),
-            Some((_, Err(e @ FileError::Io { .. }))) => Err(Miss::NoAnswer(e.to_string())),
-            Some((_, Err(e))) => Err(Miss::Unusable(e.to_string())),
+    /// The stored bundle, unless its repository has another one now, which is then stored and given; none if it has none
+    /// any more. One that was put into the store by hand gives way to any repository's.
+    async fn compared(&self, stored: Stored, wanted: &Wanted) -> Option<Found> {
+        let origin = stored.facts.origin.as_ref();
+        // By the name that every bundle has: a manifest may no longer lead to it.
+        let wanted = &Wanted { chain: Some(stored.bundle.image.chain_id), ..wanted.clone() };
+        let is_origin = |mount: &&Mount| origin.is_none_or(|origin| origin.mount == mount.path);
+        let mounts = self.mounts.iter().filter(is_origin);
+        let known = Some(origin.map_or("", |origin| origin.version.as_str()));
+        let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, known)).collect();
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(Sight::Found { found, origin }) => {
+                    self.keep(&found.bundle, origin).await;
+                    return Some(*found);
+                }
+                Err(Miss::Gone) if origin.is_some() => {
+                    self.forget(stored.bundle.image.chain_id).await;
+                    return None;
+                }
+                // in_mount() has told whatever is wrong.
+                Ok(Sight::Same) | Err(_) => {}
+            }
         }
+        Some(Found { bundle: stored.bundle, place: STORE.into() })
     }
 
     /// Puts a bundle from a mount into the store. Not being able to is no reason to fail.
-    async fn keep(&self, bundle: &Bundle) {
+    async fn keep(&self, bundle: &Bundle, origin: Origin) {
         let (store, bundle) = (self.store.clone(), bundle.clone());
-        let put = move || store.put(&bundle).map_err(|e| e.to_string());
+        let put = move || store.put(&bundle, Some(origin)).map_err(|e| e.to_string());
         match within(self.deadline, "the bundle store", put).await {
             Ok(Ok(_)) => debug!("bundle put into the store"),
             Ok(Err(error)) | Err(error) => warn!(%error, "bundle not put into the store"),
         }
     }
 
-    async fn timed(&self, place: &str, search: impl Future<Output = Result<Found, Miss>>) -> Result<Found, Miss> {
-        let started = Instant::now();
-        let result = search.await;
-        let took_us = started.elapsed().as_micros() as u64;
-        match &result {
-            Ok(found) => info!(place = found.place, took_us, objects = found.bundle.objects.len(), "bundle found"),
-            Err(Miss::Absent) => debug!(place, took_us, "no bundle here"),
-            Err(Miss::NoAnswer(error)) => warn!(place, took_us, error, "no answer whether there is a bundle"),
-            Err(Miss::Unusable(error)) => warn!(place, took_us, error, "bundle cannot be used"),
+    /// Removes a bundle that its repository no longer has.
+    async fn forget(&self, chain: ChainId) {
+        let store = self.store.clone();
+        let remove = move || store.remove(&[chain]).map_err(|e| e.to_string());
+        match within(self.deadline, "the bundle store", remove).await {
+            Ok(Ok(_)) => info!(%chain, "the repository has this bundle no more: removed from the store"),
+            Ok(Err(error)) | Err(error) => warn!(%error, "bundle not removed from the store"),
         }
-        result
     }
 
     fn is_remembered(&self, key: &Names) -> bool {
@@ -210,7 +217,7 @@ struct Troubles {
 impl Troubles {
     fn note(&mut self, miss: Miss) {
         match miss {
-            Miss::Absent => {}
+            Miss::Absent | Miss::Gone => {}
             Miss::Unusable(why) => _ = self.unusable.get_or_insert(why),
             Miss::NoAnswer(why) => _ = self.no_answer.get_or_insert(why),
         }
@@ -225,21 +232,32 @@ impl Troubles {
     }
 }
 
-/// Reads a bundle; `None` if there is no such file.
-fn read(path: &Path) -> Option<Result<Bundle, FileError>> {
-    match Bundle::read(path) {
-        Err(FileError::Io { source, .. }) if is_absent(&source) => None,
-        result => Some(result),
+async fn in_mount(mount: &Mount, wanted: &Wanted, known: Option<&str>) -> Result<Sight, Miss> {
+    let started = Instant::now();
+    let result = mount.look(wanted, known).await;
+    let bundle = result.as_ref().map(|sight| match sight {
+        Sight::Found { found, .. } => Some(&found.bundle),
+        Sight::Same => None,
+    });
+    note(&mount.path.to_string_lossy(), started, bundle);
+    result
+}
+
+/// Tells what a place has answered.
+fn note(place: &str, started: Instant, answer: Result<Option<&Bundle>, &Miss>) {
+    let took_us = started.elapsed().as_micros() as u64;
+    match answer {
+        Ok(Some(bundle)) => info!(place, took_us, objects = bundle.objects.len(), "bundle found"),
+        Ok(None) => debug!(place, took_us, "the stored bundle is the one here"),
+        Err(Miss::Absent | Miss::Gone) => debug!(place, took_us, "no bundle here"),
+        Err(Miss::NoAnswer(error)) => warn!(place, took_us, error, "no answer whether there is a bundle"),
+        Err(Miss::Unusable(error)) => warn!(place, took_us, error, "bundle cannot be used"),
     }
 }
 
-fn is_absent(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-}
-
-fn right_image(place: String, bundle: Bundle, wanted: &Wanted) -> Result<Found, Miss> {
+fn check_image(place: &str, bundle: &Bundle, wanted: &Wanted) -> Result<(), Miss> {
     if wanted.is(&bundle.image) {
-        return Ok(Found { bundle, place });
+        return Ok(());
     }
     let (chain, asked) = (bundle.image.chain_id, wanted.to_api());
     Err(Miss::Unusable(format!(

@@ -57,7 +57,8 @@ impl BundleObject {
 
     /// Where a container sees the file, if it is of a published layer; `None` for catalogs and for other repositories.
     pub fn container_path(&self) -> Option<RootPath> {
-        (self.repository == 0 && self.kind != ObjectKind::Catalog).then(|| path_in_image(&self.path))?
+        let of_the_image = self.repository == 0 && matches!(self.kind, ObjectKind::File | ObjectKind::Chunk);
+        of_the_image.then(|| path_in_image(&self.path))?
     }
 
     /// The layer that it is of, by the 64 hex digits of its digest.
@@ -71,19 +72,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layers_file_has_a_path_in_the_container() {
-        let digest = "ab".repeat(32);
-        let object = |path: &str| BundleObject::file(ContentHash::sha1([0; 20]), 0, RootPath::new(path).unwrap());
-        let inside = object(&format!("/.layers/ab/{digest}/layerfs/usr/bin/sh"));
-        assert_eq!(inside.container_path().unwrap().to_string(), "/usr/bin/sh");
-        assert_eq!(inside.layer(), Some(digest.as_bytes()));
-        let catalog = BundleObject { kind: ObjectKind::Catalog, ..object(&format!("/.layers/ab/{digest}/layerfs")) };
-        assert_eq!((catalog.container_path(), catalog.layer()), (None, Some(digest.as_bytes())));
-        for other in
-            ["/.layers/ab", "/.flat/ab/x/bin/sh", "/.layers/ab/short/layerfs/x", &format!("/.layers/ab/{digest}/x")]
-        {
-            assert_eq!(object(other).container_path(), None, "{other}");
+    fn a_file_of_a_layer_is_shown_as_the_container_sees_it() {
+        let hex = "ab".repeat(32);
+        let object = |path: &str| BundleObject::file(ContentHash::sha1([1; 20]), 1, RootPath::new(path).unwrap());
+        let shown = |object: &BundleObject| object.container_path().map(|path| path.to_string());
+        let file = object(&format!("/.layers/ab/{hex}/layerfs/usr/lib/a"));
+        assert_eq!(shown(&file).as_deref(), Some("/usr/lib/a"));
+        assert_eq!(shown(&BundleObject { kind: ObjectKind::Chunk, ..file.clone() }).as_deref(), Some("/usr/lib/a"));
+        assert_eq!(file.layer(), Some(hex.as_bytes()));
+        for other in [
+            BundleObject { kind: ObjectKind::Catalog, ..file.clone() },
+            BundleObject { repository: 1, ..file },
+            object(&format!("/.layers/ab/{hex}/layerfs")),
+            object(&format!("/.layers/cd/{hex}/layerfs/a")),
+            object(&format!("/.layers/ab/{}/layerfs/a", &hex[1..])),
+            object(&format!("/.flat/ab/{hex}/layerfs/a")),
+            object("/usr/lib/a"),
+        ] {
+            assert_eq!(shown(&other), None, "{other:?}");
         }
-        assert_eq!(BundleObject { repository: 1, ..inside }.container_path(), None);
     }
 }

@@ -6,11 +6,12 @@ use crate::path::RootPath;
 /// `/.layers/<2>/<digest>/layerfs`.
 pub(crate) fn in_layer(path: &RootPath) -> Option<(&[u8], RootPath)> {
     let mut components = path.components();
-    let [layers, _, digest, root] = [(); 4].map(|()| components.next());
+    let [layers, start, digest, root] = [(); 4].map(|()| components.next());
     let digest = digest.filter(|d| d.len() == 64 && d.iter().all(u8::is_ascii_hexdigit))?;
     let below: Vec<_> = components.collect();
     let below = RootPath::new([b"/", below.join(&b'/').as_slice()].concat()).ok()?;
-    (layers == Some(b".layers") && root == Some(b"layerfs")).then_some((digest, below))
+    let inside = layers == Some(b".layers") && start == digest.get(..2) && root == Some(b"layerfs");
+    inside.then_some((digest, below))
 }
 
 /// The path in the image of a file's path in the repository.

@@ -23,7 +23,7 @@ pub mod whitelist;
 pub use catalog::{Chunk, Content, Entry, EntryKind};
 pub use key::MasterKey;
 pub(crate) use layout::{in_layer, path_in_image};
-pub use mounted::Mounted;
+pub use mounted::{Mounted, version};
 pub use repository::{CatalogRef, Repository};
 pub use server::Server;
 
@@ -58,6 +58,16 @@ pub enum CvmfsError {
         url: String,
         /// HTTP status.
         status: u16,
+    },
+    /// An object has another size than it should.
+    #[error("{url}: it has {found} bytes, {expected} are expected")]
+    OtherSize {
+        /// What was asked for.
+        url: String,
+        /// Bytes it should have.
+        expected: u64,
+        /// Bytes it has.
+        found: u64,
     },
     /// The answer is longer than such a thing may be.
     #[error("{url}: the answer is longer than {limit} bytes")]

@@ -6,7 +6,8 @@ use futures::StreamExt;
 use reqwest::{Client, Url};
 
 use super::CvmfsError;
-use crate::object::{ContentHash, ObjectKind, unpack, verify};
+use crate::bundle::BundleObject;
+use crate::object::{ContentHash, ObjectKind, Unpacker, unpack, verify};
 
 /// Where a repository is, and how to get there.
 #[derive(Debug, Clone)]
@@ -35,28 +36,43 @@ impl Server {
 
     /// Fetches a file below the repository's URL that is at most `limit` bytes long.
     pub async fn file(&self, path: &str, limit: u64) -> Result<Vec<u8>, CvmfsError> {
+        let mut content = Vec::new();
+        self.pieces(path, limit, |piece| {
+            content.extend_from_slice(piece);
+            Ok(())
+        })
+        .await?;
+        Ok(content)
+    }
+
+    /// Fetches a file below the repository's URL piece by piece; how many bytes it had, at most `limit`.
+    async fn pieces(
+        &self,
+        path: &str,
+        limit: u64,
+        mut take: impl FnMut(&[u8]) -> Result<(), CvmfsError>,
+    ) -> Result<u64, CvmfsError> {
         let url = self.url(path)?;
         let transfer = |source| CvmfsError::Transfer { url: url.to_string(), source };
         let answer = self.client.get(url.clone()).send().await.map_err(transfer)?;
         if !answer.status().is_success() {
             return Err(CvmfsError::Status { url: url.to_string(), status: answer.status().as_u16() });
         }
-        let mut content = Vec::new();
-        let mut body = answer.bytes_stream();
-        while let Some(part) = body.next().await {
-            let part = part.map_err(transfer)?;
-            if (content.len() + part.len()) as u64 > limit {
+        let (mut body, mut received) = (answer.bytes_stream(), 0);
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(transfer)?;
+            received += piece.len() as u64;
+            if received > limit {
                 return Err(CvmfsError::TooLong { url: url.to_string(), limit });
             }
-            content.extend_from_slice(&part);
+            take(&piece)?;
         }
-        Ok(content)
+        Ok(received)
     }
 
     /// Fetches and verifies an object of known raw size and returns its content.
     pub async fn object(&self, hash: &ContentHash, kind: ObjectKind, raw_size: u64) -> Result<Vec<u8>, CvmfsError> {
-        // zlib never makes data larger than by 5 bytes in 16 KB and a header.
-        let stored = self.file(&hash.url_path(kind), raw_size + raw_size / 1000 + 64).await?;
+        let stored = self.file(&hash.url_path(kind), most_stored(raw_size)).await?;
         Ok(unpack(hash, &stored, raw_size)?)
     }
 
@@ -94,7 +110,36 @@ impl Server {
         })
     }
 
+    /// Whether the server has an object, with as many bytes as a bundle says, if it says.
+    pub async fn check_size(&self, object: &BundleObject) -> Result<(), CvmfsError> {
+        let found = self.stored_size(&object.hash, object.kind).await?;
+        self.is_size(object, found)
+    }
+
+    /// Whether the server has an object, and all its bytes are right. It is not kept in memory.
+    pub async fn check_content(&self, object: &BundleObject) -> Result<(), CvmfsError> {
+        let mut unpacker = Unpacker::new(object.hash, object.raw_size)?;
+        let limit = if object.stored_size == 0 { most_stored(object.raw_size) } else { object.stored_size };
+        let path = object.hash.url_path(object.kind);
+        let received = self.pieces(&path, limit, |piece| unpacker.feed(piece, |_| Ok(()))).await?;
+        unpacker.finish()?;
+        self.is_size(object, received)
+    }
+
+    fn is_size(&self, object: &BundleObject, found: u64) -> Result<(), CvmfsError> {
+        if object.stored_size == 0 || object.stored_size == found {
+            return Ok(());
+        }
+        let url = self.url(&object.hash.url_path(object.kind))?.to_string();
+        Err(CvmfsError::OtherSize { url, expected: object.stored_size, found })
+    }
+
     fn url(&self, path: &str) -> Result<Url, CvmfsError> {
         self.base.join(path).map_err(|e| CvmfsError::BadUrl { url: format!("{}{path}", self.base), why: e.to_string() })
     }
+}
+
+/// zlib never makes data larger than by 5 bytes in 16 KB and a header.
+fn most_stored(raw_size: u64) -> u64 {
+    raw_size.saturating_add(raw_size / 1000).saturating_add(64)
 }

@@ -20,7 +20,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// One that is already known.
+    /// A digest that is already known.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

@@ -10,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::{FORMAT, HEADER, Index, Packed, file_name};
 use crate::bundle::PackRef;
-use crate::codec::BadFile;
 use crate::file::FileError;
 use crate::image::Digest;
 use crate::object::verify;

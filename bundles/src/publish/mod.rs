@@ -20,8 +20,6 @@ mod tarball;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
-
 pub use cvmfs_server::CvmfsServer;
 pub use directory::publish;
 pub use registry::{Pushed, push};
@@ -32,6 +30,7 @@ use crate::codec::BadFile;
 use crate::file::FileError;
 use crate::image::registry::RegistryError;
 use crate::image::{ChainId, Digest};
+use crate::pack::PackFile;
 
 /// The directory below a repository's root.
 pub const DIRECTORY: &str = ".bundles";

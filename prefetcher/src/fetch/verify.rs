@@ -3,9 +3,7 @@
 //! Small objects are unpacked in one piece, large ones pass through [`Streamed`], which holds a fixed buffer only.
 
 use bundles::bundle::BundleObject;
-use bundles::object::{BadObject, ContentHash, unpack};
-use flate2::{Decompress, FlushDecompress, Status};
-use sha1::{Digest, Sha1};
+use bundles::object::{Unpacker, unpack};
 
 use super::failure::Failure;
 use crate::sink::{Incoming, Sink};
@@ -18,77 +16,28 @@ pub fn put(sink: &dyn Sink, object: &BundleObject, stored: &[u8]) -> Result<(), 
     Ok(incoming.commit()?)
 }
 
-const BUFFER: usize = 256 << 10;
-
 /// An object that is checked, unpacked and written piece by piece. Visible only after [`Streamed::finish`].
 pub struct Streamed {
-    hash: ContentHash,
-    raw_size: u64,
-    hasher: Sha1,
-    inflater: Decompress,
-    ended: bool,
-    buffer: Vec<u8>,
+    unpacker: Unpacker,
     incoming: Box<dyn Incoming>,
 }
 
 impl Streamed {
-    /// Begins an object in `sink`. Its hash must be a SHA-1.
+    /// Begins an object in `sink`.
     pub fn begin(sink: &dyn Sink, object: &BundleObject) -> Result<Self, Failure> {
-        Ok(Self {
-            hash: object.hash,
-            raw_size: object.raw_size,
-            hasher: Sha1::new(),
-            inflater: Decompress::new(true),
-            ended: false,
-            buffer: vec![0; BUFFER],
-            incoming: sink.begin(&object.hash)?,
-        })
+        Ok(Self { unpacker: Unpacker::new(object.hash, object.raw_size)?, incoming: sink.begin(&object.hash)? })
     }
 
     /// Takes the next stored bytes.
-    pub fn feed(&mut self, mut stored: &[u8]) -> Result<(), Failure> {
-        self.hasher.update(stored);
-        while !self.ended {
-            let (read, written) = (self.inflater.total_in(), self.inflater.total_out());
-            let status = self
-                .inflater
-                .decompress(stored, &mut self.buffer, FlushDecompress::None)
-                .map_err(|e| self.wrong_size(e.to_string()))?;
-            let read = (self.inflater.total_in() - read) as usize;
-            let written = (self.inflater.total_out() - written) as usize;
-            if self.inflater.total_out() > self.raw_size {
-                return Err(self.wrong_size("it holds more".into()));
-            }
-            write(&mut *self.incoming, &self.buffer[..written])?;
-            stored = &stored[read..];
-            self.ended = status == Status::StreamEnd;
-            if read == 0 && written == 0 {
-                break;
-            }
-        }
-        if self.ended && !stored.is_empty() {
-            return Err(self.wrong_size("bytes follow its end".into()));
-        }
-        Ok(())
+    pub fn feed(&mut self, stored: &[u8]) -> Result<(), Failure> {
+        let Self { unpacker, incoming } = self;
+        unpacker.feed(stored, |raw| write(&mut **incoming, raw))
     }
 
     /// Checks hash and size, and makes the object visible.
     pub fn finish(self) -> Result<(), Failure> {
-        let found = ContentHash::sha1(self.hasher.clone().finalize().into());
-        if found != self.hash {
-            return Err(BadObject::WrongHash { expected: self.hash, found }.into());
-        }
-        if !self.ended {
-            return Err(self.wrong_size("the stream does not end".into()));
-        }
-        if self.inflater.total_out() != self.raw_size {
-            return Err(self.wrong_size(format!("it holds {} bytes", self.inflater.total_out())));
-        }
+        self.unpacker.finish()?;
         Ok(self.incoming.commit()?)
-    }
-
-    fn wrong_size(&self, why: String) -> Failure {
-        BadObject::WrongSize { hash: self.hash, expected: self.raw_size, why }.into()
     }
 }
 
@@ -100,8 +49,13 @@ fn write(incoming: &mut dyn Incoming, raw: &[u8]) -> Result<(), Failure> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// What [`Unpacker`] holds at a time.
+    const BUFFER: usize = 256 << 10;
+
     use crate::fetch::failure::Cause;
     use crate::sink::PosixCache;
+    use bundles::object::ContentHash;
     use bundles::path::RootPath;
     use std::io::Write as _;
 

@@ -8,7 +8,9 @@ mod daemon;
 mod origin;
 
 pub use daemon::Daemon;
-pub use origin::{Behaviour, Origin};
+#[allow(unused_imports, reason = "not every test has a server that misbehaves")]
+pub use origin::Behaviour;
+pub use origin::Origin;
 
 use std::fs;
 use std::io::Write;

@@ -1,0 +1,81 @@
+//! What a store knows of a bundle besides its content.
+//!
+//! ```text
+//! offset  size  what
+//!      0     8  bytes of the bundle file, little endian
+//!      8     8  last use: microseconds since 1970, little endian
+//!     16        nothing, or: mount point, NUL, version
+//! ```
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What a store knows of a bundle besides its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Bytes of the bundle file.
+    pub size: u64,
+    /// When it was put or used last.
+    pub used: SystemTime,
+    /// Where it was read from; `None` if somebody put it there by hand.
+    pub origin: Option<Origin>,
+}
+
+/// The file that a bundle was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The mount point of the repository that has it.
+    pub mount: PathBuf,
+    /// What tells its content from another one: [`crate::cvmfs::version`].
+    pub version: String,
+}
+
+impl Facts {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let since = self.used.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let used = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        let mut bytes = [self.size.to_le_bytes(), used.to_le_bytes()].concat();
+        if let Some(Origin { mount, version }) = &self.origin {
+            bytes.extend_from_slice(mount.as_os_str().as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(version.as_bytes());
+        }
+        bytes
+    }
+
+    /// `None` if these are no facts.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (size, rest) = bytes.split_first_chunk()?;
+        let (used, rest) = rest.split_first_chunk()?;
+        let used = UNIX_EPOCH.checked_add(Duration::from_micros(u64::from_le_bytes(*used)))?;
+        let origin = match rest {
+            [] => None,
+            _ => {
+                let end = rest.iter().position(|byte| *byte == 0)?;
+                let version = String::from_utf8(rest[end + 1..].to_vec()).ok()?;
+                Some(Origin { mount: OsStr::from_bytes(&rest[..end]).into(), version })
+            }
+        };
+        Some(Self { size: u64::from_le_bytes(*size), used, origin })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let used = UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001);
+        let origin = Origin { mount: "/cvmfs/a.b".into(), version: "hash abc".into() };
+        for origin in [None, Some(origin)] {
+            let facts = Facts { size: 7, used, origin };
+            assert_eq!(Facts::from_bytes(&facts.to_bytes()), Some(facts));
+        }
+        for bad in [&b""[..], &[0; 15], &[1; 20], &[vec![0; 16], b"/x\0\xff".to_vec()].concat()] {
+            assert_eq!(Facts::from_bytes(bad), None, "{bad:?}");
+        }
+    }
+}

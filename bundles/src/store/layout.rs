@@ -1,0 +1,96 @@
+//! The database as RocksDB sees it: column families, options, and the version of the layout.
+
+use std::path::Path;
+
+use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, InfoLogger, LogLevel, Options};
+
+use super::StoreError;
+
+/// The layout this program writes. Another needs a step in [`super::migrate`].
+pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA_KEY: &[u8] = b"schema";
+
+pub(super) const BUNDLES: &str = "bundles";
+pub(super) const MANIFESTS: &str = "manifests";
+pub(super) const FACTS: &str = "facts";
+const FAMILIES: [&str; 3] = [BUNDLES, MANIFESTS, FACTS];
+
+/// Bundles are few and small: small buffers and files keep an idle daemon small, and make it cheap to give back the
+/// bytes of a bundle that goes.
+const BUFFER: usize = 4 << 20;
+const FILE: u64 = 8 << 20;
+
+/// The options of a database that may be made.
+pub(super) fn options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_db_write_buffer_size(2 * BUFFER);
+    // Else families that are seldom written keep the logs of the others.
+    options.set_max_total_wal_size(4 * BUFFER as u64);
+    options.set_keep_log_file_num(2);
+    options.set_max_open_files(64);
+    options
+}
+
+fn families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
+    FAMILIES.into_iter().map(|name| {
+        let mut options = Options::default();
+        options.set_write_buffer_size(BUFFER);
+        options.set_target_file_size_base(FILE);
+        options.set_max_bytes_for_level_base(4 * FILE);
+        options.set_compression_type(DBCompressionType::Lz4);
+        ColumnFamilyDescriptor::new(name, options)
+    })
+}
+
+/// Opens for writing.
+pub(super) fn open(options: &Options, path: &Path) -> Result<DB, StoreError> {
+    let new = !path.exists();
+    let database = DB::open_cf_descriptors(options, path, families()).map_err(|e| failed(path, e))?;
+    if new && let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        // RocksDB syncs what is in its directory, not that there is one.
+        let synced = std::fs::File::open(parent).and_then(|directory| directory.sync_all());
+        synced.unwrap_or_else(|error| tracing::debug!(%error, "directory of the store not synced"));
+    }
+    Ok(database)
+}
+
+/// Opens for reading, also while another process writes.
+pub(super) fn open_read_only(path: &Path) -> Result<DB, StoreError> {
+    DB::open_cf_descriptors_read_only(&reading(), path, families(), false).map_err(|e| failed(path, e))
+}
+
+/// RocksDB writes a log file also when it only reads, and renames the one of the process that writes; unless it may tell
+/// us.
+fn reading() -> Options {
+    let mut options = Options::default();
+    options
+        .set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, line| tracing::debug!("RocksDB: {line}")));
+    options
+}
+
+/// The version of the layout in `path`; `None` if there is no store yet. A newer one is an error here, before anything is
+/// opened whose families would not be known.
+pub(super) fn schema(path: &Path) -> Result<Option<u32>, StoreError> {
+    if !path.join("CURRENT").exists() {
+        return Ok(None);
+    }
+    let failed = |e| failed(path, e);
+    let database = DB::open_for_read_only(&reading(), path, false).map_err(failed)?;
+    let Some(value) = database.get(SCHEMA_KEY).map_err(failed)? else { return Ok(None) };
+    match <[u8; 4]>::try_from(value.as_slice()).map(u32::from_le_bytes) {
+        Ok(found) if found <= SCHEMA => Ok(Some(found)),
+        Ok(found) => Err(StoreError::Newer { path: path.to_owned(), found: found.to_string() }),
+        Err(_) => Err(StoreError::Newer { path: path.to_owned(), found: format!("{value:?}") }),
+    }
+}
+
+pub(super) fn failed(path: &Path, source: rocksdb::Error) -> StoreError {
+    let path = path.to_owned();
+    match source.kind() {
+        // RocksDB has no kind of its own for this.
+        ErrorKind::IOError if source.as_ref().contains("lock") => StoreError::InUse { path },
+        _ => StoreError::Database { path, source },
+    }
+}

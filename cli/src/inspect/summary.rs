@@ -1,0 +1,65 @@
+//! A bundle in figures.
+
+use std::io::{self, Write};
+
+use bundles::bundle::Bundle;
+use bundles::report::{Sum, Summary};
+
+use crate::{output, text};
+
+/// How many directories are named.
+const DIRECTORIES: usize = 15;
+
+pub(super) fn print(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
+    let summary = Summary::of(bundle);
+    output::image(out, &bundle.image)?;
+    writeln!(out, "traces      {}, {} of them incomplete", bundle.traces, bundle.incomplete_traces)?;
+    if let Some(carried) = &bundle.carried {
+        let (from, chain) = (text::line(&carried.from.reference), carried.from.chain_id);
+        let (same, changed, gone) = (carried.same, carried.changed, carried.gone);
+        writeln!(out, "carried     from {from} ({chain}): {same} same, {changed} changed, {gone} gone")?;
+    }
+    let Sum { objects, stored, raw, expected } = summary.total;
+    let (stored, raw, expected) = (text::bytes(stored), text::bytes(raw), text::bytes(expected));
+    writeln!(out, "objects     {objects}, {stored} to transfer, {raw} in the cache")?;
+    writeln!(out, "expected    {expected} to transfer that a start needs")?;
+    if !bundle.packs.is_empty() {
+        let size = bundle.packs.iter().fold(0u64, |sum, pack| sum.saturating_add(pack.size));
+        let (count, packed) = (bundle.packs.len(), summary.packed.objects);
+        writeln!(out, "packs       {count}, {}, with {packed} of the objects", text::bytes(size))?;
+    }
+    writeln!(out, "catalogs    {} nested", bundle.catalogs.len())?;
+    for (count, what) in bundle.skipped.by_cause().iter().filter(|(count, _)| *count > 0) {
+        writeln!(out, "left out    {count} {what}")?;
+    }
+    sums(out, "repository", summary.by_repository)?;
+    sums(out, "phase", summary.by_phase)?;
+    sums(out, "kind", summary.by_kind.into_iter().map(|(kind, sum)| (text::kind(kind), sum)))?;
+    if !bundle.profiles.is_empty() {
+        let parts = summary.by_profile.into_iter().zip(&bundle.profiles);
+        let parts = parts.map(|((name, sum), of)| (format!("{} ({} traces)", text::line(&name), of.traces), sum));
+        sums(out, "profile", std::iter::once(("(common)".into(), summary.common)).chain(parts))?;
+    }
+    let more = summary.by_directory.len().saturating_sub(DIRECTORIES);
+    let largest = summary.by_directory.into_iter().take(DIRECTORIES);
+    sums(out, "directory", largest.map(|(path, sum)| (text::path(&path), sum)))?;
+    if more > 0 {
+        writeln!(out, "  and {more} more")?;
+    }
+    Ok(())
+}
+
+/// Sums, each with its name.
+fn sums<K: ToString>(out: &mut impl Write, title: &str, sums: impl IntoIterator<Item = (K, Sum)>) -> io::Result<()> {
+    writeln!(out, "\nobjects    transfer         raw  weight  {title}")?;
+    for (name, sum) in sums {
+        row(out, &sum, &name.to_string())?;
+    }
+    Ok(())
+}
+
+/// One line: a sum and its name.
+pub(super) fn row(out: &mut impl Write, sum: &Sum, name: &str) -> io::Result<()> {
+    let (stored, raw, weight) = (text::bytes(sum.stored), text::bytes(sum.raw), sum.weight().to_string());
+    writeln!(out, "{:>7} {stored:>11} {raw:>11} {weight:>7}  {name}", sum.objects)
+}

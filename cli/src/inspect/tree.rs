@@ -1,0 +1,26 @@
+//! The directories of a bundle.
+
+use std::io::{self, Write};
+
+use bundles::bundle::Bundle;
+use bundles::report::Directory;
+
+use super::summary::row;
+use crate::{output, text};
+
+pub(super) fn print(out: &mut impl Write, bundle: &Bundle, depth: usize) -> io::Result<()> {
+    output::image(out, &bundle.image)?;
+    writeln!(out, "\nobjects    transfer         raw  weight  directory")?;
+    let root = Directory::of(bundle, depth);
+    row(out, &root.sum, "/")?;
+    below(out, &root, 1)
+}
+
+fn below(out: &mut impl Write, directory: &Directory, level: usize) -> io::Result<()> {
+    for (name, directory) in directory.by_bytes() {
+        let name = text::line(&String::from_utf8_lossy(name));
+        row(out, &directory.sum, &format!("{}{name}/", "  ".repeat(level)))?;
+        below(out, directory, level + 1)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The daemon's store follows the repository when it can, and helps out when it cannot.
+
+#![allow(clippy::unwrap_used)]
+
+mod site;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use bundles::bundle::Bundle;
+use prefetcher::api::{RequestState, RequestStatus};
+use site::{Daemon, Origin, Site, account, bundle, by_chain, by_manifest, objects};
+
+/// Chain IDs and numbers of objects.
+async fn listed(daemon: &Daemon) -> Vec<(String, u64)> {
+    let bundles = daemon.client.list().await.unwrap().bundles;
+    bundles.into_iter().map(|bundle| (bundle.image.unwrap().chain_id, bundle.objects)).collect()
+}
+
+fn from_store(status: &RequestStatus) -> bool {
+    status.state() == RequestState::Done && status.bundle_source == "store"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_published_again_takes_the_place_of_the_stored_one() {
+    let site = Site::new();
+    let wanted = objects(1, 6);
+    let origin = Origin::start(&wanted).await;
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let (old, new) = (bundle("image", &wanted[..2]), bundle("image", &wanted));
+    site.publish(&old);
+    assert!(!from_store(&daemon.prefetch_bundle(&old).await));
+    for image in [by_chain(&old), by_manifest(&old)] {
+        assert!(from_store(&daemon.prefetch(image).await), "read again without a need");
+    }
+    site.publish(&new);
+    let status = daemon.prefetch_bundle(&new).await;
+    assert!(status.bundle_source.ends_with("/image.bundle"), "{status:?}");
+    assert_eq!((account(&status).wanted_objects, account(&status).fetched_objects), (6, 4));
+    assert!(from_store(&daemon.prefetch(by_manifest(&new)).await));
+    assert_eq!(listed(&daemon).await, [(by_chain(&new).chain_id, 6)]);
+    // One that cannot be used does not.
+    let path = site.publish(&old);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "spoilt").unwrap();
+    assert!(from_store(&daemon.prefetch_bundle(&new).await));
+    assert!(daemon.log().contains("bundle cannot be used"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_goes_with_the_repositorys_but_not_with_the_mount() {
+    let site = Site::new();
+    let wanted = objects(2, 2);
+    let origin = Origin::start(&wanted).await;
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let (gone, stays) = (bundle("gone", &wanted), bundle("stays", &wanted));
+    let path = site.publish(&gone);
+    site.publish(&stays);
+    for bundle in [&gone, &stays] {
+        assert_eq!(daemon.prefetch_bundle(bundle).await.state(), RequestState::Done);
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(daemon.prefetch_bundle(&gone).await.state(), RequestState::NoBundle);
+    assert_eq!(listed(&daemon).await, [(by_chain(&stays).chain_id, 2)]);
+    // As when nothing is mounted there.
+    fs::remove_dir_all(site.mount()).unwrap();
+    fs::create_dir(site.mount()).unwrap();
+    assert!(from_store(&daemon.prefetch_bundle(&stays).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_mount_delays_few_requests_for_stored_bundles_by_its_deadline_and_the_others_not_at_all() {
+    let site = Site::new();
+    let wanted = objects(3, 1);
+    let origin = Origin::start(&wanted).await;
+    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout_s = 1").await;
+    let bundles: Vec<Bundle> = (0..6).map(|n| bundle(&format!("image {n}"), &wanted)).collect();
+    for bundle in &bundles {
+        let path = site.publish(bundle);
+        assert_eq!(daemon.prefetch_bundle(bundle).await.state(), RequestState::Done);
+        fs::remove_file(&path).unwrap();
+        // Opening it blocks, as a hung mount does.
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let began = Instant::now();
+    let statuses = futures::future::join_all(bundles.iter().map(|b| daemon.prefetch_bundle(b))).await;
+    assert!(statuses.iter().all(from_store), "{statuses:?}");
+    // All at once, so that none waits for another's deadline.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // Now all readers are out.
+    let status = daemon.prefetch_bundle(&bundles[0]).await;
+    assert!(from_store(&status) && status.lookup_us < 900_000, "{status:?}");
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(daemon.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_keeps_to_its_limit() {
+    let site = Site::new();
+    let wanted = objects(4, 1);
+    let origin = Origin::start(&wanted).await;
+    let daemon = Daemon::start_with(&site, &[&origin], "store_bytes = 1048576").await;
+    // Hashes do not compress: about 400 kB each.
+    let large = |name: &str| {
+        let mut large = bundle(name, &wanted);
+        large.objects.extend((0..18_000u32).map(|n| {
+            let mut object = wanted[0].entry.clone();
+            object.hash = bundles::object::ContentHash::sha1_of(format!("{name} {n}").as_bytes());
+            object.repository = 1;
+            object
+        }));
+        large.repositories.push("other.test.example".into());
+        large
+    };
+    let bundles = ["a", "b", "c"].map(large);
+    for bundle in &bundles {
+        site.publish(bundle);
+        let status = daemon.prefetch_bundle(bundle).await;
+        assert_eq!(status.state(), RequestState::Done, "{}", status.error);
+    }
+    let mut expected = [&bundles[1], &bundles[2]].map(|bundle| (by_chain(bundle).chain_id, 18_001));
+    expected.sort();
+    assert_eq!(listed(&daemon).await, expected);
+}
