@@ -87,17 +87,17 @@ fn a_store_over_its_limit_loses_what_was_not_used_for_longest() {
 #[test]
 fn what_goes_gives_its_room_back() {
     let directory = tempfile::tempdir().unwrap();
-    let limit = 2 << 20;
-    let store = Store::open(directory.path(), limit).unwrap();
-    for n in 0..16 {
-        store.put(&large(&format!("{n}"), 20_000), None).unwrap();
+    let store = Store::open(directory.path(), LIMIT).unwrap();
+    let each = large("0", 10_000).to_bytes().unwrap().len() as u64;
+    for n in 0..5 {
+        store.put(&large(&format!("{n}"), 10_000), None).unwrap();
     }
-    let facts = store.view.facts().unwrap();
-    let (kept, largest) = (facts.iter().map(|(_, f)| f.size).sum::<u64>(), facts.iter().map(|(_, f)| f.size).max());
-    assert!(kept <= limit && facts.len() < 8, "{} bundles of {kept} bytes", facts.len());
     let family = store.view.family(BUNDLES);
-    let files = store.view.database.property_int_value_cf(family, "rocksdb.total-sst-files-size").unwrap().unwrap();
-    assert!(files > 0 && files <= limit + largest.unwrap(), "{files} bytes in files");
+    store.view.database.flush_cf(family).unwrap();
+    let size = || store.view.database.property_int_value_cf(family, "rocksdb.total-sst-files-size").unwrap().unwrap();
+    assert!(size() > 4 * each, "{} bytes for 5 bundles of {each}", size());
+    store.remove(&[0, 1, 2, 3].map(|n: u32| chain(&n.to_string()))).unwrap();
+    assert!(size() < 2 * each, "{} bytes for one bundle of {each}", size());
 }
 
 #[test]
