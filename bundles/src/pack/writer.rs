@@ -1,5 +1,6 @@
 //! Making packs.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -91,9 +92,16 @@ pub fn assemble<T: AsRef<[u8]>>(objects: &[Packed], stored: &[T]) -> Result<(Vec
     }
 }
 
-/// Tells each object of the bundle where in these packs it is.
-fn point(bundle: &mut Bundle, packs: Vec<(PackRef, Index)>) {
-    let mut places = std::collections::HashMap::new();
+/// Tells each object of the bundle where in these packs it is. Packs are in the order in which they are first needed, whether
+/// they are new or not.
+fn point(bundle: &mut Bundle, mut packs: Vec<(PackRef, Index)>) {
+    let names = bundle.objects.iter().enumerate().map(|(place, object)| ((object.hash, object.kind), place));
+    let needed: HashMap<_, usize> = names.collect();
+    packs.sort_by_cached_key(|(reference, index)| {
+        let first = index.objects().iter().filter_map(|object| needed.get(&(object.hash, object.kind))).min();
+        (first.copied(), reference.digest)
+    });
+    let mut places = HashMap::new();
     for (pack, (_, index)) in packs.iter().enumerate() {
         for object in index.objects() {
             let place = Place { pack: pack as u16, offset: object.offset };
