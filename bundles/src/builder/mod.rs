@@ -25,6 +25,7 @@ mod uses;
 mod weigh;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tracing::debug;
 
 use crate::bundle::{Bundle, BundleObject, MAX_OBJECTS, Need, Skipped};
 use crate::cvmfs::CvmfsError;
@@ -91,13 +92,16 @@ pub async fn build(
     policy: &Policy,
 ) -> Result<Bundle, BuildError> {
     let located = find(image, tree, uses, repositories).await?;
+    debug!(objects = located.objects.len(), "files looked up");
     let weighed = weigh(uses, &located, |_| true, policy);
+    debug!(rare = weighed.rare, "weighed");
     let wanted = located.objects.iter().zip(&weighed.needs).filter_map(|(object, need)| Some((object, (*need)?)));
     let objects: Vec<BundleObject> = wanted.map(|(object, need)| object.with(need)).collect();
     if objects.len() > MAX_OBJECTS {
         return Err(BuildError::TooLarge(objects.len()));
     }
     let sized = with_stored_sizes(objects, repositories).await?;
+    debug!(objects = sized.len(), "sizes known");
     let (objects, over_budget) = choose::choose(sized, policy);
     let paths = objects.iter().map(|object| (object.repository, object.path.clone()));
     let catalogs = repositories.catalogs(paths).await?;

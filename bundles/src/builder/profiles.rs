@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::bundle::{MAX_PROFILES, Profile};
-use crate::trace::{Phase, Trace, Use};
+use crate::trace::{Trace, Use};
 
 /// The longest name of a profile, in bytes.
 pub const MAX_NAME: usize = 100;
@@ -25,8 +25,9 @@ pub(super) fn name_of(trace: &Trace) -> String {
 }
 
 fn first_program(trace: &Trace) -> String {
+    // Hooks on the container's root are none of its processes, and come before them.
     let executed = trace.files.iter().filter(|file| file.how == Use::Exec);
-    let first = executed.filter(|file| trace.phases.of(file.at_us) != Phase::SetUp).min_by_key(|file| file.at_us);
+    let first = executed.min_by_key(|file| (!file.process.is_known(), file.at_us));
     first.map(|file| file.path.to_string()).unwrap_or_default()
 }
 
@@ -61,14 +62,17 @@ mod tests {
     use super::*;
     use crate::image::{ChainId, Digest, ImageId};
     use crate::path::RootPath;
-    use crate::trace::{FileUse, Phases};
+    use crate::trace::{FileUse, Process};
 
     #[test]
     fn a_trace_is_named_by_what_was_said_by_its_command_or_by_its_program() {
         let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
         let exec = |path: &str, at_us| FileUse { how: Use::Exec, at_us, ..FileUse::of(RootPath::new(path).unwrap()) };
-        let files = vec![exec("/hook", 1), exec("/usr/bin/python3", 9), exec("/bin/ls", 12)];
-        let trace = Trace { files, phases: Phases { start_up_us: 5, main_us: None }, ..Trace::of(image) };
+        let inside = |path: &str, at_us| FileUse { process: Process::new(7, 1, b"x"), ..exec(path, at_us) };
+        let files = vec![exec("/hook", 1), inside("/usr/bin/python3", 9), inside("/bin/ls", 12)];
+        let trace = Trace { files, ..Trace::of(image) };
+        let imported = Trace { files: vec![exec("/bin/ls", 2), exec("/bin/cat", 1)], ..trace.clone() };
+        assert_eq!(name_of(&imported), "/bin/cat");
         let long = "x".repeat(200);
         for (profile, command, expected) in [
             ("", &[][..], "/usr/bin/python3"),

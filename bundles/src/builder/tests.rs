@@ -25,7 +25,7 @@ fn incomplete(trace: Trace) -> Trace {
 
 fn uses(traces: &[Trace]) -> Uses {
     let mut uses = Uses::default();
-    traces.iter().for_each(|trace| uses.add(trace));
+    traces.iter().for_each(|trace| uses.add(trace.clone()));
     uses
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::profiles;
 use crate::image::ImageId;
 use crate::path::RootPath;
-use crate::trace::{FileUse, Phase, Range, Trace};
+use crate::trace::{FileUse, MountedRepository, Phase, Range, Trace};
 
 /// Many traces, reduced to what a bundle needs of them.
 #[derive(Debug, Default)]
@@ -65,24 +65,26 @@ pub(super) enum Touched {
 
 impl Uses {
     /// Adds a trace.
-    pub fn add(&mut self, trace: &Trace) {
+    pub fn add(&mut self, trace: Trace) {
         let number = self.traces.len() as u32;
         self.traces.push(Traced {
             image: trace.image.clone(),
             complete: trace.is_complete(),
-            profile: profiles::name_of(trace),
+            profile: profiles::name_of(&trace),
         });
-        for used in &trace.files {
-            let name = name(trace, &used.path);
+        for used in trace.files {
+            let needed = used.needs_image().then(|| FileUsed {
+                trace: number,
+                phase: trace.phases.of(used.at_us),
+                touched: self.touched(&used),
+                at_us: used.at_us,
+            });
             let next = self.files.len();
-            let place = *self.known.entry(name).or_insert_with_key(|name| {
+            let place = *self.known.entry(name(&trace.repositories, used.path)).or_insert_with_key(|name| {
                 self.files.push(UsedFile { name: name.clone(), uses: Vec::new() });
                 next
             });
-            if used.needs_image() {
-                let (phase, touched) = (trace.phases.of(used.at_us), self.touched(used));
-                self.files[place].uses.push(FileUsed { trace: number, phase, touched, at_us: used.at_us });
-            }
+            self.files[place].uses.extend(needed);
         }
     }
 
@@ -125,17 +127,17 @@ impl Uses {
     }
 }
 
-/// What the file at `path` in a trace's container is called.
-fn name(trace: &Trace, path: &RootPath) -> FileName {
+/// What the file at `path` in a container with these repositories is called.
+fn name(mounted: &[MountedRepository], path: RootPath) -> FileName {
     let inside = |mounted: &RootPath| {
         let rest = path.as_bytes().strip_prefix(mounted.as_bytes())?;
         RootPath::new(rest).ok()
     };
     // The innermost mount is the one that is seen.
-    let mounted = trace.repositories.iter().filter_map(|mounted| Some((mounted, inside(&mounted.path)?)));
-    match mounted.max_by_key(|(mounted, _)| mounted.path.as_bytes().len()) {
+    let found = mounted.iter().filter_map(|mounted| Some((mounted, inside(&mounted.path)?)));
+    match found.max_by_key(|(mounted, _)| mounted.path.as_bytes().len()) {
         Some((mounted, inside)) => FileName::Other(mounted.name.clone(), inside),
-        None => FileName::Image(path.clone()),
+        None => FileName::Image(path),
     }
 }
 
@@ -143,7 +145,7 @@ fn name(trace: &Trace, path: &RootPath) -> FileName {
 mod tests {
     use super::*;
     use crate::image::{ChainId, Digest};
-    use crate::trace::{MountedRepository, Ranges};
+    use crate::trace::Ranges;
 
     fn path(text: &str) -> RootPath {
         RootPath::new(text).unwrap()
@@ -157,17 +159,14 @@ mod tests {
     #[test]
     fn files_are_the_images_or_those_of_the_innermost_repository() {
         let mounted = |path_: &str, name: &str| MountedRepository { path: path(path_), name: name.into() };
-        let trace = Trace {
-            repositories: vec![mounted("/cvmfs/a.b", "a.b"), mounted("/cvmfs/a.b/in", "c.d")],
-            ..trace(vec![])
-        };
+        let repositories = [mounted("/cvmfs/a.b", "a.b"), mounted("/cvmfs/a.b/in", "c.d")];
         for (of, expected) in [
             ("/bin/sh", FileName::Image(path("/bin/sh"))),
             ("/cvmfs/a.bc/x", FileName::Image(path("/cvmfs/a.bc/x"))),
             ("/cvmfs/a.b/x/y", FileName::Other("a.b".into(), path("/x/y"))),
             ("/cvmfs/a.b/in/y", FileName::Other("c.d".into(), path("/y"))),
         ] {
-            assert_eq!(name(&trace, &path(of)), expected);
+            assert_eq!(name(&repositories, path(of)), expected);
         }
     }
 
@@ -188,7 +187,7 @@ mod tests {
             (read(&[(0, 1), (60, 61)]), [true, false, true]),
         ] {
             let mut uses = Uses::default();
-            uses.add(&trace(vec![file(ranges.clone())]));
+            uses.add(trace(vec![file(ranges.clone())]));
             let used = uses.files[0].uses[0];
             let touched = [(0, 30), (30, 60), (60, 100)].map(|(start, end)| uses.touches(&used, start, end));
             assert_eq!(touched, expected, "{ranges:?}");
@@ -207,7 +206,7 @@ mod tests {
             (true, Some(Ranges { ahead: vec![Range { start: 0, end: 1 }], ..Ranges::default() }), true),
         ] {
             let mut uses = Uses::default();
-            uses.add(&trace(vec![FileUse { written, ranges: ranges.clone(), ..FileUse::of(path("/a")) }]));
+            uses.add(trace(vec![FileUse { written, ranges: ranges.clone(), ..FileUse::of(path("/a")) }]));
             assert_eq!(uses.files[0].uses.len(), usize::from(needed), "{written} {ranges:?}");
         }
     }

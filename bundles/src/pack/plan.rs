@@ -23,9 +23,10 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 128 KiB take 5 ms at 200 Mbit/s, a quarter of a round trip of 20 ms: see `docs/benchmarks.md`.
+    /// 64 KiB take 3 ms at 200 Mbit/s, where a round trip takes 20. Packs of objects of up to 128 KiB take half as much again in the
+    /// repository, for one object in twenty: see `docs/benchmarks.md`.
     fn default() -> Self {
-        Self { object: 128 << 10, least: 256 << 10, most: 32 << 20, reuse: Share::of(9, 10) }
+        Self { object: 64 << 10, least: 256 << 10, most: 32 << 20, reuse: Share::of(9, 10) }
     }
 }
 

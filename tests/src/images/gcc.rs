@@ -1,41 +1,63 @@
-//! A real C compiler on a real Debian, with some programs to compile.
+//! A real C compiler on a real Debian, and some programs to compile.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Image, ImageBuilder, LayerTar, debian};
+use super::{Image, ImageBuilder, debian};
 
 const PACKAGES: &[&str] = &["gcc", "libc6-dev"];
 
 /// Programs that include and link this and that, by name.
 pub const PROGRAMS: [(&str, &str); 5] = [
-    ("hello", "#include <stdio.h>\nint main(void) { puts(\"hello\"); return 0; }\n"),
-    ("root", "#include <stdio.h>\n#include <math.h>\nint main(void) { printf(\"%f\\n\", sqrt(2)); return 0; }\n"),
     (
-        "words",
-        "#include <stdio.h>\n#include <string.h>\n#include <stdlib.h>\nint main(int n, char **words) { char *copy = strdup(words[n - 1]); puts(copy); free(copy); return 0; }\n",
+        "hello",
+        r#"
+        #include <stdio.h>
+        int main(void) { puts("hello"); return 0; }"#,
     ),
     (
-        "time",
-        "#include <stdio.h>\n#include <time.h>\n#include <stdlib.h>\nint main(void) { srand(time(0)); printf(\"%d\\n\", rand()); return 0; }\n",
+        "root",
+        r#"
+        #include <math.h>
+        #include <stdio.h>
+        #include <stdlib.h>
+        int main(int n, char **words) { printf("%f\n", sqrt(n > 1 ? atof(words[1]) : 2)); return 0; }"#,
+    ),
+    (
+        "words",
+        r#"
+        #include <stdio.h>
+        #include <stdlib.h>
+        #include <string.h>
+        #include <time.h>
+        int main(void) { time_t now = time(0); char *copy = strdup(ctime(&now)); puts(copy); free(copy); return 0; }"#,
+    ),
+    (
+        "random",
+        r#"
+        #include <math.h>
+        #include <stdio.h>
+        #include <stdlib.h>
+        #include <time.h>
+        int main(void) { srand(time(0)); printf("%f\n", log(1 + rand())); return 0; }"#,
     ),
     (
         "sort",
-        "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\nstatic int order(const void *a, const void *b) { return strcmp(a, b); }\nint main(void) { char letters[] = \"gcc\"; qsort(letters, 3, 1, order); puts(letters); return 0; }\n",
+        r#"
+        #include <stdio.h>
+        #include <stdlib.h>
+        #include <string.h>
+        static int order(const void *a, const void *b) { return memcmp(a, b, 1); }
+        int main(void) { char letters[] = "gcc"; qsort(letters, 3, 1, order); puts(letters); return 0; }"#,
     ),
 ];
 
-/// The image `demo/gcc:1`. The programs are in `/src`.
+/// The image `demo/gcc:1`.
 pub fn gcc(cache: &Path) -> Result<Image> {
     let mut image = ImageBuilder::new("demo/gcc", "1");
     for layer in debian::layers(cache, "gcc", PACKAGES)? {
         image = image.made_layer(layer);
     }
-    image.layer(sources).entrypoint(["gcc"]).env("LC_ALL", "C.UTF-8").build(cache)
-}
-
-fn sources(tar: &mut LayerTar) -> Result<()> {
-    tar.dir("src", 0o755)?;
-    PROGRAMS.iter().try_for_each(|(name, source)| tar.file(format!("src/{name}.c"), 0o644, source))
+    image.entrypoint(["gcc"]).env("LC_ALL", "C.UTF-8").build(cache)
 }

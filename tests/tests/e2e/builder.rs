@@ -177,7 +177,7 @@ fn small_objects_are_put_into_packs_which_the_next_image_uses_again() {
         let made = PackFile::all_below(&packs)?;
         let mut in_packs = 0;
         for object in &packed.objects {
-            let is_small = object.stored_size <= 128 << 10 && object.kind != ObjectKind::Catalog;
+            let is_small = object.stored_size <= 64 << 10 && object.kind != ObjectKind::Catalog;
             let Some(place) = object.packed else {
                 // What is alone of its kind needs no pack.
                 ensure!(!is_small || numbers([object]).is_empty(), "{object:?}");
