@@ -112,8 +112,13 @@ impl Site {
 
     /// Makes a bundle of traces with the command line; where it is.
     pub fn build_bundle(&self, traces: &[&Path]) -> Result<PathBuf> {
+        self.build_bundle_with(traces, &[])
+    }
+
+    /// The same with further options.
+    pub fn build_bundle_with(&self, traces: &[&Path], options: &[&str]) -> Result<PathBuf> {
         let output = self.directory.path().join("image.bundle");
-        run_command(self.builder("build")?.arg("--output").arg(&output).args(traces))?;
+        run_command(self.builder("build")?.arg("--output").arg(&output).args(options).args(traces))?;
         Ok(output)
     }
 

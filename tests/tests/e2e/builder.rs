@@ -58,10 +58,13 @@ fn many_traces_make_a_common_part_and_one_for_each_kind_of_work() {
             record(&node, "fit-3", &image, "fit", "0[01]* /data/030")?,
         ];
         let paths: Vec<&Path> = traces.iter().map(PathBuf::as_path).collect();
-        let file = site.build_bundle(&paths)?;
+        let file = site.build_bundle_with(&paths, &["--min-share=0.4"])?;
         let bytes = std::fs::read(&file)?;
         let turned: Vec<&Path> = paths.iter().rev().copied().collect();
-        ensure!(std::fs::read(site.build_bundle(&turned)?)? == bytes, "the order of the traces matters");
+        ensure!(
+            std::fs::read(site.build_bundle_with(&turned, &["--min-share=0.4"])?)? == bytes,
+            "the order of the traces matters"
+        );
 
         let bundle = Bundle::read(&file)?;
         let profiles: Vec<_> = bundle.profiles.iter().map(|it| (it.name.as_str(), it.traces)).collect();
