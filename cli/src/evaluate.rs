@@ -7,34 +7,25 @@ use std::process::ExitCode;
 use anyhow::Result;
 use bundles::builder::{Evaluation, Fit};
 
-use crate::build::{PolicyArgs, TreeArgs, read};
-use crate::{output, repository, text};
+use crate::making::{self, Ready};
+use crate::{output, text};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Traces of one image, two or more
     #[arg(required = true, num_args = 2..)]
     traces: Vec<PathBuf>,
-    /// The image; by default the one that the traces name
-    #[arg(long, value_name = "REFERENCE")]
-    image: Option<String>,
     #[command(flatten)]
-    repository: repository::Args,
-    #[command(flatten)]
-    tree: TreeArgs,
-    #[command(flatten)]
-    policy: PolicyArgs,
+    making: making::Args,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let (uses, traced) = read(&args.traces, &[])?;
-    let image = args.repository.image(args.image.as_deref().unwrap_or(&traced.reference)).await?;
-    let mut repositories = args.repository.open().await?;
-    let policy = args.policy.policy();
-    let evaluation = bundles::builder::evaluate(&image, &args.tree.tree(), &uses, &mut repositories, &policy).await?;
+    let (uses, traced) = making::read(&args.traces, &[])?;
+    let Ready { image, tree, mut repositories, policy } = args.making.ready(&traced).await?;
+    let evaluation = bundles::builder::evaluate(&image, &tree, &uses, &mut repositories, &policy).await?;
     output::print(|out| match args.json {
         true => output::json(out, &json(&evaluation, &args.traces)),
         false => print(out, &evaluation, &args.traces),

@@ -12,6 +12,7 @@ mod evaluate;
 mod export;
 mod fetch;
 mod inspect;
+mod making;
 mod output;
 mod pack;
 mod prefetch;

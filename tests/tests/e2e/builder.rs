@@ -1,7 +1,6 @@
 //! `build` of many traces, `rebase`, `pack` and `evaluate`, each with what a node makes of the result.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,12 +12,12 @@ use bundles::path::RootPath;
 use prefetcher::api::{Account, Image, RequestState};
 use testbed::images::{self, ImageBuilder};
 use testbed::node::{Node, NodeSpec};
-use testbed::process::{Daemon, binary, run_command};
+use testbed::process::run_command;
 use testbed::publisher::Chunking;
 use testbed::site::{FQRN, Site, image_cache, label, with_round_trip};
 use tracer::cri::MountSpec;
 
-use crate::record_running::{LIMIT, start, wait_for};
+use crate::record_running::{LIMIT, record_until_up, start};
 use crate::support::{FILES, READ_ALL, asked, files, publish_bundle};
 
 /// A shell that reads these files of `/data`.
@@ -243,16 +242,7 @@ fn of_another_tree_in_the_container_only_the_chunks_that_were_read_are_in_the_bu
              cat {inside}/sw/small; echo up; exec sleep 1000"
         );
         let (mut runtime, id) = start(&node, &reference, "analysis", &script, mounts).await?;
-        let output = node.directory().join("analysis.trace");
-        let mut record = Command::new(binary("cvmfs-prefetch")?);
-        record.args(["record", "--container", &id, "--until-line=^up$", "--output"]).arg(&output);
-        record.arg("--cri-socket").arg(node.containerd.socket());
-        let mut recorder = Daemon::start("analysis", &mut record, node.directory())?;
-        let log = node.directory().join("analysis.log");
-        let says = |text: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(text);
-        recorder.wait_until("recording", LIMIT, || says("recording"))?;
-        ensure!(runtime.exec(&id, &["/bin/touch", "/tmp/go"].map(String::from), LIMIT).await? == 0);
-        wait_for(&mut recorder, &output)?;
+        let output = record_until_up(&node, &mut runtime, &id, &[]).await?;
 
         let bundle = Bundle::read(&site.build_bundle(&[&output])?)?;
         let of = |name: &str| {

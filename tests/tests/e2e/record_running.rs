@@ -59,8 +59,23 @@ pub(crate) async fn start(
     Ok((runtime, id))
 }
 
+/// Records a container that waits for `/tmp/go`, and later says that it is up, for that long; where the trace is.
+pub(crate) async fn record_until_up(node: &Node, runtime: &mut Runtime, id: &str, options: &[&str]) -> Result<PathBuf> {
+    let output = node.directory().join("analysis.trace");
+    let mut record = Command::new(binary("cvmfs-prefetch")?);
+    record.args(["record", "--container", id, "--until-line=^up$", "--output"]).arg(&output).args(options);
+    record.arg("--cri-socket").arg(node.containerd.socket());
+    let mut recorder = Daemon::start("analysis", &mut record, node.directory())?;
+    let log = node.directory().join("analysis.log");
+    let says = |text: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(text);
+    recorder.wait_until("recording", LIMIT, || says("recording"))?;
+    ensure!(runtime.exec(id, &["/bin/touch", "/tmp/go"].map(String::from), LIMIT).await? == 0);
+    wait_for(&mut recorder, &output)?;
+    Ok(output)
+}
+
 /// Waits for a recorder's trace.
-pub(crate) fn wait_for(recorder: &mut Daemon, output: &Path) -> Result<()> {
+fn wait_for(recorder: &mut Daemon, output: &Path) -> Result<()> {
     // It may end between the looks at the two.
     recorder.wait_until("its trace", LIMIT * 2, || output.exists()).or_else(|error| match output.exists() {
         true => Ok(()),
@@ -134,17 +149,7 @@ fn files_of_a_cvmfs_repository_in_the_container_are_recorded_and_those_of_a_volu
         let wait = "while [ ! -e /tmp/go ]; do sleep 0.05; done";
         let script = format!("{wait}; cat {file} > /dev/null; cat /home/thesis; echo; echo up; exec sleep 1000");
         let (mut runtime, id) = start(&node, &reference, "analysis", &script, mounts).await?;
-        let output = node.directory().join("analysis.trace");
-        let mut record = Command::new(binary("cvmfs-prefetch")?);
-        record.args(["record", "--container", &id, "--until-line=^up$", "--keep-command", "--output"]).arg(&output);
-        record.arg("--cri-socket").arg(node.containerd.socket());
-        let mut recorder = Daemon::start("analysis", &mut record, node.directory())?;
-        let log = node.directory().join("analysis.log");
-        let says = |text: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(text);
-        recorder.wait_until("recording", LIMIT, || says("recording"))?;
-        ensure!(runtime.exec(&id, &["/bin/touch", "/tmp/go"].map(String::from), LIMIT).await? == 0);
-        wait_for(&mut recorder, &output)?;
-
+        let output = record_until_up(&node, &mut runtime, &id, &["--keep-command"]).await?;
         let trace = Trace::read(&output)?;
         let repositories: Vec<_> = trace.repositories.iter().map(|it| (it.path.to_string(), it.name.clone())).collect();
         ensure!(repositories == [(inside, FQRN.to_owned())], "{repositories:?}");
