@@ -239,7 +239,7 @@ fn of_another_tree_in_the_container_only_the_chunks_that_were_read_are_in_the_bu
             vec![MountSpec { host: node.directory().join("cvmfs"), container: inside.clone().into(), read_only: true }];
         let script = format!(
             "while [ ! -e /tmp/go ]; do sleep 0.05; done; dd if={inside}/sw/big bs=4096 skip=500 count=1 of=/dev/null
-             cat {inside}/sw/small; echo up; exec sleep 1000"
+             cat {inside}/sw/small > /dev/null; echo up; exec sleep 1000"
         );
         let (mut runtime, id) = start(&node, &reference, "analysis", &script, mounts).await?;
         let output = record_until_up(&node, &mut runtime, &id, &[]).await?;
