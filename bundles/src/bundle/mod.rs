@@ -104,9 +104,11 @@ impl Bundle {
 
     /// Places of the objects that a start needs, in the order in which to fetch them. With the name of a profile these
     /// are the common part and that profile's, in order of need; else the common part, and then the profiles', the most
-    /// frequent first. A profile that the bundle does not know is as none.
+    /// frequent first. An empty name, or one that the bundle does not know, is as
+    /// none.
     pub fn plan(&self, profile: Option<&str>) -> Vec<usize> {
-        let known = profile.and_then(|name| self.profiles.iter().position(|profile| profile.name == name));
+        let named = profile.filter(|name| !name.is_empty());
+        let known = named.and_then(|name| self.profiles.iter().position(|profile| profile.name == name));
         let of = |place: &usize| self.objects.get(*place).map(|object| object.need.profiles).unwrap_or_default();
         let mut places: Vec<usize> = (0..self.objects.len()).collect();
         match known {

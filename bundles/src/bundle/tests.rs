@@ -141,6 +141,10 @@ fn a_profile_is_planned_in_order_of_need_and_without_one_the_common_part_comes_f
     ] {
         assert_eq!(bundle.plan(profile), expected, "{profile:?}");
     }
+    // Work that nobody gave a name is a part like any other, and not what is meant by naming none.
+    let mut nameless = bundle.clone();
+    nameless.profiles[0].name.clear();
+    assert_eq!(nameless.plan(Some("")), bundle.plan(None));
 }
 
 #[test]

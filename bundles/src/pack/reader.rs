@@ -80,17 +80,7 @@ impl PackFile {
         &self.path
     }
 
-    /// Its SHA-256.
-    pub fn digest(&self) -> Digest {
-        self.reference.digest
-    }
-
-    /// Its bytes.
-    pub fn size(&self) -> u64 {
-        self.reference.size
-    }
-
-    /// What it is called.
+    /// What it is called, and its bytes.
     pub fn reference(&self) -> &PackRef {
         &self.reference
     }

@@ -118,7 +118,8 @@ enum Content<'a> {
 /// bundle that points into them, the alias comes last.
 fn entries<'a>(bundle: &Bundle, packs: &'a [PackFile]) -> Result<Vec<Entry<'a>>, BadFile> {
     let marker = Entry { path: format!("{DIRECTORY}/.cvmfscatalog"), content: Content::Bytes(Vec::new()) };
-    let packs = packs.iter().map(|pack| Entry { path: pack_path(&pack.digest()), content: Content::Pack(pack) });
+    let packs =
+        packs.iter().map(|pack| Entry { path: pack_path(&pack.reference().digest), content: Content::Pack(pack) });
     let content = Content::Bytes(bundle.to_bytes()?);
     let file = Entry { path: bundle_path(&bundle.image.chain_id), content };
     let alias = bundle.image.manifest.map(|manifest| Entry {

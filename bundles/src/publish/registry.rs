@@ -58,7 +58,7 @@ pub async fn push(
     client.put_blob(&Digest::of(EMPTY), EMPTY.len() as u64, Content::Bytes(EMPTY)).await?;
     client.put_blob(&Digest::of(&bytes), bytes.len() as u64, Content::Bytes(&bytes)).await?;
     for pack in &packs {
-        client.put_blob(&pack.digest(), pack.size(), Content::File(pack.path())).await?;
+        client.put_blob(&pack.reference().digest, pack.reference().size, Content::File(pack.path())).await?;
     }
     // A token may live for a minute only, and the packs may have taken longer.
     let client = Client::open(reference, plain_http, Right::Write).await?;
@@ -82,8 +82,8 @@ fn manifest(bundle: &Bundle, bytes: &[u8], packs: &[PackFile], subject: Descript
     };
     let mut layers = vec![titled(Descriptor::of(BUNDLE_TYPE, bytes), super::FILE.to_owned())];
     layers.extend(packs.iter().map(|pack| {
-        let descriptor = Descriptor::new(PACK_TYPE, &pack.digest(), pack.size());
-        titled(descriptor, format!("{}.pack", pack.digest().hex()))
+        let descriptor = Descriptor::new(PACK_TYPE, &pack.reference().digest, pack.reference().size);
+        titled(descriptor, format!("{}.pack", pack.reference().digest.hex()))
     }));
     Manifest {
         schema_version: 2,

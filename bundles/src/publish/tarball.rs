@@ -40,7 +40,7 @@ fn fill(file: &mut File, entries: &[Entry<'_>]) -> io::Result<()> {
                 tar.append_data(&mut header, &entry.path, bytes.as_slice())?;
             }
             Content::Pack(pack) => {
-                let mut header = header(EntryType::Regular, 0o644, pack.size());
+                let mut header = header(EntryType::Regular, 0o644, pack.reference().size);
                 tar.append_data(&mut header, &entry.path, File::open(pack.path())?)?;
             }
             Content::Link(target) => {

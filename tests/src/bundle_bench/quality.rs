@@ -123,7 +123,7 @@ fn pack(site: &Site, image: &Image, file: &Path) -> Result<Taken> {
         run_command(pack.arg(file).args(["--max-object", &largest.to_string(), "--output"]).arg(&packs))?;
         let made = PackFile::all_below(&packs)?;
         std::fs::remove_dir_all(&packs)?;
-        let bytes: u64 = made.iter().map(PackFile::size).sum();
+        let bytes: u64 = made.iter().map(|pack| pack.reference().size).sum();
         let objects: usize = made.iter().map(|pack| pack.index().objects().len()).sum();
         let (share, mega) = (100.0 * bytes as f64 / layers as f64, bytes as f64 / 1e6);
         let (largest, count) = (largest >> 10, made.len());
