@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
 
 use bundles::cvmfs::{self as reader, EntryKind, MasterKey, Server};
 use bundles::object;
@@ -46,6 +47,11 @@ impl Site {
     fn listing(&self, top: &str) -> BTreeMap<String, (u32, Vec<u8>)> {
         let cache = tempfile::tempdir().unwrap();
         let fetcher = ::cvmfs::fetcher::Fetcher::new(&self.url(), cache.path().to_str().unwrap(), true).unwrap();
+        // That crate's read-ahead writes a chunk in place while its reader opens it, and the reader then overflows:
+        // with all chunks in its cache beforehand nothing is read ahead.
+        for chunk in self.paths_of_kind("P") {
+            fetcher.retrieve_file(chunk.strip_prefix(self.web_root()).unwrap().to_str().unwrap()).unwrap();
+        }
         let repository = ::cvmfs::repository::Repository::new(fetcher).unwrap();
         let (mut listing, mut directories) = (BTreeMap::new(), vec![top.to_owned()]);
         while let Some(directory) = directories.pop() {
@@ -121,10 +127,17 @@ impl Site {
     }
 
     fn objects_of_kind(&self, suffix: &str) -> Vec<Vec<u8>> {
-        let data = self.directory.path().join("web/cvmfs").join(FQRN).join("data");
-        let directories = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+        self.paths_of_kind(suffix).into_iter().map(|file| fs::read(file).unwrap()).collect()
+    }
+
+    fn paths_of_kind(&self, suffix: &str) -> Vec<PathBuf> {
+        let directories = fs::read_dir(self.web_root().join("data")).unwrap().map(|entry| entry.unwrap().path());
         let files = directories.flat_map(|directory| fs::read_dir(directory).unwrap()).map(|file| file.unwrap().path());
-        files.filter(|file| file.to_str().unwrap().ends_with(suffix)).map(|file| fs::read(file).unwrap()).collect()
+        files.filter(|file| file.to_str().unwrap().ends_with(suffix)).collect()
+    }
+
+    fn web_root(&self) -> PathBuf {
+        self.directory.path().join("web/cvmfs").join(FQRN)
     }
 }
 
