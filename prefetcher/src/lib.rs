@@ -27,4 +27,5 @@ pub mod service;
 pub mod sink;
 pub mod socket;
 pub mod source;
+pub mod upstream;
 pub mod wanted;

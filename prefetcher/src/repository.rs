@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use crate::config::{Config, RepositoryConfig};
 use crate::sink::{PosixCache, Sink};
+use crate::upstream::{Proxy, Upstream};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// One configured repository.
 #[derive(Debug)]
@@ -18,8 +21,8 @@ pub struct Repository {
     pub name: String,
     /// Where it is mounted.
     pub mount: PathBuf,
-    /// URLs, the preferred one first.
-    pub servers: Vec<String>,
+    /// Where its objects come from.
+    pub upstream: Upstream,
     /// Has the repository's proxy, time-outs and idle connections.
     pub http: reqwest::Client,
     /// Where its objects go.
@@ -44,7 +47,7 @@ impl Repository {
             let repository = Self {
                 name: one.name.clone(),
                 mount: one.mount(),
-                servers: one.servers.clone(),
+                upstream: upstream(one, config),
                 http: http_client(one, config)?,
                 sink: sinks[sink_number].1.clone(),
                 sink_number,
@@ -57,15 +60,28 @@ impl Repository {
 
     /// The order in which to try the servers now: from the one that last did not fail, round.
     pub fn server_order(&self) -> impl Iterator<Item = usize> + use<> {
-        let (first, count) = (self.preferred.load(Ordering::Relaxed), self.servers.len());
+        let (first, count) = (self.preferred.load(Ordering::Relaxed), self.upstream.servers.len());
         (0..count).map(move |i| (first + i) % count)
     }
 
     /// Server `at` did not do its job: the next object starts with the one behind it.
     pub fn avoid(&self, at: usize) {
-        let next = (at + 1) % self.servers.len();
+        let next = (at + 1) % self.upstream.servers.len();
         // Of many failures at a time only the first moves the preference.
         let _ = self.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+fn upstream(repository: &RepositoryConfig, config: &Config) -> Upstream {
+    let timeout = Duration::from_secs(config.timeout_s);
+    Upstream {
+        servers: repository.servers.clone(),
+        proxies: vec![vec![repository.proxy.clone().map_or(Proxy::Direct, Proxy::Via)]],
+        timeout,
+        timeout_direct: timeout,
+        retries: config.retries,
+        first_pause: FIRST_PAUSE,
+        longest_pause: LONGEST_PAUSE,
     }
 }
 

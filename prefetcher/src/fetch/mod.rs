@@ -143,7 +143,7 @@ impl Fetcher {
                 if out.contains(&at) {
                     continue;
                 }
-                let url = format!("{}/{path}", repository.servers[at]);
+                let url = format!("{}/{path}", repository.upstream.servers[at]);
                 let attempt = self.attempt(repository, object, &url, limits, small);
                 let failure = match attempt.await {
                     Ok(stored) => return Ok(stored),
@@ -162,7 +162,7 @@ impl Fetcher {
                     told = Some(failure);
                 }
             }
-            if out.len() == repository.servers.len() {
+            if out.len() == repository.upstream.servers.len() {
                 break;
             }
         }
