@@ -31,9 +31,12 @@ pub struct Config {
     /// Most bytes of bundles in it.
     #[serde(default = "defaults::store_bytes")]
     pub store_bytes: u64,
-    /// Most connections at a time, over all repositories.
+    /// Most connections at a time to each proxy or server.
     #[serde(default = "defaults::connections")]
     pub connections: usize,
+    /// Most bytes a second from all servers together. None: no limit.
+    #[serde(default)]
+    pub bytes_per_second: Option<u64>,
     /// How many threads read fetched files through their mount, for the kernel to have them. 0: none. At most 8.
     #[serde(default = "defaults::mount_readers")]
     pub mount_readers: usize,
@@ -175,6 +178,9 @@ impl Config {
                 return wrong(key, &format!("{value} is not between 1 and {most}"));
             }
         }
+        if self.bytes_per_second.is_some_and(|limit| limit < 1 << 10) {
+            return wrong("bytes_per_second", "less than 1024 brings no object in time; leave it out for no limit");
+        }
         if self.store_bytes < 1 << 20 {
             return wrong("store_bytes", "less than 1048576 (1 MiB) has no room for a few bundles");
         }
@@ -260,6 +266,7 @@ mod tests {
         let spelled: String = EXAMPLE.lines().map(uncommented).collect();
         assert_ne!(spelled.lines().collect::<Vec<_>>(), EXAMPLE.lines().collect::<Vec<_>>());
         let mut spelled = parse(&spelled).unwrap();
+        assert_eq!(spelled.bytes_per_second.take(), Some(125_000_000));
         assert_eq!(spelled.repositories[0].proxy.take().unwrap(), "http://squid.example.org:3128");
         assert_eq!(spelled.repositories[0].mount.take().unwrap(), repository.mount());
         assert_eq!(format!("{spelled:?}"), format!("{config:?}"));

@@ -1,31 +1,28 @@
-//! Runs requests: finds the bundle, plans, fetches, accounts.
+//! Runs requests: finds the bundle, plans, has it delivered, accounts.
+
+mod cost;
+mod delivery;
+mod portion;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bundles::bundle::{Bundle, BundleObject};
 use bundles::store::{Store, StoreError};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use crate::api::{Account, RequestState};
+use crate::api::RequestState;
 use crate::config::Config;
-use crate::fetch::failure::{Cause, Failure};
-use crate::fetch::{Fetcher, Outcome};
+use crate::fetch::Fetcher;
 use crate::page_cache::Readers;
-use crate::plan;
 use crate::repository::Repository;
 use crate::requests::{Admitted, MAX_ENDED, MAX_RUNNING, Request, Requests, Running, TooMany};
 use crate::sink::SinkError;
 use crate::source::{Search, Sources};
 use crate::wanted::Wanted;
-
-/// After so many objects that the cache did not take, a request fetches no more.
-const MAX_WRITE_FAILURES: u64 = 8;
+use delivery::Delivery;
 
 /// The daemon, apart from its socket.
 #[derive(Debug)]
@@ -86,7 +83,7 @@ impl Daemon {
         Ok(Arc::new(Self {
             requests: Requests::new(MAX_RUNNING, MAX_ENDED),
             sources: Sources::new(Arc::new(store), mounts, deadline, remember_absent),
-            fetcher: Fetcher::new(config.connections, config.retries),
+            fetcher: Fetcher::new(config.bytes_per_second),
             repositories,
             connections: config.connections,
             readers: Readers::new(config.mount_readers),
@@ -174,6 +171,8 @@ impl Daemon {
             failed_write = a.failed_write,
             failed_stopped = a.failed_stopped,
             stored_bytes = a.fetched_stored_bytes,
+            transferred_bytes = a.transferred_bytes,
+            packs = a.packs,
             raw_bytes = a.fetched_raw_bytes,
             elapsed_us = a.elapsed_us,
             "request ended"
@@ -212,96 +211,13 @@ impl Daemon {
             ));
             return RequestState::Failed;
         }
-        self.fetch_all(request, &Arc::new(found.bundle), &plan).await;
+        let bundle = Arc::new(found.bundle);
+        Delivery::new(self, request, &bundle).await.bring(&plan).await;
         match request.account_so_far().failed_objects {
             0 => RequestState::Done,
             _ => RequestState::Failed,
         }
     }
-
-    /// Every object of the plan gets into the account exactly once.
-    async fn fetch_all(&self, request: &Request, bundle: &Arc<Bundle>, plan: &[usize]) {
-        let repository_of = |object: &BundleObject| self.repositories.get(bundle.repository_of(object));
-        let (plan, other): (Vec<usize>, Vec<usize>) =
-            plan.iter().partition(|i| repository_of(&bundle.objects[**i]).is_some());
-        request.account(|a| a.skipped_objects += other.len() as u64);
-        let sinks: Vec<_> =
-            plan.iter().filter_map(|i| Some(repository_of(&bundle.objects[*i])?.sink.clone())).collect();
-        if let Err(error) = self.prepare(bundle).await {
-            request.account(|a| fail(a, Cause::Write, plan.len() as u64));
-            request.error(&error);
-            return;
-        }
-        let mut on_their_way = FuturesUnordered::new();
-        let wanted: Vec<_> = plan.into_iter().zip(sinks).collect();
-        for batch in wanted.chunks(plan::BATCH) {
-            let (all, looked_up) = (bundle.clone(), batch.to_vec());
-            let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&all.objects, &looked_up))).await;
-            // Only a defect or the end of the daemon leads here; fetching looks again.
-            let all_of_them = || batch.iter().map(|(i, _)| *i).collect();
-            let missing = missing.unwrap_or_else(|_| plan::Missing { indices: all_of_them(), already_there: 0 });
-            request.account(|a| a.already_there_objects += missing.already_there);
-            for i in missing.indices {
-                if on_their_way.len() >= self.connections {
-                    on_their_way.next().await;
-                }
-                let object = &bundle.objects[i];
-                if let Some(repository) = repository_of(object) {
-                    on_their_way.push(self.fetch_one(request, object, repository));
-                }
-            }
-        }
-        while on_their_way.next().await.is_some() {}
-    }
-
-    /// Makes the caches usable that the bundle's objects go to.
-    async fn prepare(&self, bundle: &Bundle) -> Result<(), String> {
-        let known = bundle.repositories.iter().filter_map(|name| self.repositories.get(name));
-        let sinks: Vec<_> = known.map(|repository| repository.sink.clone()).collect();
-        blocking(move || sinks.iter().try_for_each(|sink| sink.prepare())).await
-    }
-
-    async fn fetch_one(&self, request: &Request, object: &BundleObject, repository: &Repository) {
-        if self.stopping.is_cancelled() {
-            request.error("the daemon was told to stop");
-            request.account(|a| {
-                a.failed_objects += 1;
-                a.failed_stopped += 1;
-            });
-            return;
-        }
-        if request.account_so_far().failed_write >= MAX_WRITE_FAILURES {
-            request.account(|a| fail(a, Cause::Write, 1));
-            return;
-        }
-        match self.fetcher.fetch(repository, object).await {
-            Outcome::AlreadyThere => request.account(|a| a.already_there_objects += 1),
-            Outcome::Joined => request.account(|a| a.joined_objects += 1),
-            Outcome::Fetched { stored } => {
-                request.account(|a| {
-                    a.fetched_objects += 1;
-                    a.fetched_stored_bytes += stored;
-                    a.fetched_raw_bytes += object.raw_size;
-                });
-                self.readers.want(&repository.mount, object);
-            }
-            Outcome::Failed(failure) => {
-                let Failure { cause, why, .. } = &failure;
-                warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
-                request.error(why);
-                request.account(|a| fail(a, *cause, 1));
-            }
-        }
-    }
-}
-
-fn fail(account: &mut Account, cause: Cause, objects: u64) {
-    account.failed_objects += objects;
-    *match cause {
-        Cause::Transfer => &mut account.failed_transfer,
-        Cause::Verification => &mut account.failed_verification,
-        Cause::Write => &mut account.failed_write,
-    } += objects;
 }
 
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, String>

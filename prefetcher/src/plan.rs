@@ -6,9 +6,6 @@ use bundles::bundle::BundleObject;
 
 use crate::sink::Sink;
 
-/// How many objects are looked up in the cache at a time. Small, so that the first fetch starts at once.
-pub const BATCH: usize = 256;
-
 /// Which of some objects are missing in a cache.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Missing {

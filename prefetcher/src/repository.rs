@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::config::{Config, RepositoryConfig};
+use crate::fetch::route::Routes;
 use crate::sink::{PosixCache, Sink};
 use crate::upstream::{Proxy, Upstream};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -22,14 +21,11 @@ pub struct Repository {
     /// Where it is mounted.
     pub mount: PathBuf,
     /// Where its objects come from.
-    pub upstream: Upstream,
-    /// Has the repository's proxy, time-outs and idle connections.
-    pub http: reqwest::Client,
+    pub routes: Routes,
     /// Where its objects go.
     pub sink: Arc<dyn Sink>,
     /// Tells sinks apart. Repositories that share a cache share the number.
     pub sink_number: usize,
-    preferred: AtomicUsize,
 }
 
 impl Repository {
@@ -47,28 +43,13 @@ impl Repository {
             let repository = Self {
                 name: one.name.clone(),
                 mount: one.mount(),
-                upstream: upstream(one, config),
-                http: http_client(one, config)?,
+                routes: Routes::new(upstream(one, config), config.connections)?,
                 sink: sinks[sink_number].1.clone(),
                 sink_number,
-                preferred: AtomicUsize::new(0),
             };
             all.insert(one.name.clone(), Arc::new(repository));
         }
         Ok(all)
-    }
-
-    /// The order in which to try the servers now: from the one that last did not fail, round.
-    pub fn server_order(&self) -> impl Iterator<Item = usize> + use<> {
-        let (first, count) = (self.preferred.load(Ordering::Relaxed), self.upstream.servers.len());
-        (0..count).map(move |i| (first + i) % count)
-    }
-
-    /// Server `at` did not do its job: the next object starts with the one behind it.
-    pub fn avoid(&self, at: usize) {
-        let next = (at + 1) % self.upstream.servers.len();
-        // Of many failures at a time only the first moves the preference.
-        let _ = self.preferred.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -83,25 +64,4 @@ fn upstream(repository: &RepositoryConfig, config: &Config) -> Upstream {
         first_pause: FIRST_PAUSE,
         longest_pause: LONGEST_PAUSE,
     }
-}
-
-fn http_client(repository: &RepositoryConfig, config: &Config) -> Result<reqwest::Client, reqwest::Error> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("cvmfs-prefetchd/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT.min(Duration::from_secs(config.timeout_s)))
-        .read_timeout(Duration::from_secs(config.timeout_s))
-        .pool_max_idle_per_host(config.connections)
-        // A stratum does not redirect; a captive portal does.
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        // The environment's proxy variables are not for a daemon.
-        .no_proxy();
-    if let Some(proxy) = &repository.proxy {
-        builder = builder.proxy(reqwest::Proxy::all(proxy)?);
-    }
-    if repository.servers.iter().chain(&repository.proxy).all(|url| url.starts_with("http://")) {
-        // No need for the machine's certificates, which may be missing.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build()
 }

@@ -162,6 +162,11 @@ impl Request {
         self.progress.borrow().account
     }
 
+    /// Its place among others; a smaller one goes first.
+    pub fn rank(&self) -> u8 {
+        1
+    }
+
     /// Notes an error; only the first is kept.
     pub fn error(&self, why: &str) {
         self.progress.send_modify(|p| {

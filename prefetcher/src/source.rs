@@ -9,22 +9,27 @@
 //! so many threads and no more. What is absent is believed for a while; what timed out is not.
 
 mod mount;
+mod packs;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bundles::bundle::Bundle;
+use bundles::bundle::{Bundle, PackRef};
 use bundles::image::{ChainId, Digest};
 use bundles::store::{Origin, Store, StoreError, Stored};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tracing::{debug, info, warn};
 
+use crate::fetch::pack::Pack;
 use crate::wanted::Wanted;
 use mount::{Mount, Sight};
+use packs::Packs;
 
+/// A mount that does not tell where packs are within this is not waited for: their objects are had one by one.
+const PACKS_PATIENCE: Duration = Duration::from_secs(1);
 /// Most absent images that are remembered.
 const MAX_ABSENT: usize = 4096;
 
@@ -39,6 +44,7 @@ pub struct Sources {
     deadline: Duration,
     remember_absent: Duration,
     absent: Mutex<HashMap<Names, Instant>>,
+    packs: Packs,
 }
 
 /// A bundle, and where it was.
@@ -80,7 +86,7 @@ impl Sources {
     /// `remember_absent`.
     pub fn new(store: Arc<Store>, mounts: Vec<PathBuf>, deadline: Duration, remember_absent: Duration) -> Self {
         let mounts = mounts.into_iter().map(|path| Mount::new(path, deadline)).collect();
-        Self { store, mounts, deadline, remember_absent, absent: Mutex::default() }
+        Self { store, mounts, deadline, remember_absent, absent: Mutex::default(), packs: Packs::default() }
     }
 
     /// Searches all places for a bundle of `wanted`.
@@ -114,6 +120,23 @@ impl Sources {
             self.remember(key);
         }
         search
+    }
+
+    /// Where the repository at `mount` has packs: for each its parts, or none if that is not known.
+    pub async fn packs(&self, mount: &Path, packs: &[PackRef]) -> Vec<Option<Arc<Pack>>> {
+        let (found, unknown) = self.packs.known(packs, self.remember_absent);
+        let Some(mount) = self.mounts.iter().find(|m| m.path == mount).filter(|_| !unknown.is_empty()) else {
+            return found;
+        };
+        match mount.packs(&unknown, self.deadline.min(PACKS_PATIENCE)).await {
+            Ok(located) => {
+                for (reference, pack) in unknown.iter().zip(located) {
+                    self.packs.remember(reference.digest, pack.map(Arc::new));
+                }
+            }
+            Err(error) => warn!(%error, "packs not found, fetching object by object"),
+        }
+        self.packs.known(packs, self.remember_absent).0
     }
 
     /// What `of` makes of the bundles in the store.
