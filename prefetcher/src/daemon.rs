@@ -8,6 +8,7 @@ use bundles::bundle::{Bundle, BundleObject};
 use bundles::store::{Store, StoreError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, info_span, warn};
@@ -20,7 +21,9 @@ use crate::page_cache::Readers;
 use crate::plan;
 use crate::repository::Repository;
 use crate::requests::{Admitted, MAX_ENDED, MAX_RUNNING, Request, Requests, Running, TooMany};
-use crate::sink::SinkError;
+use crate::settings::{Settings, SettingsError};
+use crate::sink::capacity::Allowance;
+use crate::sink::{self, SinkError};
 use crate::source::{Search, Sources};
 use crate::wanted::Wanted;
 
@@ -52,6 +55,9 @@ pub enum StartError {
     /// No HTTP client.
     #[error("cannot set up HTTP: {0}")]
     Http(#[from] reqwest::Error),
+    /// No repository, or one that cannot be served.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// Two daemons for one cache.
     #[error(transparent)]
     Sink(SinkError),
@@ -72,7 +78,13 @@ impl Daemon {
     /// Opens the store and the caches. Blocks.
     pub fn start(config: &Config) -> Result<Arc<Self>, StartError> {
         let store = Store::open(&config.store, config.store_bytes)?;
-        let repositories = Repository::all(config)?;
+        let settings = Settings::all(config)?;
+        for (repository, note) in settings.iter().flat_map(|one| one.notes.iter().map(move |note| (&one.name, note))) {
+            warn!(repository, note, "not learned from the CVMFS client");
+        }
+        let mounts = settings.iter().map(|one| one.mount.clone()).collect();
+        let mount_readers = Arc::new(Semaphore::new(sink::mount::READERS));
+        let repositories = Repository::all(settings, config, &mount_readers)?;
         for repository in repositories.values() {
             match repository.sink.prepare() {
                 Ok(()) => {}
@@ -80,7 +92,6 @@ impl Daemon {
                 Err(error) => warn!(repository = repository.name, %error, "cache not usable yet"),
             }
         }
-        let mounts = config.repositories.iter().map(|r| r.mount()).collect();
         let deadline = Duration::from_secs(config.lookup_timeout_s);
         let remember_absent = Duration::from_secs(config.remember_absent_s);
         Ok(Arc::new(Self {
@@ -89,7 +100,7 @@ impl Daemon {
             fetcher: Fetcher::new(config.connections, config.retries),
             repositories,
             connections: config.connections,
-            readers: Readers::new(config.mount_readers),
+            readers: Readers::new(config.mount_readers, &mount_readers),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
@@ -169,6 +180,7 @@ impl Daemon {
             joined = a.joined_objects,
             failed = a.failed_objects,
             skipped = a.skipped_objects,
+            skipped_budget = a.skipped_budget_objects,
             failed_transfer = a.failed_transfer,
             failed_verification = a.failed_verification,
             failed_write = a.failed_write,
@@ -227,11 +239,14 @@ impl Daemon {
         request.account(|a| a.skipped_objects += other.len() as u64);
         let sinks: Vec<_> =
             plan.iter().filter_map(|i| Some(repository_of(&bundle.objects[*i])?.sink.clone())).collect();
-        if let Err(error) = self.prepare(bundle).await {
-            request.account(|a| fail(a, Cause::Write, plan.len() as u64));
-            request.error(&error);
-            return;
-        }
+        let mut allowances = match self.prepare(bundle).await {
+            Ok(allowances) => allowances,
+            Err(error) => {
+                request.account(|a| fail(a, Cause::Write, plan.len() as u64));
+                request.error(&error);
+                return;
+            }
+        };
         let mut on_their_way = FuturesUnordered::new();
         let wanted: Vec<_> = plan.into_iter().zip(sinks).collect();
         for batch in wanted.chunks(plan::BATCH) {
@@ -246,7 +261,14 @@ impl Daemon {
                     on_their_way.next().await;
                 }
                 let object = &bundle.objects[i];
-                if let Some(repository) = repository_of(object) {
+                let Some(repository) = repository_of(object) else { continue };
+                let allowance = allowances.get_mut(&repository.sink_number);
+                if allowance.is_some_and(|allowance| !allowance.take(object.raw_size)) {
+                    request.account(|a| {
+                        a.skipped_objects += 1;
+                        a.skipped_budget_objects += 1;
+                    });
+                } else {
                     on_their_way.push(self.fetch_one(request, object, repository));
                 }
             }
@@ -254,11 +276,15 @@ impl Daemon {
         while on_their_way.next().await.is_some() {}
     }
 
-    /// Makes the caches usable that the bundle's objects go to.
-    async fn prepare(&self, bundle: &Bundle) -> Result<(), String> {
+    /// Makes the caches usable that the bundle's objects go to, and looks up what may be written to each.
+    async fn prepare(&self, bundle: &Bundle) -> Result<HashMap<usize, Allowance>, String> {
         let known = bundle.repositories.iter().filter_map(|name| self.repositories.get(name));
-        let sinks: Vec<_> = known.map(|repository| repository.sink.clone()).collect();
-        blocking(move || sinks.iter().try_for_each(|sink| sink.prepare())).await
+        let known: HashMap<usize, Arc<Repository>> = known.map(|one| (one.sink_number, one.clone())).collect();
+        let prepare = |(number, repository): (usize, Arc<Repository>)| {
+            repository.sink.prepare()?;
+            Ok::<_, SinkError>((number, repository.granted.allowance(repository.sink.room()?)))
+        };
+        blocking(move || known.into_iter().map(prepare).collect()).await
     }
 
     async fn fetch_one(&self, request: &Request, object: &BundleObject, repository: &Repository) {
@@ -274,6 +300,13 @@ impl Daemon {
             request.account(|a| fail(a, Cause::Write, 1));
             return;
         }
+        if let Some(mount) = repository.sink.through_mount() {
+            match mount.read(object).await {
+                Ok(()) => request.account(|a| a.fetched_objects += 1),
+                Err(failure) => failed(request, object, &failure),
+            }
+            return;
+        }
         match self.fetcher.fetch(repository, object).await {
             Outcome::AlreadyThere => request.account(|a| a.already_there_objects += 1),
             Outcome::Joined => request.account(|a| a.joined_objects += 1),
@@ -285,14 +318,16 @@ impl Daemon {
                 });
                 self.readers.want(&repository.mount, object);
             }
-            Outcome::Failed(failure) => {
-                let Failure { cause, why, .. } = &failure;
-                warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
-                request.error(why);
-                request.account(|a| fail(a, *cause, 1));
-            }
+            Outcome::Failed(failure) => failed(request, object, &failure),
         }
     }
+}
+
+fn failed(request: &Request, object: &BundleObject, failure: &Failure) {
+    let Failure { cause, why, .. } = failure;
+    warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
+    request.error(why);
+    request.account(|a| fail(a, *cause, 1));
 }
 
 fn fail(account: &mut Account, cause: Cause, objects: u64) {
