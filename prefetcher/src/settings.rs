@@ -83,7 +83,7 @@ impl Settings {
         let values = match client.of(&one.name) {
             Ok(values) => Some(values),
             // Nothing is missing if all is written by hand.
-            Err(ParametersError::Absent(_)) if one.servers.is_some() => None,
+            Err(ParametersError::Absent(_)) if one.servers.is_some() && one.cache.is_some() => None,
             Err(e) => {
                 notes.push(e.to_string());
                 None
@@ -202,7 +202,14 @@ impl Source<'_> {
             SinkKind::Lower => Kind::Lower,
             SinkKind::Mount => Kind::Mount,
         };
+        let is_described = by_hand.is_none();
         let directory = by_hand.or_else(|| described.and_then(|found| directory_of(&self.with_overrides(found))));
+        let directory = directory.map(|found| match kind {
+            Kind::Managed => CacheDirectory { alien: false, ..found },
+            Kind::Lower if is_described => found,
+            Kind::Alien | Kind::Lower => CacheDirectory { alien: true, ..found },
+            Kind::Mount => found,
+        });
         let reason = "written in this daemon's configuration".to_owned();
         match directory {
             None if kind != Kind::Mount => Err("its cache is not known; write cache = \"...\"".into()),
@@ -252,5 +259,4 @@ fn noted<T>(result: Result<T, String>, notes: &mut Vec<String>) -> Option<T> {
 }
 
 #[cfg(test)]
-#[path = "settings_tests.rs"]
 mod tests;

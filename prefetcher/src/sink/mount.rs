@@ -23,6 +23,8 @@ use crate::fetch::failure::Failure;
 
 /// Files that the daemon reads through mounts at a time.
 pub const READERS: usize = 8;
+/// How many reads one may have to wait for before it is its turn.
+const QUEUE: u32 = 16;
 /// The slowest line that is worth waiting for, in bytes per second.
 const SLOWEST: u64 = 32 << 10;
 
@@ -48,7 +50,8 @@ impl ThroughMount {
     pub async fn read(&self, object: &BundleObject) -> Result<(), Failure> {
         let mount = self.mount.display();
         let deadline = self.deadline.saturating_add(Duration::from_secs(object.raw_size / SLOWEST));
-        let reader = tokio::time::timeout(deadline, self.readers.acquire()).await;
+        // Others that wait before us may each use up their time.
+        let reader = tokio::time::timeout(deadline.saturating_mul(QUEUE), self.readers.acquire()).await;
         let Ok(Ok(_reader)) = reader else {
             return Err(Failure::transient(format!("mount {mount}: no reader was free")));
         };

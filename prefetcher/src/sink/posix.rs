@@ -202,5 +202,4 @@ fn same_file(a: &File, b: &File) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-#[path = "posix_tests.rs"]
 mod tests;

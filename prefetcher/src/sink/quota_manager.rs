@@ -295,5 +295,4 @@ impl Drop for ReturnPipe {
 }
 
 #[cfg(test)]
-#[path = "quota_manager_tests.rs"]
 mod tests;
