@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 use serde::Deserialize;
 
+use crate::cvmfs_client::transfer;
+
 /// Where the daemon looks for its configuration.
 pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/prefetchd.toml";
 /// Where the daemon listens.
@@ -40,10 +42,16 @@ pub struct Config {
     /// How many threads read fetched files through their mount, for the kernel to have them. 0: none. At most 8.
     #[serde(default = "defaults::mount_readers")]
     pub mount_readers: usize,
-    /// Seconds without a byte after which an attempt to fetch fails.
+    /// Directory of the CVMFS client's own configuration.
+    #[serde(default = "defaults::client_config")]
+    pub client_config: PathBuf,
+    /// How much of a cache's quota, or of free space without one, running prefetches may write.
+    #[serde(default = "defaults::cache_share")]
+    pub cache_share: f64,
+    /// Seconds without a byte after which an attempt to fetch from servers that are written here fails.
     #[serde(default = "defaults::timeout_s")]
     pub timeout_s: u64,
-    /// Further rounds over the servers after a failed one.
+    /// Further rounds over such servers after a failed one.
     #[serde(default = "defaults::retries")]
     pub retries: u32,
     /// Seconds for which the absence of a bundle is believed.
@@ -52,12 +60,12 @@ pub struct Config {
     /// Seconds after which a store or mount that does not answer is given up.
     #[serde(default = "defaults::lookup_timeout_s")]
     pub lookup_timeout_s: u64,
-    /// The repositories to serve.
+    /// The repositories to serve. None: those of the client's `CVMFS_REPOSITORIES`.
     #[serde(rename = "repository", default)]
     pub repositories: Vec<RepositoryConfig>,
 }
 
-/// One `[[repository]]`.
+/// One `[[repository]]`. What is not given is learned from the CVMFS client, see [`settings`](crate::settings).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryConfig {
@@ -66,16 +74,50 @@ pub struct RepositoryConfig {
     /// Where it is mounted. `/cvmfs/<name>` if not given: see [`RepositoryConfig::mount`].
     #[serde(default)]
     mount: Option<PathBuf>,
-    /// URLs of the repository, the preferred one first. `@fqrn@` was replaced by [`Config::parse`].
-    pub servers: Vec<String>,
-    /// URL of an HTTP proxy.
+    /// URLs of the repository, the preferred one first. Names were put in by [`Config::parse`].
+    #[serde(default)]
+    pub servers: Option<Vec<String>>,
+    /// HTTP proxies, as `CVMFS_HTTP_PROXY` has them.
     #[serde(default)]
     pub proxy: Option<String>,
+    /// Where objects go.
+    #[serde(default)]
+    pub sink: SinkKind,
     /// Cache directory of the CVMFS client.
-    pub cache: PathBuf,
+    #[serde(default)]
+    pub cache: Option<PathBuf>,
+    /// Where the quota manager's FIFO is.
+    #[serde(default)]
+    pub workspace: Option<PathBuf>,
+    /// The limit of the cache's quota, in MB; 0: nobody keeps one.
+    #[serde(default)]
+    pub quota_mb: Option<u64>,
+}
+
+/// How a repository's sink is found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkKind {
+    /// From the client's configuration.
+    #[default]
+    Auto,
+    /// The client's own cache.
+    Managed,
+    /// An alien cache.
+    Alien,
+    /// The lower tier of a tiered cache.
+    Lower,
+    /// Reading through the mount.
+    Mount,
 }
 
 impl RepositoryConfig {
+    /// One of which nothing but its name is given.
+    pub fn named(name: String) -> Self {
+        let (mount, servers, proxy, cache, workspace) = (None, None, None, None, None);
+        Self { name, mount, servers, proxy, sink: SinkKind::Auto, cache, workspace, quota_mb: None }
+    }
+
     /// Where the repository is mounted.
     pub fn mount(&self) -> PathBuf {
         self.mount.clone().unwrap_or_else(|| Path::new("/cvmfs").join(&self.name))
@@ -102,6 +144,12 @@ mod defaults {
     }
     pub(super) fn mount_readers() -> usize {
         2
+    }
+    pub(super) fn client_config() -> PathBuf {
+        crate::cvmfs_client::parameters::STOCK_ROOT.into()
+    }
+    pub(super) fn cache_share() -> f64 {
+        0.5
     }
     pub(super) fn timeout_s() -> u64 {
         10
@@ -163,7 +211,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Replaces `@fqrn@` and refuses what cannot work: the key and what to do.
+    /// Puts names into URLs and refuses what cannot work: the key and what to do.
     fn check(&mut self) -> Result<(), (String, String)> {
         let wrong = |key: &str, why: &str| Err((key.to_owned(), why.to_owned()));
         if self.socket_mode > 0o777 {
@@ -190,11 +238,12 @@ impl Config {
         if self.retries > 20 {
             return wrong("retries", "more than 20 only delays the message that a server is down");
         }
-        for (key, path) in [("socket", &self.socket), ("store", &self.store)] {
-            absolute(path).map_err(|why| (key.to_owned(), why))?;
+        if !(self.cache_share > 0.0 && self.cache_share <= 1.0) {
+            return wrong("cache_share", "not more than 0 and at most 1; write 0.5 for a half");
         }
-        if self.repositories.is_empty() {
-            return wrong("repository", "there is none; add a [[repository]] with name, servers and cache");
+        let paths = [("socket", &self.socket), ("store", &self.store), ("client_config", &self.client_config)];
+        for (key, path) in paths {
+            absolute(path).map_err(|why| (key.to_owned(), why))?;
         }
         let mut names = std::collections::HashSet::new();
         for repository in &mut self.repositories {
@@ -213,17 +262,18 @@ impl RepositoryConfig {
         if !bundles::bundle::is_fqrn(&self.name) {
             return Err(("name", "not a fully qualified repository name, such as \"unpacked.cern.ch\"".into()));
         }
-        absolute(&self.mount()).map_err(|why| ("mount", why))?;
-        absolute(&self.cache).map_err(|why| ("cache", why))?;
-        if self.servers.is_empty() {
-            return Err(("servers", "empty; give at least one, such as \"http://host/cvmfs/@fqrn@\"".into()));
+        let mount = Some(self.mount());
+        for (key, path) in [("mount", &mount), ("cache", &self.cache), ("workspace", &self.workspace)] {
+            path.as_deref().map_or(Ok(()), absolute).map_err(|why| (key, why))?;
         }
-        for server in &mut self.servers {
-            *server = server.replace("@fqrn@", &self.name).trim_end_matches('/').to_owned();
-            http_url(server).map_err(|why| ("servers", why))?;
+        if self.servers.as_ref().is_some_and(Vec::is_empty) {
+            return Err(("servers", "empty; give at least one, such as \"http://host/cvmfs/@fqrn@\", or none".into()));
+        }
+        for server in self.servers.iter_mut().flatten() {
+            *server = transfer::server(server, &self.name).map_err(|why| ("servers", why))?;
         }
         if let Some(proxy) = &self.proxy {
-            http_url(proxy).map_err(|why| ("proxy", why))?;
+            transfer::proxies(proxy).map_err(|why| ("proxy", why.to_string()))?;
         }
         Ok(())
     }
@@ -236,7 +286,8 @@ fn absolute(path: &Path) -> Result<(), String> {
     }
 }
 
-fn http_url(text: &str) -> Result<(), String> {
+/// Refuses what is not the URL of an HTTP server, with what to write instead.
+pub(crate) fn http_url(text: &str) -> Result<(), String> {
     let fix = "write it as http://host:port/path";
     let url = Url::parse(text).map_err(|e| format!("{text:?} is not a URL ({e}); {fix}"))?;
     match url.scheme() {
@@ -246,66 +297,4 @@ fn http_url(text: &str) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const EXAMPLE: &str = include_str!("../prefetchd.toml");
-
-    fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse(text, Path::new("test.toml"))
-    }
-
-    #[test]
-    fn the_example_is_accepted_and_documents_the_defaults() {
-        let config = parse(EXAMPLE).unwrap();
-        let repository = &config.repositories[0];
-        assert_eq!(repository.servers[1], "http://stratum-two.example.org/cvmfs/unpacked.example.org");
-        assert_eq!(repository.mount(), Path::new("/cvmfs/unpacked.example.org"));
-        // Every commented key, put in force, changes nothing.
-        let spelled: String = EXAMPLE.lines().map(uncommented).collect();
-        assert_ne!(spelled.lines().collect::<Vec<_>>(), EXAMPLE.lines().collect::<Vec<_>>());
-        let mut spelled = parse(&spelled).unwrap();
-        assert_eq!(spelled.bytes_per_second.take(), Some(125_000_000));
-        assert_eq!(spelled.repositories[0].proxy.take().unwrap(), "http://squid.example.org:3128");
-        assert_eq!(spelled.repositories[0].mount.take().unwrap(), repository.mount());
-        assert_eq!(format!("{spelled:?}"), format!("{config:?}"));
-    }
-
-    fn uncommented(line: &str) -> String {
-        let is_key = line.strip_prefix("# ").filter(|l| l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')));
-        format!("{}\n", is_key.unwrap_or(line))
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_by_name() {
-        let cases = [
-            ("conections = 3", "conections"),
-            ("socket_mode = 660", "0o660"),
-            ("connections = 0", "connections"),
-            ("timeout_s = 0", "timeout_s"),
-            ("retries = 99", "retries"),
-            ("store_bytes = 256", "store_bytes: less than 1048576"),
-            ("mount_readers = 9", "mount_readers"),
-            ("store = \"here\"", "store: here is not an absolute path"),
-        ];
-        for (line, expected) in cases {
-            let message = parse(&format!("{line}\n{EXAMPLE}")).unwrap_err().to_string();
-            assert!(message.contains(expected) && message.contains("test.toml"), "{line}: {message}");
-        }
-        let cases = [
-            ("name = \"unpacked.example.org\"", "name = \"../x\"", "name: not a fully qualified"),
-            ("cache = \"/var/lib", "cache = \"lib", "cache: lib/cvmfs/shared is not an absolute"),
-            ("cache = ", "cash = ", "cash"),
-            ("http://stratum-two", "ftp://stratum-two", "servers: \"ftp://"),
-            ("http://stratum-two", "stratum-two", "servers: \"stratum-two"),
-        ];
-        for (from, to, expected) in cases {
-            let message = parse(&EXAMPLE.replace(from, to)).unwrap_err().to_string();
-            assert!(message.contains(expected), "{to}: {message}");
-        }
-        let twice = format!("{EXAMPLE}{}", &EXAMPLE[EXAMPLE.find("[[").unwrap()..]);
-        assert!(parse(&twice).unwrap_err().to_string().contains("given twice"));
-        assert!(parse("").unwrap_err().to_string().contains("add a [[repository]]"));
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bundles::store::{Store, StoreError};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info, info_span, warn};
@@ -19,7 +20,8 @@ use crate::fetch::Fetcher;
 use crate::page_cache::Readers;
 use crate::repository::Repository;
 use crate::requests::{Admitted, MAX_ENDED, MAX_RUNNING, Request, Requests, Running, TooMany};
-use crate::sink::SinkError;
+use crate::settings::{Settings, SettingsError};
+use crate::sink::{self, SinkError};
 use crate::source::{Search, Sources};
 use crate::wanted::Wanted;
 use delivery::Delivery;
@@ -49,6 +51,9 @@ pub enum StartError {
     /// No HTTP client.
     #[error("cannot set up HTTP: {0}")]
     Http(#[from] reqwest::Error),
+    /// No repository, or one that cannot be served.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// Two daemons for one cache.
     #[error(transparent)]
     Sink(SinkError),
@@ -69,7 +74,13 @@ impl Daemon {
     /// Opens the store and the caches. Blocks.
     pub fn start(config: &Config) -> Result<Arc<Self>, StartError> {
         let store = Store::open(&config.store, config.store_bytes)?;
-        let repositories = Repository::all(config)?;
+        let settings = Settings::all(config)?;
+        for (repository, note) in settings.iter().flat_map(|one| one.notes.iter().map(move |note| (&one.name, note))) {
+            warn!(repository, note, "not learned from the CVMFS client");
+        }
+        let mounts = settings.iter().map(|one| one.mount.clone()).collect();
+        let mount_readers = Arc::new(Semaphore::new(sink::mount::READERS));
+        let repositories = Repository::all(settings, config, &mount_readers)?;
         for repository in repositories.values() {
             match repository.sink.prepare() {
                 Ok(()) => {}
@@ -77,7 +88,6 @@ impl Daemon {
                 Err(error) => warn!(repository = repository.name, %error, "cache not usable yet"),
             }
         }
-        let mounts = config.repositories.iter().map(|r| r.mount()).collect();
         let deadline = Duration::from_secs(config.lookup_timeout_s);
         let remember_absent = Duration::from_secs(config.remember_absent_s);
         Ok(Arc::new(Self {
@@ -86,7 +96,7 @@ impl Daemon {
             fetcher: Fetcher::new(config.bytes_per_second),
             repositories,
             connections: config.connections,
-            readers: Readers::new(config.mount_readers),
+            readers: Readers::new(config.mount_readers, &mount_readers),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
@@ -166,6 +176,7 @@ impl Daemon {
             joined = a.joined_objects,
             failed = a.failed_objects,
             skipped = a.skipped_objects,
+            skipped_budget = a.skipped_budget_objects,
             failed_transfer = a.failed_transfer,
             failed_verification = a.failed_verification,
             failed_write = a.failed_write,

@@ -1,10 +1,12 @@
 //! `cvmfs-prefetchd`: warms the CVMFS cache of this node. See the crate `prefetcher`.
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use prefetcher::config::{self, Config};
 use prefetcher::daemon::Daemon;
 use prefetcher::service::Service;
@@ -27,21 +29,48 @@ const LAST_THREADS: Duration = Duration::from_millis(500);
 #[command(version)]
 struct Arguments {
     /// Configuration file.
-    #[arg(long, default_value = config::DEFAULT_PATH)]
+    #[arg(long, global = true, default_value = config::DEFAULT_PATH)]
     config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
-fn main() -> Result<()> {
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows where each repository's objects would come from and go, and why. Fails if one cannot be served at all.
+    Check {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     let config = Config::read(&arguments.config)?;
+    if let Some(Command::Check { json }) = arguments.command {
+        return check(&config, json);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start of the runtime")?;
     let daemon = runtime.block_on(serve(&config))?;
     runtime.shutdown_timeout(LAST_THREADS);
     daemon.clean();
     info!("stopped");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(config: &Config, json: bool) -> Result<ExitCode> {
+    let reports = prefetcher::check::check(config)?;
+    let mut out = std::io::stdout().lock();
+    match json {
+        true => writeln!(out, "{}", serde_json::to_string_pretty(&reports)?)?,
+        false => reports.iter().try_for_each(|report| writeln!(out, "{report}"))?,
+    }
+    let served = reports.iter().all(|report| report.problem.is_none());
+    Ok(if served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Serves until a signal, then drains. The daemon is handed back for its last cleaning.
@@ -53,7 +82,7 @@ async fn serve(config: &Config) -> Result<std::sync::Arc<Daemon>> {
     let (socket, listener) = Socket::bind(&config.socket, config.socket_mode)?;
     let daemon = Daemon::start(config)?;
     let listener = UnixListener::from_std(listener).context("use of the socket")?;
-    info!(socket = %config.socket.display(), repositories = config.repositories.len(), "listening");
+    info!(socket = %config.socket.display(), "listening");
 
     let drained = tokio_util::sync::CancellationToken::new();
     let server = tonic::transport::Server::builder()

@@ -7,8 +7,6 @@
 //! or more opens are under way); a mount that hangs stops these readers and nothing else; what does not fit into the
 //! queue is left out; nothing outside of the mount is opened, whatever a bundle says.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,8 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bundles::bundle::BundleObject;
 use bundles::object::ObjectKind;
-use nix::fcntl::{OFlag, OpenHow, PosixFadviseAdvice, ResolveFlag, openat2, posix_fadvise};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
+
+use crate::beneath;
 
 /// Files that wait to be read.
 const QUEUE: usize = 64 << 10;
@@ -38,8 +39,9 @@ struct Wanted {
 }
 
 impl Readers {
-    /// Starts `count` threads; with none, files are never read.
-    pub fn new(count: usize) -> Self {
+    /// Starts `count` threads; with none, files are never read. A thread reads with one of `permits`, which are shared with
+    /// the others that read through mounts.
+    pub fn new(count: usize, permits: &Arc<Semaphore>) -> Self {
         let left_out = Arc::new(AtomicU64::new(0));
         if count == 0 {
             return Self { queue: None, left_out };
@@ -47,9 +49,10 @@ impl Readers {
         let (queue, wanted) = sync_channel(QUEUE);
         let wanted = Arc::new(Mutex::new(wanted));
         for number in 0..count {
-            let (wanted, left_out) = (Arc::clone(&wanted), Arc::clone(&left_out));
-            let spawned =
-                std::thread::Builder::new().name(format!("reader-{number}")).spawn(move || read(&wanted, &left_out));
+            let (wanted, left_out, permits) = (Arc::clone(&wanted), Arc::clone(&left_out), Arc::clone(permits));
+            let spawned = std::thread::Builder::new()
+                .name(format!("reader-{number}"))
+                .spawn(move || read(&wanted, &left_out, &permits));
             if let Err(error) = spawned {
                 warn!(%error, "no thread to read files through mounts");
             }
@@ -72,10 +75,11 @@ impl Readers {
     }
 }
 
-fn read(wanted: &Mutex<Receiver<Wanted>>, left_out: &AtomicU64) {
+fn read(wanted: &Mutex<Receiver<Wanted>>, left_out: &AtomicU64, permits: &Semaphore) {
     loop {
         let next = wanted.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Wanted { mount, object }) = next else { return };
+        let Ok(_permit) = futures::executor::block_on(permits.acquire()) else { return };
         if let Err(error) = read_one(&mount, &object) {
             left_out.fetch_add(1, Ordering::Relaxed);
             debug!(path = %object.path, %error, "not read through the mount");
@@ -84,18 +88,8 @@ fn read(wanted: &Mutex<Receiver<Wanted>>, left_out: &AtomicU64) {
 }
 
 fn read_one(mount: &Path, object: &BundleObject) -> std::io::Result<()> {
-    let root = File::open(mount)?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV);
-    let relative = &object.path.as_bytes()[1..];
-    let file: OwnedFd = openat2(root.as_fd(), relative, how)?;
-    let size = File::from(file.try_clone()?).metadata()?.len();
-    if size != object.raw_size {
-        // Not the file of this object, which would have to be fetched.
-        return Err(std::io::Error::other(format!("it has {size} bytes, its object {}", object.raw_size)));
-    }
-    posix_fadvise(&file, 0, size.min(MOST) as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
+    let file = beneath::open_sized(mount, &object.path, object.raw_size)?;
+    posix_fadvise(&file, 0, object.raw_size.min(MOST) as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
     Ok(())
 }
 
@@ -128,13 +122,13 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_counted() {
         let mount = tempfile::tempdir().unwrap();
-        let readers = Readers::new(2);
+        let readers = Readers::new(2, &Arc::new(Semaphore::new(8)));
         readers.want(mount.path(), &object("/none", 1));
         let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while readers.left_out() == 0 {
             assert!(std::time::Instant::now() < end, "nothing was tried");
             std::thread::yield_now();
         }
-        Readers::new(0).want(mount.path(), &object("/none", 1));
+        Readers::new(0, &Arc::new(Semaphore::new(8))).want(mount.path(), &object("/none", 1));
     }
 }

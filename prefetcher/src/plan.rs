@@ -42,7 +42,7 @@ mod tests {
         let cache = PosixCache::new(dir.path());
         let objects = [object(9, 3), object(8, 3), object(7, 3), object(6, 0)];
         for (object, content) in [(&objects[1], "abc"), (&objects[2], "cut"), (&objects[3], "")] {
-            let mut incoming = cache.begin(&object.hash).unwrap();
+            let mut incoming = cache.begin(&object.hash, object.raw_size, b"/x").unwrap();
             incoming.write_all(content.as_bytes()).unwrap();
             incoming.commit().unwrap();
         }

@@ -1,17 +1,20 @@
 //! What the daemon needs to know of one repository while it runs.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, RepositoryConfig};
-use crate::fetch::route::Routes;
-use crate::sink::{PosixCache, Sink};
-use crate::upstream::{Proxy, Upstream};
+use tokio::sync::Semaphore;
+use tracing::info;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+use crate::config::Config;
+use crate::fetch::route::Routes;
+use crate::settings::Settings;
+use crate::sink::capacity::{Allowed, Granted};
+use crate::sink::choice::Kind;
+use crate::sink::quota_manager::QuotaManager;
+use crate::sink::{PosixCache, Rules, Sink, ThroughMount};
 
 /// One configured repository.
 #[derive(Debug)]
@@ -26,42 +29,71 @@ pub struct Repository {
     pub sink: Arc<dyn Sink>,
     /// Tells sinks apart. Repositories that share a cache share the number.
     pub sink_number: usize,
+    /// What running requests have been granted of the sink.
+    pub granted: Granted,
 }
 
 impl Repository {
-    /// All repositories of `config`, by name.
-    pub fn all(config: &Config) -> Result<HashMap<String, Arc<Self>>, reqwest::Error> {
-        let mut sinks: Vec<(PathBuf, Arc<dyn Sink>)> = Vec::new();
+    /// All repositories, by name. `readers` bounds what is read through mounts at a time.
+    pub fn all(
+        settings: Vec<Settings>,
+        config: &Config,
+        readers: &Arc<Semaphore>,
+    ) -> Result<HashMap<String, Arc<Self>>, reqwest::Error> {
+        let mut sinks: Vec<(Option<PathBuf>, Arc<dyn Sink>, Granted)> = Vec::new();
         let mut all = HashMap::new();
-        for one in &config.repositories {
-            let cache = one.cache.canonicalize().unwrap_or_else(|_| one.cache.clone());
-            let known = sinks.iter().position(|(path, _)| *path == cache);
+        for one in settings {
+            let (name, kind, reason) = (&one.name, one.choice.kind, &one.choice.reason);
+            info!(repository = name, sink = %kind, reason, servers = one.upstream.servers.len(), "repository");
+            let directory = shared_directory(&one);
+            let known = sinks.iter().position(|(path, ..)| path.is_some() && *path == directory);
             let sink_number = known.unwrap_or_else(|| {
-                sinks.push((cache.clone(), Arc::new(PosixCache::new(&cache))));
+                sinks.push((directory, sink(&one, config, readers), Granted::default()));
                 sinks.len() - 1
             });
+            let (_, sink, granted) = &sinks[sink_number];
             let repository = Self {
                 name: one.name.clone(),
-                mount: one.mount(),
-                routes: Routes::new(upstream(one, config), config.connections)?,
-                sink: sinks[sink_number].1.clone(),
+                mount: one.mount,
+                routes: Routes::new(one.upstream, config.connections)?,
+                sink: sink.clone(),
                 sink_number,
+                granted: granted.clone(),
             };
-            all.insert(one.name.clone(), Arc::new(repository));
+            all.insert(one.name, Arc::new(repository));
         }
         Ok(all)
     }
 }
 
-fn upstream(repository: &RepositoryConfig, config: &Config) -> Upstream {
-    let timeout = Duration::from_secs(config.timeout_s);
-    Upstream {
-        servers: repository.servers.clone(),
-        proxies: vec![vec![repository.proxy.clone().map_or(Proxy::Direct, Proxy::Via)]],
-        timeout,
-        timeout_direct: timeout,
-        retries: config.retries,
-        first_pause: FIRST_PAUSE,
-        longest_pause: LONGEST_PAUSE,
+/// The directory by which repositories with one cache are known to have it.
+fn shared_directory(settings: &Settings) -> Option<PathBuf> {
+    let directory = settings.choice.directory.as_ref().filter(|_| settings.choice.kind != Kind::Mount)?;
+    Some(canonical(&directory.path))
+}
+
+fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// The sink that was chosen. Opens nothing.
+pub fn sink(settings: &Settings, config: &Config, readers: &Arc<Semaphore>) -> Arc<dyn Sink> {
+    let (kind, directory) = (settings.choice.kind, settings.choice.directory.as_ref());
+    let allowed = Allowed { share: config.cache_share, quota: directory.and_then(|found| found.quota) };
+    match directory.filter(|_| kind != Kind::Mount) {
+        Some(found) => {
+            let rules = match kind {
+                Kind::Managed => Rules::Client,
+                Kind::Lower if !found.alien && found.has_quota_manager() => Rules::Client,
+                _ => Rules::Group,
+            };
+            let has_manager = rules == Rules::Client && !found.has_inner_quota();
+            let manager = has_manager.then(|| QuotaManager::in_workspace(&found.workspace));
+            Arc::new(PosixCache::with(&canonical(&found.path), rules, allowed, manager))
+        }
+        None => {
+            let deadline = Duration::from_secs(config.lookup_timeout_s);
+            Arc::new(ThroughMount::new(&settings.mount, allowed, deadline, readers.clone()))
+        }
     }
 }

@@ -7,7 +7,7 @@ mod site;
 use std::fs;
 use std::path::Path;
 
-use bundles::bundle::{Bundle, Packed as Place, PackRef};
+use bundles::bundle::{Bundle, PackRef, Packed as Place};
 use bundles::image::Digest;
 use bundles::object::ObjectKind;
 use bundles::pack::{Packed, assemble};

@@ -23,7 +23,7 @@ pub mod whitelist;
 pub use catalog::{Chunk, Content, Entry, EntryKind};
 pub use key::MasterKey;
 pub(crate) use layout::{in_layer, path_in_image};
-pub use mounted::{Mounted, version};
+pub use mounted::{Mounted, attribute, version};
 pub use repository::{CatalogRef, Repository};
 pub use server::Server;
 

@@ -88,8 +88,8 @@ pub fn version(path: &Path) -> std::io::Result<String> {
     })
 }
 
-/// An attribute as text, all pages of it; `None` if there is no such.
-fn attribute(path: &Path, name: &str) -> std::io::Result<Option<String>> {
+/// An attribute as text, all pages of it; `None` if there is no such. Blocks as long as the mount does.
+pub fn attribute(path: &Path, name: &str) -> std::io::Result<Option<String>> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(std::io::Error::other);
     if let Some(value) = xattr::get(path, name)? {
         return text(value).map(Some);

@@ -4,6 +4,7 @@
 //! is missing is looked up first. Whether a pack is taken, or what is missing of it one by one, is a question of time
 //! ([`super::cost`]). Every object gets into the account exactly once.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::plan;
 use crate::repository::Repository;
 use crate::requests::Request;
 use crate::sink::SinkError;
+use crate::sink::capacity::Allowance;
 
 /// After so many objects that the cache did not take, a request fetches no more.
 const MAX_WRITE_FAILURES: u64 = 8;
@@ -53,16 +55,20 @@ impl<'a> Delivery<'a> {
         let (plan, other): (Vec<usize>, Vec<usize>) =
             plan.iter().partition(|i| self.repository_of(&self.bundle.objects[**i]).is_some());
         self.request.account(|a| a.skipped_objects += other.len() as u64);
-        if let Err(error) = self.prepare().await {
-            self.request.account(|a| fail(a, Cause::Write, plan.len() as u64));
-            self.request.error(&error);
-            return;
-        }
+        let mut allowances = match self.prepare().await {
+            Ok(allowances) => allowances,
+            Err(error) => {
+                self.request.account(|a| fail(a, Cause::Write, plan.len() as u64));
+                self.request.error(&error);
+                return;
+            }
+        };
         let mut packs = OnTheirWay::new();
         let mut objects = OnTheirWay::new();
         let is_there = |pack: usize| self.packs.get(pack).is_some_and(Option::is_some);
         for portion in portions(&self.bundle, &plan, is_there) {
-            let missing = self.missing(&portion).await;
+            let mut missing = self.missing(&portion).await;
+            missing.retain(|index| self.is_allowed(*index, &mut allowances));
             if let Some(pack) = self.pack_for(&portion, &missing) {
                 while packs.len() >= PACKS_ABREAST {
                     self.next(&mut packs, &mut objects).await;
@@ -95,11 +101,30 @@ impl<'a> Delivery<'a> {
         Some(&**self.daemon.repositories.get(self.bundle.repository_of(object))?)
     }
 
-    /// Makes the caches usable that the bundle's objects go to.
-    async fn prepare(&self) -> Result<(), String> {
+    /// Makes the caches usable that the bundle's objects go to, and looks up what may be written to each.
+    async fn prepare(&self) -> Result<HashMap<usize, Allowance>, String> {
         let known = self.bundle.repositories.iter().filter_map(|name| self.daemon.repositories.get(name));
-        let sinks: Vec<_> = known.map(|repository| repository.sink.clone()).collect();
-        blocking(move || sinks.iter().try_for_each(|sink| sink.prepare())).await
+        let known: HashMap<usize, Arc<Repository>> = known.map(|one| (one.sink_number, one.clone())).collect();
+        let prepare = |(number, repository): (usize, Arc<Repository>)| {
+            repository.sink.prepare()?;
+            Ok::<_, SinkError>((number, repository.granted.allowance(repository.sink.room()?)))
+        };
+        blocking(move || known.into_iter().map(prepare).collect()).await
+    }
+
+    /// Whether the cache has room for an object that is missing there.
+    fn is_allowed(&self, index: usize, allowances: &mut HashMap<usize, Allowance>) -> bool {
+        let object = &self.bundle.objects[index];
+        let sink = self.repository_of(object).map(|repository| repository.sink_number);
+        let allowance = sink.and_then(|sink| allowances.get_mut(&sink));
+        let is_allowed = allowance.is_none_or(|allowance| allowance.take(object.raw_size));
+        if !is_allowed {
+            self.request.account(|a| {
+                a.skipped_objects += 1;
+                a.skipped_budget_objects += 1;
+            });
+        }
+        is_allowed
     }
 
     /// What of a portion is not in its cache.
@@ -118,7 +143,11 @@ impl<'a> Delivery<'a> {
     /// The portion's pack, if it is the sooner way to what is missing of it.
     fn pack_for(&self, portion: &Portion, missing: &[usize]) -> Option<Arc<Pack>> {
         let pack = self.packs.get(portion.pack?)?.as_ref()?;
-        let routes = &self.repository_of(self.bundle.objects.get(*missing.first()?)?)?.routes;
+        let repository = self.repository_of(self.bundle.objects.get(*missing.first()?)?)?;
+        if repository.sink.through_mount().is_some() {
+            return None;
+        }
+        let routes = &repository.routes;
         let window = routes.window(routes.first());
         let line = Line {
             round_trip: window.round_trip(),
@@ -166,6 +195,12 @@ impl<'a> Delivery<'a> {
             self.request.account(|a| fail(a, Cause::Write, 1));
             return;
         }
+        if let Some(mount) = repository.sink.through_mount() {
+            return match mount.read(object).await {
+                Ok(()) => self.request.account(|a| a.fetched_objects += 1),
+                Err(failure) => self.failed(object, &failure),
+            };
+        }
         match self.daemon.fetcher.fetch(repository, object, self.request.rank()).await {
             Outcome::AlreadyThere => self.request.account(|a| a.already_there_objects += 1),
             Outcome::Joined => self.request.account(|a| a.joined_objects += 1),
@@ -173,13 +208,15 @@ impl<'a> Delivery<'a> {
                 self.request.account(|a| a.transferred_bytes += stored);
                 self.fetched(index);
             }
-            Outcome::Failed(failure) => {
-                let Failure { cause, why, .. } = &failure;
-                warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
-                self.request.error(why);
-                self.request.account(|a| fail(a, *cause, 1));
-            }
+            Outcome::Failed(failure) => self.failed(object, &failure),
         }
+    }
+
+    fn failed(&self, object: &BundleObject, failure: &Failure) {
+        let Failure { cause, why, .. } = failure;
+        warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
+        self.request.error(why);
+        self.request.account(|a| fail(a, *cause, 1));
     }
 
     fn fetched(&self, index: usize) {

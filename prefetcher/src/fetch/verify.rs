@@ -6,12 +6,12 @@ use bundles::bundle::BundleObject;
 use bundles::object::{Scratch, Unpacker};
 
 use super::failure::Failure;
-use crate::sink::{Incoming, Sink};
+use crate::sink::{Incoming, Sink, SinkError};
 
 /// Checks a whole object and puts it into the sink.
 pub fn put(scratch: &mut Scratch, sink: &dyn Sink, object: &BundleObject, stored: &[u8]) -> Result<(), Failure> {
     let raw = scratch.unpack(&object.hash, stored, object.raw_size)?;
-    let mut incoming = sink.begin(&object.hash)?;
+    let mut incoming = begin(sink, object)?;
     write(&mut *incoming, raw)?;
     Ok(incoming.commit()?)
 }
@@ -25,7 +25,7 @@ pub struct Streamed {
 impl Streamed {
     /// Begins an object in `sink`.
     pub fn begin(sink: &dyn Sink, object: &BundleObject) -> Result<Self, Failure> {
-        Ok(Self { unpacker: Unpacker::new(object.hash, object.raw_size)?, incoming: sink.begin(&object.hash)? })
+        Ok(Self { unpacker: Unpacker::new(object.hash, object.raw_size)?, incoming: begin(sink, object)? })
     }
 
     /// Takes the next stored bytes.
@@ -39,6 +39,10 @@ impl Streamed {
         self.unpacker.finish()?;
         Ok(self.incoming.commit()?)
     }
+}
+
+fn begin(sink: &dyn Sink, object: &BundleObject) -> Result<Box<dyn Incoming>, SinkError> {
+    sink.begin(&object.hash, object.raw_size, object.path.as_bytes())
 }
 
 fn write(incoming: &mut dyn Incoming, raw: &[u8]) -> Result<(), Failure> {

@@ -1,31 +1,53 @@
 //! Where checked objects go.
 //!
-//! A [`Sink`] is one place on the node that a CVMFS client reads objects from. There is one kind now, the client's own
-//! cache directory ([`PosixCache`]); alien caches and reading through the mount are to become others, so the trait asks
-//! only for what every one of them can give.
+//! A [`Sink`] is one place on the node that a CVMFS client reads objects from; [`choice`] finds the one that the client's
+//! configuration asks for:
+//!
+//! - a directory that objects are written to ([`PosixCache`]): the client's own cache, an alien cache or the lower tier of
+//!   a tiered one, which differ in owner and modes ([`place`]) and in whether a [`quota_manager`] is told;
+//! - the client itself ([`ThroughMount`]), which fetches what is read through its mount, where nothing can be written.
+//!
+//! [`capacity`] tells how much may be written.
 
+pub mod capacity;
+pub mod choice;
+pub mod mount;
+pub mod place;
 mod posix;
+pub mod quota_manager;
 
-pub use posix::{PosixCache, TEMPORARY_PREFIX};
+pub use mount::ThroughMount;
+pub use place::{Rules, TEMPORARY_PREFIX};
+pub use posix::PosixCache;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use bundles::object::ContentHash;
 
+use capacity::Room;
+
 /// A place for objects. All methods block for as long as a local disk does.
 pub trait Sink: Send + Sync + std::fmt::Debug {
     /// Makes the sink usable, or says why it is not. Called before each request's first object.
     fn prepare(&self) -> Result<(), SinkError>;
 
+    /// How much may be written now.
+    fn room(&self) -> Result<Room, SinkError>;
+
     /// Whether the object is there with its full size.
     fn contains(&self, hash: &ContentHash, raw_size: u64) -> bool;
 
-    /// Takes the raw bytes of an object that is not visible to anyone yet.
-    fn begin(&self, hash: &ContentHash) -> Result<Box<dyn Incoming>, SinkError>;
+    /// Takes the raw bytes of an object that is not visible to anyone yet. The description, a path, is for people.
+    fn begin(&self, hash: &ContentHash, raw_size: u64, description: &[u8]) -> Result<Box<dyn Incoming>, SinkError>;
 
     /// Removes what this process began and did not finish.
     fn clean(&self);
+
+    /// Set if objects cannot be put here, but are brought by the client when they are read through its mount.
+    fn through_mount(&self) -> Option<&ThroughMount> {
+        None
+    }
 }
 
 /// An object on its way in. Dropped without [`Incoming::commit`], it leaves nothing behind.
@@ -50,4 +72,7 @@ pub enum SinkError {
     /// Somebody else writes there.
     #[error("cache {0} is being filled by another prefetch daemon; stop it or give this one another cache")]
     InUse(PathBuf),
+    /// Objects cannot be written at all.
+    #[error("objects of {0} can only be read through its mount")]
+    MountOnly(PathBuf),
 }

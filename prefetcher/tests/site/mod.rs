@@ -6,11 +6,14 @@
 
 mod daemon;
 mod origin;
+mod quota_manager;
 
 pub use daemon::Daemon;
 #[allow(unused_imports, reason = "not every test has a server that misbehaves")]
 pub use origin::Behaviour;
 pub use origin::Origin;
+#[allow(unused_imports, reason = "not every test has a quota manager")]
+pub use quota_manager::{Registered, TestManager, make_fifo, open_reader};
 
 use std::fs;
 use std::io::Write;
@@ -103,8 +106,9 @@ pub fn by_manifest(bundle: &Bundle) -> Image {
 /// The account of a request that has ended, which must add up.
 pub fn account(status: &RequestStatus) -> Account {
     let a = status.account.unwrap();
-    let told = a.already_there_objects + a.fetched_objects + a.joined_objects + a.failed_objects;
+    let told = a.already_there_objects + a.fetched_objects + a.joined_objects + a.failed_objects + a.skipped_objects;
     assert_eq!(a.wanted_objects, told, "{status:?}");
+    assert!(a.skipped_budget_objects <= a.skipped_objects, "{status:?}");
     let causes = a.failed_transfer + a.failed_verification + a.failed_write + a.failed_stopped;
     assert_eq!(a.failed_objects, causes, "{status:?}");
     a
@@ -115,6 +119,8 @@ pub struct Site {
     dir: tempfile::TempDir,
     /// Goes into the repository's configuration.
     pub proxy: Option<String>,
+    /// More lines for it.
+    pub repository: String,
 }
 
 impl Site {
@@ -123,7 +129,7 @@ impl Site {
         for name in ["mount", "cache"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        Self { dir, proxy: None }
+        Self { dir, proxy: None, repository: String::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -132,6 +138,11 @@ impl Site {
 
     pub fn mount(&self) -> PathBuf {
         self.path("mount")
+    }
+
+    /// Where the CVMFS client is configured, if a test does that.
+    pub fn client_config(&self) -> PathBuf {
+        self.path("client")
     }
 
     /// Where clients find `object`.
@@ -171,13 +182,15 @@ impl Site {
         let remember = if more.contains("remember_absent_s") { "" } else { "remember_absent_s = 0" };
         let proxy = self.proxy.as_ref().map_or(String::new(), |p| format!("proxy = {p:?}"));
         let text = format!(
-            "socket = {:?}\nstore = {:?}\nretries = 1\n{remember}\n{more}\n\
-             [[repository]]\nname = {REPOSITORY:?}\nmount = {:?}\nservers = [{}]\ncache = {:?}\n{proxy}\n",
+            "socket = {:?}\nstore = {:?}\nclient_config = {:?}\nretries = 1\n{remember}\n{more}\n\
+             [[repository]]\nname = {REPOSITORY:?}\nmount = {:?}\nservers = [{}]\ncache = {:?}\n{proxy}\n{}\n",
             self.path("prefetchd.sock"),
             self.path("store"),
+            self.client_config(),
             self.mount(),
             servers.join(", "),
             self.path("cache"),
+            self.repository,
         );
         let path = self.path("prefetchd.toml");
         fs::write(&path, text).unwrap();

@@ -1,0 +1,80 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../prefetchd.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("test.toml"))
+}
+
+#[test]
+fn the_example_is_accepted_and_documents_the_defaults() {
+    let config = parse(EXAMPLE).unwrap();
+    let repository = &config.repositories[0];
+    assert_eq!(repository.mount(), Path::new("/cvmfs/unpacked.example.org"));
+    // Every commented key, put in force, changes nothing, but for what is otherwise learned from the client.
+    assert_ne!(spelled().lines().collect::<Vec<_>>(), EXAMPLE.lines().collect::<Vec<_>>());
+    let mut spelled = parse(&spelled()).unwrap();
+    assert_eq!(spelled.bytes_per_second.take(), Some(125_000_000));
+    let learned = &mut spelled.repositories[0];
+    let servers = learned.servers.take().unwrap();
+    assert_eq!(servers[1], "http://stratum-two.example.org/cvmfs/unpacked.example.org");
+    assert!(learned.proxy.take().unwrap().contains("squid-two.example.org:3128;DIRECT"));
+    assert_eq!(learned.mount.take().unwrap(), repository.mount());
+    assert_eq!(learned.cache.take().unwrap(), Path::new("/var/lib/cvmfs/shared"));
+    assert_eq!(learned.workspace.take().unwrap(), Path::new("/var/lib/cvmfs/shared"));
+    assert_eq!(learned.quota_mb.take().unwrap(), 4000);
+    assert_eq!(format!("{spelled:?}"), format!("{config:?}"));
+}
+
+/// The example with every commented key in force.
+fn spelled() -> String {
+    EXAMPLE.lines().map(uncommented).collect()
+}
+
+fn uncommented(line: &str) -> String {
+    let is_key = line.strip_prefix("# ").filter(|l| l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')));
+    format!("{}\n", is_key.unwrap_or(line))
+}
+
+#[test]
+fn what_cannot_work_is_refused_by_name() {
+    let cases = [
+        ("conections = 3", "conections"),
+        ("socket_mode = 660", "0o660"),
+        ("connections = 0", "connections"),
+        ("timeout_s = 0", "timeout_s"),
+        ("retries = 99", "retries"),
+        ("store_bytes = 256", "store_bytes: less than 1048576"),
+        ("mount_readers = 9", "mount_readers"),
+        ("store = \"here\"", "store: here is not an absolute path"),
+        ("client_config = \"here\"", "client_config: here is not an absolute path"),
+        ("cache_share = 0.0", "cache_share: not more than 0"),
+        ("cache_share = 1.5", "cache_share"),
+        ("cache_share = nan", "cache_share"),
+    ];
+    for (line, expected) in cases {
+        let message = parse(&format!("{line}\n{EXAMPLE}")).unwrap_err().to_string();
+        assert!(message.contains(expected) && message.contains("test.toml"), "{line}: {message}");
+    }
+    let cases = [
+        ("name = \"unpacked.example.org\"", "name = \"../x\"", "name: not a fully qualified"),
+        ("cache = \"/var/lib", "cache = \"lib", "cache: lib/cvmfs/shared is not an absolute"),
+        ("cache = ", "cash = ", "cash"),
+        ("http://stratum-two", "ftp://stratum-two", "servers: \"ftp://"),
+        ("http://stratum-two", "stratum-two", "servers: \"stratum-two"),
+        ("servers = [", "servers = [] # ", "servers: empty"),
+        ("http://squid-two", "ftp://squid-two", "proxy: \"ftp://"),
+        (";DIRECT\"", ";auto\"", "proxy: proxies by automatic configuration"),
+        ("workspace = \"/", "workspace = \"", "workspace: var/lib"),
+        ("sink = \"auto\"", "sink = \"fast\"", "sink"),
+    ];
+    for (from, to, expected) in cases {
+        let message = parse(&spelled().replace(from, to)).unwrap_err().to_string();
+        assert!(message.contains(expected), "{to}: {message}");
+    }
+    let twice = format!("{EXAMPLE}{}", &EXAMPLE[EXAMPLE.find("[[").unwrap()..]);
+    assert!(parse(&twice).unwrap_err().to_string().contains("given twice"));
+    assert!(parse("").unwrap().repositories.is_empty());
+}

@@ -1,0 +1,262 @@
+//! A repository's parameters, in the order in which the client reads its files: what comes later wins.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::deadline::within;
+use super::shell::{self, Refused, Values};
+use super::showconfig;
+
+/// Where the stock client reads its configuration, and the only place that `cvmfs_config` knows.
+pub const STOCK_ROOT: &str = "/etc/cvmfs";
+
+/// Larger files are no configuration.
+const MAX_FILE: u64 = 1 << 20;
+/// More files in `default.d` are not read.
+const MAX_FILES: usize = 256;
+
+/// Why there are no parameters.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ParametersError {
+    /// No client is configured on this node.
+    #[error("there is no directory {0} with a configuration of the CVMFS client")]
+    Absent(PathBuf),
+    /// A file needs a shell.
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    /// A file cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+/// The configuration of the node's client.
+#[derive(Debug, Clone)]
+pub struct ClientConfiguration {
+    root: PathBuf,
+    program: Option<PathBuf>,
+    deadline: Duration,
+}
+
+impl ClientConfiguration {
+    /// The one in `root`; what may hang is given up after `deadline`.
+    pub fn at(root: &Path, deadline: Duration) -> Self {
+        let program = (root == Path::new(STOCK_ROOT)).then(showconfig::program).flatten();
+        Self { root: root.to_owned(), program, deadline }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What may hang is given up after so long.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The parameters for the repository `fqrn`.
+    pub fn of(&self, fqrn: &str) -> Result<Values, ParametersError> {
+        if !self.root.is_dir() {
+            return Err(ParametersError::Absent(self.root.clone()));
+        }
+        let asked = self.program.as_ref().map(|program| showconfig::ask(program, fqrn, self.deadline));
+        match asked {
+            Some(Ok(values)) => Ok(values),
+            Some(Err(why)) => {
+                tracing::warn!(why, "reading the files of the CVMFS client instead");
+                self.read(Some(fqrn))
+            }
+            None => self.read(Some(fqrn)),
+        }
+    }
+
+    /// The repositories that the client is configured for: `CVMFS_REPOSITORIES`.
+    pub fn repositories(&self) -> Result<Vec<String>, ParametersError> {
+        if !self.root.is_dir() {
+            return Err(ParametersError::Absent(self.root.clone()));
+        }
+        let values = self.read(None)?;
+        let domain = values.get("CVMFS_DEFAULT_DOMAIN");
+        let names = values.get("CVMFS_REPOSITORIES").map_or("", String::as_str).split([',', ' ', ';']);
+        let qualified = |name: &str| match (name.contains('.'), domain) {
+            (false, Some(domain)) => format!("{name}.{domain}"),
+            _ => name.to_owned(),
+        };
+        Ok(names.map(str::trim).filter(|name| !name.is_empty()).map(qualified).collect())
+    }
+
+    /// Reads the files; without a name those that are for all repositories.
+    fn read(&self, fqrn: Option<&str>) -> Result<Values, ParametersError> {
+        let mut values = Values::new();
+        values.extend(fqrn.map(|name| ("CVMFS_FQRN".to_owned(), name.to_owned())));
+        self.file(&self.root.join("default.conf"), &mut values)?;
+        for path in self.defaults()? {
+            self.file(&path, &mut values)?;
+        }
+        let shared = fqrn.and_then(|fqrn| shared_root(fqrn, &values));
+        let shared_file = |name: &str, values: &mut Values| match &shared {
+            Some(root) => self.file_in_mount(root.join(name), values),
+            None => Ok(()),
+        };
+        if shared.is_some() {
+            shared_file("default.conf", &mut values)?;
+        }
+        self.file(&self.root.join("default.local"), &mut values)?;
+        let Some(fqrn) = fqrn else { return Ok(values) };
+        let domain = fqrn.split_once('.').map_or(fqrn, |(_, domain)| domain);
+        for (folder, name) in [("domain.d", domain), ("config.d", fqrn)] {
+            shared_file(&format!("{folder}/{name}.conf"), &mut values)?;
+            self.file(&self.root.join(folder).join(format!("{name}.conf")), &mut values)?;
+            self.file(&self.root.join(folder).join(format!("{name}.local")), &mut values)?;
+        }
+        Ok(values)
+    }
+
+    /// The files of `default.d`, sorted.
+    fn defaults(&self) -> Result<Vec<PathBuf>, ParametersError> {
+        let dir = self.root.join("default.d");
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(ParametersError::Unreadable(format!("{}: {e}", dir.display()))),
+        };
+        let paths = entries.take(MAX_FILES).filter_map(|entry| Some(entry.ok()?.path()));
+        let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == "conf")).collect();
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// Adds the assignments of one file; none if it is not there.
+    fn file(&self, path: &Path, values: &mut Values) -> Result<(), ParametersError> {
+        match text(path).map_err(ParametersError::Unreadable)? {
+            Some(text) => Ok(shell::read(&text, path, values)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a file of the configuration repository, whose mount may hang.
+    fn file_in_mount(&self, path: PathBuf, values: &mut Values) -> Result<(), ParametersError> {
+        let asked = path.clone();
+        let found = within(self.deadline, &format!("mount with {}", path.display()), move || text(&asked));
+        match found.and_then(|found| found).map_err(ParametersError::Unreadable)? {
+            Some(text) => Ok(shell::read(&text, &path, values)?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where the configuration repository has its files, if there is one and it is not `fqrn` itself.
+fn shared_root(fqrn: &str, values: &Values) -> Option<PathBuf> {
+    let name = values.get("CVMFS_CONFIG_REPOSITORY").filter(|name| *name != fqrn && bundles::bundle::is_fqrn(name))?;
+    let mounts = values.get("CVMFS_MOUNT_DIR").map_or("/cvmfs", String::as_str);
+    Some(Path::new(mounts).join(name).join("etc/cvmfs"))
+}
+
+fn text(path: &Path) -> Result<Option<String>, String> {
+    let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut text = String::new();
+    let read = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+    match read as u64 > MAX_FILE {
+        true => Err(format!("{}: more than {MAX_FILE} bytes", path.display())),
+        false => Ok(Some(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A directory of files, each of which tells that it was read last.
+    fn files(names: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            write(dir.path(), name, &format!("LAST={name}\nREAD=\"$READ {name}\"\n"));
+        }
+        dir
+    }
+
+    fn write(root: &Path, name: &str, text: &str) {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn files_are_read_in_the_order_of_the_client() {
+        let order = [
+            "default.conf",
+            "default.d/10-a.conf",
+            "default.d/20-b.conf",
+            "default.local",
+            "domain.d/cern.ch.conf",
+            "domain.d/cern.ch.local",
+            "config.d/unpacked.cern.ch.conf",
+            "config.d/unpacked.cern.ch.local",
+        ];
+        let dir = files(&order);
+        for other in ["default.d/30-c.txt", "domain.d/example.org.conf", "config.d/atlas.cern.ch.conf"] {
+            write(dir.path(), other, "LAST=other");
+        }
+        let read = ClientConfiguration::at(dir.path(), LONG).of("unpacked.cern.ch").unwrap();
+        assert_eq!(read["READ"].trim().split(' ').collect::<Vec<_>>(), order);
+        assert_eq!((read["LAST"].as_str(), read["CVMFS_FQRN"].as_str()), (order[7], "unpacked.cern.ch"));
+    }
+
+    #[test]
+    fn the_configuration_repository_comes_before_the_node() {
+        let mounts = files(&[]);
+        let shared = "config.cern.ch/etc/cvmfs";
+        for name in ["default.conf", "domain.d/cern.ch.conf", "config.d/unpacked.cern.ch.conf"] {
+            write(&mounts.path().join(shared), name, &format!("READ=\"$READ shared/{name}\""));
+        }
+        let dir = files(&["default.conf", "default.local", "domain.d/cern.ch.conf", "config.d/unpacked.cern.ch.conf"]);
+        let more = format!("CVMFS_CONFIG_REPOSITORY=config.cern.ch\nCVMFS_MOUNT_DIR={}\n", mounts.path().display());
+        write(dir.path(), "default.d/50-x.conf", &more);
+        let client = ClientConfiguration::at(dir.path(), LONG);
+        let read = client.of("unpacked.cern.ch").unwrap();
+        let expected = "default.conf shared/default.conf default.local shared/domain.d/cern.ch.conf \
+                        domain.d/cern.ch.conf shared/config.d/unpacked.cern.ch.conf config.d/unpacked.cern.ch.conf";
+        assert_eq!(read["READ"].trim(), expected);
+        assert!(!client.of("config.cern.ch").unwrap()["READ"].contains("shared"));
+        // Opening a FIFO without a writer blocks as a hung mount does.
+        let hung = mounts.path().join(shared).join("default.conf");
+        std::fs::remove_file(&hung).unwrap();
+        nix::unistd::mkfifo(&hung, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let message = ClientConfiguration::at(dir.path(), Duration::from_millis(50)).of("unpacked.cern.ch");
+        assert!(message.unwrap_err().to_string().contains("did not answer"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let dir = files(&[]);
+        let client = ClientConfiguration::at(dir.path(), LONG);
+        write(dir.path(), "default.local", "A=b\nls\n");
+        let message = client.of("unpacked.cern.ch").unwrap_err().to_string();
+        assert!(message.contains("default.local:2: "), "{message}");
+        write(dir.path(), "default.local", &"#".repeat(2 << 20));
+        assert!(client.of("unpacked.cern.ch").unwrap_err().to_string().contains("more than"));
+        let absent = ClientConfiguration::at(&dir.path().join("none"), LONG);
+        assert!(matches!(absent.of("unpacked.cern.ch"), Err(ParametersError::Absent(_))));
+        assert!(absent.repositories().is_err());
+    }
+
+    #[test]
+    fn the_client_says_which_repositories_it_has() {
+        let dir = files(&[]);
+        write(dir.path(), "default.local", "CVMFS_DEFAULT_DOMAIN=cern.ch\nCVMFS_REPOSITORIES=atlas,unpacked.cern.ch\n");
+        let client = ClientConfiguration::at(dir.path(), LONG);
+        assert_eq!(client.repositories().unwrap(), ["atlas.cern.ch", "unpacked.cern.ch"]);
+        write(dir.path(), "default.local", "");
+        assert!(client.repositories().unwrap().is_empty());
+    }
+}

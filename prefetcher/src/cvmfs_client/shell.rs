@@ -1,0 +1,284 @@
+//! The assignments of the client's configuration files, which are written for a shell.
+//!
+//! Understood is what such files consist of: `KEY=value` with quotes and `$OTHER`, `${OTHER:-default}` and
+//! `${OTHER:=default}`, `export`, `readonly`, comments, continued lines, and `if [ one = other ]; then` with `else` and
+//! `fi`, which the stock `default.conf` ends with. Anything that a shell would have to execute is refused by file and
+//! line: guessing a value would be worse than having none.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A repository's parameters by name.
+pub type Values = BTreeMap<String, String>;
+
+/// Longer values are no configuration; they come of variables that repeat each other.
+const MAX_VALUE: usize = 64 << 10;
+
+/// A line that cannot be understood without executing it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {why}")]
+pub struct Refused {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is there.
+    pub why: String,
+}
+
+/// One `if` around a line.
+struct Branch {
+    /// Whether the lines around the `if` count.
+    outside: bool,
+    /// Whether the lines of this branch do.
+    taken: bool,
+}
+
+/// Adds the assignments of `text` to `values`, which it may refer to. `file` is for messages.
+pub fn read(text: &str, file: &Path, values: &mut Values) -> Result<(), Refused> {
+    let mut branches: Vec<Branch> = Vec::new();
+    let mut pending = String::new();
+    for (at, line) in text.lines().enumerate() {
+        if let Some(continued) = line.strip_suffix('\\') {
+            pending.push_str(continued);
+            continue;
+        }
+        let statement = std::mem::take(&mut pending) + line;
+        one(statement.trim(), values, &mut branches).map_err(|why| Refused { file: file.into(), line: at + 1, why })?;
+    }
+    match branches.is_empty() && pending.is_empty() {
+        true => Ok(()),
+        false => Err(Refused { file: file.into(), line: text.lines().count(), why: "the file ends too early".into() }),
+    }
+}
+
+fn one(statement: &str, values: &mut Values, branches: &mut Vec<Branch>) -> Result<(), String> {
+    if statement.is_empty() || statement.starts_with('#') {
+        return Ok(());
+    }
+    let counts = branches.last().is_none_or(|b| b.taken);
+    let (first, rest) = statement.split_once(char::is_whitespace).unwrap_or((statement, ""));
+    match first.trim_end_matches(';') {
+        "if" => {
+            let taken = counts && condition(rest.trim(), values)?;
+            branches.push(Branch { outside: counts, taken });
+            Ok(())
+        }
+        "then" if rest.is_empty() && !branches.is_empty() => Ok(()),
+        "else" if rest.is_empty() => {
+            let branch = branches.last_mut().ok_or("else without if")?;
+            branch.taken = branch.outside && !branch.taken;
+            Ok(())
+        }
+        "fi" => branches.pop().map(|_| ()).ok_or_else(|| "fi without if".into()),
+        "export" | "readonly" if counts => match rest.contains('=') {
+            true => assignments(rest.trim(), values),
+            false => Ok(()),
+        },
+        _ if counts => assignments(statement, values),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `[ one = other ]; then` holds.
+fn condition(text: &str, values: &mut Values) -> Result<bool, String> {
+    let refused = || format!("`if {text}` is no comparison of two words; only a shell can tell what it does");
+    let inner = text.trim_end_matches("then").trim_end().trim_end_matches(';').trim_end();
+    let inner = inner.strip_prefix('[').and_then(|t| t.strip_suffix(']')).ok_or_else(refused)?;
+    let mut words = Vec::new();
+    let mut rest = inner.trim();
+    while !rest.is_empty() && words.len() < 4 {
+        let (word, after) = word(rest, values)?;
+        words.push(word);
+        rest = after.trim_start();
+    }
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [one, "=" | "==", other] => Ok(one == other),
+        [one, "!=", other] => Ok(one != other),
+        ["-n", one] => Ok(!one.is_empty()),
+        ["-z", one] => Ok(one.is_empty()),
+        _ => Err(refused()),
+    }
+}
+
+/// `KEY=value`, several of them, and a comment.
+fn assignments(text: &str, values: &mut Values) -> Result<(), String> {
+    let mut rest = text;
+    while !rest.is_empty() && !rest.starts_with('#') {
+        let key = rest.split_once('=').map(|(key, _)| key).filter(|key| is_name(key));
+        let key = key.ok_or_else(|| format!("{rest:?} is no assignment; only a shell can tell what it does"))?;
+        let (value, after) = word(&rest[key.len() + 1..], values)?;
+        let ended = after.trim_start();
+        if ended.len() == after.len() && !ended.is_empty() && !ended.starts_with(';') {
+            return Err(format!("{ended:?} after the value of {key}; quote the value"));
+        }
+        values.insert(key.to_owned(), value);
+        rest = ended.trim_start_matches(';').trim_start();
+    }
+    Ok(())
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// The word that `text` begins with, quotes removed and variables replaced, and what comes behind it.
+fn word<'t>(text: &'t str, values: &mut Values) -> Result<(String, &'t str), String> {
+    let (mut value, mut rest, mut quoted) = (String::new(), text, false);
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        rest = match c {
+            '"' => {
+                quoted = !quoted;
+                after
+            }
+            '\'' if !quoted => {
+                let (literal, after) = after.split_once('\'').ok_or("a quote is not closed on its line")?;
+                value.push_str(literal);
+                after
+            }
+            '`' => return Err("a command substitution (`...`) must be executed".into()),
+            '$' => variable(after, values, &mut value)?,
+            '\\' => {
+                let escaped = after.chars().next().ok_or("a backslash without a character")?;
+                if quoted && !"$`\"\\".contains(escaped) {
+                    value.push('\\');
+                }
+                value.push(escaped);
+                &after[escaped.len_utf8()..]
+            }
+            ';' | '|' | '&' | '<' | '>' | '(' | ')' if !quoted => break,
+            c if c.is_whitespace() && !quoted => break,
+            c => {
+                value.push(c);
+                after
+            }
+        };
+        if value.len() > MAX_VALUE {
+            return Err(format!("a value of more than {MAX_VALUE} bytes"));
+        }
+    }
+    match quoted {
+        true => Err("a quote is not closed on its line".into()),
+        false => Ok((value, rest)),
+    }
+}
+
+/// Appends the value of the variable whose name follows a `$`; returns what comes behind it.
+fn variable<'t>(after: &'t str, values: &mut Values, out: &mut String) -> Result<&'t str, String> {
+    if let Some(braced) = after.strip_prefix('{') {
+        let (inner, rest) = braced.split_once('}').ok_or("${ without }")?;
+        let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
+        let (name, how) = inner.split_at(end);
+        let known = values.get(name).cloned().unwrap_or_default();
+        if !is_name(name) {
+            return Err(format!("${{{inner}}} is more than a variable with a default"));
+        }
+        let default = how.strip_prefix(":-").or_else(|| how.strip_prefix(":="));
+        match default {
+            _ if how.is_empty() || (default.is_some() && !known.is_empty()) => out.push_str(&known),
+            Some(default) => {
+                // A default may have quotes and blanks of its own.
+                let (default, _) = word(&format!("\"{}\"", default.replace('"', "")), values)?;
+                out.push_str(&default);
+                if how.starts_with(":=") {
+                    values.insert(name.to_owned(), default);
+                }
+            }
+            None => return Err(format!("${{{inner}}} is more than a variable with a default")),
+        }
+        return Ok(rest);
+    }
+    let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+    let (name, rest) = after.split_at(end);
+    match name {
+        "" if after.starts_with('(') => Err("a command substitution ($(...)) must be executed".into()),
+        name if is_name(name) => {
+            out.push_str(values.get(name).map_or("", String::as_str));
+            Ok(rest)
+        }
+        _ => Err(format!("${} is known to a shell only", after.chars().next().unwrap_or(' '))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn values(text: &str) -> Result<Values, Refused> {
+        let mut values = Values::from([("KNOWN".into(), "known value".into())]);
+        read(text, Path::new("/etc/cvmfs/default.local"), &mut values)?;
+        values.remove("KNOWN");
+        Ok(values)
+    }
+
+    #[test]
+    fn values_are_what_a_shell_makes_of_them() {
+        let cases = [
+            ("A=b", "b"),
+            ("  A=b   # why", "b"),
+            ("A=", ""),
+            ("A=b#c", "b#c"),
+            ("A='b \"c\" $KNOWN'", "b \"c\" $KNOWN"),
+            ("A=\"b 'c' $KNOWN\"", "b 'c' known value"),
+            ("A=\"http://a:3128|http://b:3128;DIRECT\"", "http://a:3128|http://b:3128;DIRECT"),
+            ("A=\"b \\\"c\\\" \\$KNOWN \\x\"", "b \"c\" $KNOWN \\x"),
+            ("A=b\\ c", "b c"),
+            ("A=b'c'\"d\"", "bcd"),
+            ("export A=b", "b"),
+            ("readonly A=b", "b"),
+            ("A=${KNOWN}/x", "known value/x"),
+            ("A=$KNOWN/x", "known value/x"),
+            ("A=$UNKNOWN", ""),
+            ("A=${UNKNOWN:-\"http://a/@fqrn@;http://b/@fqrn@\"}", "http://a/@fqrn@;http://b/@fqrn@"),
+            ("A=${KNOWN:-other}", "known value"),
+            ("A=${UNKNOWN:=$KNOWN}", "known value"),
+            ("A=\"b \\\nc\"", "b c"),
+            ("A=b\r", "b"),
+            ("A=b\nA=c", "c"),
+            ("A=b;", "b"),
+            ("A=b\nif [ \"x$KNOWN\" = \"x\" ]; then\n  readonly A=c\nfi", "b"),
+            ("if [ \"$KNOWN\" != \"\" ]\nthen\n A=c\nelse\n A=d\nfi", "c"),
+            ("A=b\nif [ -z \"$KNOWN\" ]; then\n if [ a = a ]; then\n  A=c\n fi\nelse\n A=d\nfi", "d"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(values(text).unwrap_or_else(|e| panic!("{text}: {e}"))["A"], expected, "{text}");
+        }
+        assert_eq!(values("A=1 B=\"2 3\"; C=4 # D=5").unwrap().len(), 3);
+        assert_eq!(values("A=${B:=c}").unwrap()["B"], "c");
+        assert!(values("export KNOWN\n# A=b\n\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_must_be_executed_is_refused_by_line() {
+        let cases = [
+            ("A=$(hostname)", "command substitution"),
+            ("A=\"`hostname`\"", "command substitution"),
+            (". ../common.conf", "no assignment"),
+            ("eval A=b", "no assignment"),
+            ("A=b | c", "no assignment"),
+            ("A=b|c", "quote the value"),
+            ("A=\"b", "not closed"),
+            ("A='b", "not closed"),
+            ("A=$1", "$1"),
+            ("A=${KNOWN%x}", "more than a variable"),
+            ("if [ -f /etc/x ]; then\nfi", "comparison"),
+            ("if true; then\nfi", "comparison"),
+            ("if [ a = a ]; then", "ends too early"),
+            ("else", "without if"),
+            ("for a in b; do", "no assignment"),
+            ("A-B=c", "no assignment"),
+        ];
+        for (text, expected) in cases {
+            let message = values(text).unwrap_err().to_string();
+            assert!(message.starts_with("/etc/cvmfs/default.local:1: ") && message.contains(expected), "{message}");
+        }
+        assert_eq!(values("A=b\n\nls").unwrap_err().line, 3);
+        // A branch that is not taken is not looked at.
+        assert_eq!(values("if [ a = b ]; then\n A=$(x)\nfi\nA=c").unwrap()["A"], "c");
+        let doubling = "A=xxxxxxxxxxxxxxxx\n".to_owned() + &"A=$A$A\n".repeat(40);
+        assert!(values(&doubling).unwrap_err().to_string().contains("bytes"));
+    }
+}

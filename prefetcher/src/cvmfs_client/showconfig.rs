@@ -1,0 +1,100 @@
+//! What `cvmfs_config showconfig` prints: the parameters as the client itself understands its files.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::deadline::within;
+use super::shell::Values;
+
+/// Most bytes of output that are read.
+const MOST: u64 = 1 << 20;
+
+/// The client's program, if it is installed.
+pub fn program() -> Option<PathBuf> {
+    let directories = std::env::var_os("PATH")?;
+    std::env::split_paths(&directories).map(|dir| dir.join("cvmfs_config")).find(|path| path.is_file())
+}
+
+/// Asks `program` for the parameters of `fqrn`.
+pub fn ask(program: &Path, fqrn: &str, deadline: Duration) -> Result<Values, String> {
+    let what = format!("{} showconfig -s {fqrn}", program.display());
+    let mut child = Command::new(program)
+        .args(["showconfig", "-s", fqrn])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| format!("{what}: {e}"))?;
+    let output = child.stdout.take();
+    let read = within(deadline, &what, move || {
+        let mut text = String::new();
+        output.map_or(Ok(0), |output| output.take(MOST).read_to_string(&mut text)).map(|_| text)
+    });
+    // It has closed its output or is late; neither is waited for.
+    let _ = child.kill();
+    let _ = child.wait();
+    let values = parse(&read?.map_err(|e| format!("{what}: {e}"))?);
+    match values.keys().any(|key| key.starts_with("CVMFS_")) {
+        true => Ok(values),
+        false => Err(format!("{what} printed no parameters")),
+    }
+}
+
+/// Lines of the form `KEY=value    # from /etc/cvmfs/default.conf`; others are comments for people.
+fn parse(text: &str) -> Values {
+    let assignment = |line: &str| {
+        let (key, rest) = line.split_once('=')?;
+        let value = rest.rsplit_once("    # from ").map_or(rest, |(value, _)| value).trim_end();
+        let is_key = key.starts_with("CVMFS_") && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        // Its quotes are not a shell's: one inside is written \'.
+        let inner = value.strip_prefix('\'').and_then(|v| v.strip_suffix('\''));
+        is_key.then(|| (key.to_owned(), inner.map_or(value.to_owned(), |v| v.replace("\\'", "'"))))
+    };
+    text.lines().filter_map(assignment).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const PRINTED: &str = "CVMFS_REPOSITORY_NAME=unpacked.cern.ch
+CVMFS_CACHE_BASE=/var/lib/cvmfs    # from /etc/cvmfs/default.conf
+CVMFS_HTTP_PROXY='http://a:3128|http://b:3128;DIRECT'    # from /etc/cvmfs/default.local
+CVMFS_X='it\\'s # from here'    # from /etc/cvmfs/default.local
+CVMFS_EMPTY=    # from /etc/cvmfs/default.conf
+Warning: a = b
+";
+
+    #[test]
+    fn printed_parameters_are_read() {
+        let values = parse(PRINTED);
+        assert_eq!(values["CVMFS_CACHE_BASE"], "/var/lib/cvmfs");
+        assert_eq!(values["CVMFS_HTTP_PROXY"], "http://a:3128|http://b:3128;DIRECT");
+        assert_eq!(values["CVMFS_X"], "it's # from here");
+        assert_eq!((values["CVMFS_EMPTY"].as_str(), values.len()), ("", 5));
+    }
+
+    #[test]
+    fn a_program_that_hangs_or_prints_nothing_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let cases = [
+            ("prints", format!("test \"$*\" = 'showconfig -s a.b' && cat <<'X'\n{PRINTED}X"), ""),
+            ("nothing", "exit 0".into(), "no parameters"),
+            ("hangs", "exec sleep 60".into(), "did not answer"),
+        ];
+        for (name, script, expected) in cases {
+            let program = dir.path().join(name);
+            std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+            let deadline = Duration::from_millis(if name == "hangs" { 50 } else { 30_000 });
+            match ask(&program, "a.b", deadline) {
+                Ok(values) => assert_eq!((values.len(), expected), (5, ""), "{name}"),
+                Err(message) => assert!(!expected.is_empty() && message.contains(expected), "{name}: {message}"),
+            }
+        }
+    }
+}
