@@ -3,10 +3,14 @@
 //! [`Config::parse`] is strict: unknown keys and values that cannot work are refused with a message that names the key
 //! and says what to write. It looks at nothing but the text.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 use serde::Deserialize;
+
+use crate::listen::TcpConfig;
+use crate::logging::LogFormat;
 
 /// Where the daemon looks for its configuration.
 pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/prefetchd.toml";
@@ -25,6 +29,21 @@ pub struct Config {
     /// Permissions of the socket.
     #[serde(default = "defaults::socket_mode")]
     pub socket_mode: u32,
+    /// User that owns the socket, by name or number.
+    #[serde(default)]
+    pub socket_owner: Option<String>,
+    /// Group of the socket, by name or number.
+    #[serde(default)]
+    pub socket_group: Option<String>,
+    /// Where metrics are served over HTTP; nowhere if not given.
+    #[serde(default)]
+    pub metrics_address: Option<SocketAddr>,
+    /// How the log is written.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// The API over TCP; not served if not given.
+    #[serde(default)]
+    pub tcp: Option<TcpConfig>,
     /// Directory of the bundle store.
     #[serde(default = "defaults::store")]
     pub store: PathBuf,
@@ -187,6 +206,11 @@ impl Config {
         for (key, path) in [("socket", &self.socket), ("store", &self.store)] {
             absolute(path).map_err(|why| (key.to_owned(), why))?;
         }
+        if let Some(tcp) = &self.tcp {
+            for (key, path) in [("certificate", &tcp.certificate), ("key", &tcp.key), ("client_ca", &tcp.client_ca)] {
+                absolute(path).map_err(|why| (format!("tcp: {key}"), why))?;
+            }
+        }
         if self.repositories.is_empty() {
             return wrong("repository", "there is none; add a [[repository]] with name, servers and cache");
         }
@@ -262,12 +286,15 @@ mod tests {
         let mut spelled = parse(&spelled).unwrap();
         assert_eq!(spelled.repositories[0].proxy.take().unwrap(), "http://squid.example.org:3128");
         assert_eq!(spelled.repositories[0].mount.take().unwrap(), repository.mount());
+        // What is off unless it is given.
+        assert!(spelled.socket_owner.take().is_some() && spelled.socket_group.take().is_some());
+        assert!(spelled.metrics_address.take().is_some() && spelled.tcp.take().is_some());
         assert_eq!(format!("{spelled:?}"), format!("{config:?}"));
     }
 
     fn uncommented(line: &str) -> String {
-        let is_key = line.strip_prefix("# ").filter(|l| l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')));
-        format!("{}\n", is_key.unwrap_or(line))
+        let is_key = |l: &&str| *l == "[tcp]" || l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '));
+        format!("{}\n", line.strip_prefix("# ").filter(is_key).unwrap_or(line))
     }
 
     #[test]
@@ -297,6 +324,21 @@ mod tests {
             let message = parse(&EXAMPLE.replace(from, to)).unwrap_err().to_string();
             assert!(message.contains(expected), "{to}: {message}");
         }
+        let tcp = "[tcp]\naddress = \"127.0.0.1:1\"\ncertificate = \"/c\"\nkey = \"/k\"\nclient_ca = \"/a\"\n";
+        let with_tcp =
+            |from: &str, to: &str| parse(&EXAMPLE.replace("[[repo", &format!("{}[[repo", tcp.replace(from, to))));
+        assert!(with_tcp("", "").is_ok());
+        for (line, missing) in [
+            ("address = \"127.0.0.1:1\"", "address"),
+            ("certificate = \"/c\"", "certificate"),
+            ("key = \"/k\"", "key"),
+            ("client_ca = \"/a\"", "client_ca"),
+        ] {
+            let message = with_tcp(line, "").unwrap_err().to_string();
+            assert!(message.contains(&format!("missing field `{missing}`")), "{message}");
+        }
+        let message = with_tcp("/k", "k").unwrap_err().to_string();
+        assert!(message.contains("tcp: key: k is not an absolute path"), "{message}");
         let twice = format!("{EXAMPLE}{}", &EXAMPLE[EXAMPLE.find("[[").unwrap()..]);
         assert!(parse(&twice).unwrap_err().to_string().contains("given twice"));
         assert!(parse("").unwrap_err().to_string().contains("add a [[repository]]"));

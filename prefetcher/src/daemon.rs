@@ -10,19 +10,20 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use crate::api::{Account, RequestState};
+use crate::asked::Asked;
 use crate::config::Config;
 use crate::fetch::failure::{Cause, Failure};
 use crate::fetch::{Fetcher, Outcome};
+use crate::metrics::Metrics;
 use crate::page_cache::Readers;
 use crate::plan;
 use crate::repository::Repository;
 use crate::requests::{Admitted, MAX_ENDED, MAX_RUNNING, Request, Requests, Running, TooMany};
 use crate::sink::SinkError;
-use crate::source::{Search, Sources};
-use crate::wanted::Wanted;
+use crate::source::{Found, Search, Sources};
 
 /// After so many objects that the cache did not take, a request fetches no more.
 const MAX_WRITE_FAILURES: u64 = 8;
@@ -31,6 +32,7 @@ const MAX_WRITE_FAILURES: u64 = 8;
 #[derive(Debug)]
 pub struct Daemon {
     requests: Arc<Requests>,
+    metrics: Metrics,
     sources: Sources,
     fetcher: Fetcher,
     repositories: HashMap<String, Arc<Repository>>,
@@ -83,9 +85,12 @@ impl Daemon {
         let mounts = config.repositories.iter().map(|r| r.mount()).collect();
         let deadline = Duration::from_secs(config.lookup_timeout_s);
         let remember_absent = Duration::from_secs(config.remember_absent_s);
+        let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
+        let sources = Sources::new(Arc::new(store), mounts, deadline, remember_absent);
         Ok(Arc::new(Self {
-            requests: Requests::new(MAX_RUNNING, MAX_ENDED),
-            sources: Sources::new(Arc::new(store), mounts, deadline, remember_absent),
+            metrics: Metrics::new(requests.clone(), sources.damaged().clone()),
+            requests,
+            sources,
             fetcher: Fetcher::new(config.connections, config.retries),
             repositories,
             connections: config.connections,
@@ -106,30 +111,46 @@ impl Daemon {
         &self.sources
     }
 
+    /// What is counted, as Prometheus reads it.
+    pub async fn metrics(&self) -> String {
+        self.metrics.text(self.sources.usage().await.ok())
+    }
+
+    /// Waits until no more requests are taken.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
+    }
+
     /// Notes a request and returns its id at once.
-    pub fn prefetch(self: &Arc<Self>, wanted: Wanted) -> Result<u64, Refused> {
+    pub fn prefetch(self: &Arc<Self>, asked: Asked) -> Result<u64, Refused> {
         if self.stopping.is_cancelled() {
             return Err(Refused::Stopping);
         }
-        let running = match self.requests.admit(wanted)? {
+        let running = match self.requests.admit(&asked)? {
             Admitted::New(running) => running,
-            Admitted::Joined(id) => {
-                debug!(request = id, "joined by another call for the same image");
-                return Ok(id);
+            Admitted::Joined(request) => {
+                info!(request = request.id, correlation_id = asked.correlation_id, "joined by another call");
+                return Ok(request.id);
             }
         };
         let request = running.request();
         let id = request.id;
-        let span = info_span!("prefetch", request = id);
+        let span = info_span!("prefetch", request = id, correlation_id = request.correlation_id);
         span.in_scope(|| {
             let image = request.wanted.to_api();
-            info!(chain_id = image.chain_id, manifest = image.manifest_digest, reference = image.reference, "request");
+            info!(
+                chain_id = image.chain_id,
+                manifest = image.manifest_digest,
+                reference = image.reference,
+                priority = request.priority().name(),
+                "request"
+            );
         });
         let daemon = self.clone();
         let run = async move {
             tokio::select! {
                 () = daemon.aborting.cancelled() => warn!("dropped: the daemon stops"),
-                () = daemon.run(running) => {}
+                () = daemon.run(running, asked.bundle) => {}
             }
         };
         self.tasks.spawn(run.instrument(span));
@@ -154,11 +175,20 @@ impl Daemon {
         }
     }
 
-    async fn run(&self, running: Running) {
+    async fn run(&self, running: Running, bundle: Option<Box<Bundle>>) {
         let request = running.request().clone();
-        let state = self.outcome(&request).await;
+        // Dropping what is on its way is all it takes to give up: who joined it does it again.
+        let state = tokio::select! {
+            biased;
+            state = self.outcome(&request, bundle) => state,
+            state = request.given_up() => {
+                request.fail_rest(|a| &mut a.failed_given_up);
+                state
+            }
+        };
         running.end(state);
         let status = request.status();
+        self.metrics.ended(&status);
         let a = status.account.unwrap_or_default();
         info!(
             state = state.as_str_name(),
@@ -173,6 +203,9 @@ impl Daemon {
             failed_verification = a.failed_verification,
             failed_write = a.failed_write,
             failed_stopped = a.failed_stopped,
+            failed_given_up = a.failed_given_up,
+            time_to_first_byte_us = a.time_to_first_byte_us,
+            time_to_critical_us = a.time_to_critical_us,
             stored_bytes = a.fetched_stored_bytes,
             raw_bytes = a.fetched_raw_bytes,
             elapsed_us = a.elapsed_us,
@@ -180,10 +213,13 @@ impl Daemon {
         );
     }
 
-    async fn outcome(&self, request: &Request) -> RequestState {
-        let search = tokio::select! {
-            search = self.sources.find(&request.wanted) => search,
-            () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+    async fn outcome(&self, request: &Request, bundle: Option<Box<Bundle>>) -> RequestState {
+        let search = match bundle {
+            Some(bundle) => Search::Found(Box::new(Found { bundle: *bundle, place: "request".into() })),
+            None => tokio::select! {
+                search = self.sources.find(&request.wanted) => search,
+                () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+            },
         };
         let found = match search {
             Search::Found(found) => *found,
@@ -201,7 +237,7 @@ impl Daemon {
             }
         };
         let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
-        request.found(&found.place, plan.len() as u64);
+        request.found(&found.place, &found.bundle, &plan);
         let name = found.bundle.repository();
         if !self.repositories.contains_key(name) {
             let known: Vec<_> = self.repositories.keys().map(String::as_str).collect();
@@ -224,11 +260,12 @@ impl Daemon {
         let repository_of = |object: &BundleObject| self.repositories.get(bundle.repository_of(object));
         let (plan, other): (Vec<usize>, Vec<usize>) =
             plan.iter().partition(|i| repository_of(&bundle.objects[**i]).is_some());
-        request.account(|a| a.skipped_objects += other.len() as u64);
+        request.skipped(&other);
         let sinks: Vec<_> =
             plan.iter().filter_map(|i| Some(repository_of(&bundle.objects[*i])?.sink.clone())).collect();
         if let Err(error) = self.prepare(bundle).await {
             request.account(|a| fail(a, Cause::Write, plan.len() as u64));
+            plan.iter().for_each(|i| request.missed(*i));
             request.error(&error);
             return;
         }
@@ -239,15 +276,18 @@ impl Daemon {
             let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&all.objects, &looked_up))).await;
             // Only a defect or the end of the daemon leads here; fetching looks again.
             let all_of_them = || batch.iter().map(|(i, _)| *i).collect();
-            let missing = missing.unwrap_or_else(|_| plan::Missing { indices: all_of_them(), already_there: 0 });
-            request.account(|a| a.already_there_objects += missing.already_there);
+            let missing =
+                missing.unwrap_or_else(|_| plan::Missing { indices: all_of_them(), already_there: Vec::new() });
+            for i in missing.already_there {
+                self.already_there(request, &bundle.objects[i], i);
+            }
             for i in missing.indices {
                 if on_their_way.len() >= self.connections {
                     on_their_way.next().await;
                 }
                 let object = &bundle.objects[i];
                 if let Some(repository) = repository_of(object) {
-                    on_their_way.push(self.fetch_one(request, object, repository));
+                    on_their_way.push(self.fetch_one(request, object, i, repository));
                 }
             }
         }
@@ -261,28 +301,35 @@ impl Daemon {
         blocking(move || sinks.iter().try_for_each(|sink| sink.prepare())).await
     }
 
-    async fn fetch_one(&self, request: &Request, object: &BundleObject, repository: &Repository) {
+    async fn fetch_one(&self, request: &Request, object: &BundleObject, index: usize, repository: &Repository) {
         if self.stopping.is_cancelled() {
             request.error("the daemon was told to stop");
             request.account(|a| {
                 a.failed_objects += 1;
                 a.failed_stopped += 1;
             });
+            request.missed(index);
             return;
         }
         if request.account_so_far().failed_write >= MAX_WRITE_FAILURES {
             request.account(|a| fail(a, Cause::Write, 1));
+            request.missed(index);
             return;
         }
         match self.fetcher.fetch(repository, object).await {
-            Outcome::AlreadyThere => request.account(|a| a.already_there_objects += 1),
-            Outcome::Joined => request.account(|a| a.joined_objects += 1),
+            Outcome::AlreadyThere => self.already_there(request, object, index),
+            Outcome::Joined => {
+                request.account(|a| a.joined_objects += 1);
+                request.delivered(index);
+            }
             Outcome::Fetched { stored } => {
+                request.first_byte();
                 request.account(|a| {
                     a.fetched_objects += 1;
                     a.fetched_stored_bytes += stored;
                     a.fetched_raw_bytes += object.raw_size;
                 });
+                request.delivered(index);
                 self.readers.want(&repository.mount, object);
             }
             Outcome::Failed(failure) => {
@@ -290,8 +337,17 @@ impl Daemon {
                 warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
                 request.error(why);
                 request.account(|a| fail(a, *cause, 1));
+                request.missed(index);
             }
         }
+    }
+
+    fn already_there(&self, request: &Request, object: &BundleObject, index: usize) {
+        request.account(|a| {
+            a.already_there_objects += 1;
+            a.already_there_raw_bytes = a.already_there_raw_bytes.saturating_add(object.raw_size);
+        });
+        request.delivered(index);
     }
 }
 

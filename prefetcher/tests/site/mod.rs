@@ -103,9 +103,9 @@ pub fn by_manifest(bundle: &Bundle) -> Image {
 /// The account of a request that has ended, which must add up.
 pub fn account(status: &RequestStatus) -> Account {
     let a = status.account.unwrap();
-    let told = a.already_there_objects + a.fetched_objects + a.joined_objects + a.failed_objects;
+    let told = a.already_there_objects + a.fetched_objects + a.joined_objects + a.failed_objects + a.skipped_objects;
     assert_eq!(a.wanted_objects, told, "{status:?}");
-    let causes = a.failed_transfer + a.failed_verification + a.failed_write + a.failed_stopped;
+    let causes = a.failed_transfer + a.failed_verification + a.failed_write + a.failed_stopped + a.failed_given_up;
     assert_eq!(a.failed_objects, causes, "{status:?}");
     a
 }
