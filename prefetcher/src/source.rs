@@ -9,6 +9,7 @@
 //! so many threads and no more. What is absent is believed for a while; what timed out is not.
 
 mod mount;
+mod stored;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bundles::bundle::Bundle;
-use bundles::image::{ChainId, Digest};
+use bundles::image::{ChainId, Digest, ImageId};
 use bundles::store::{Origin, Store, StoreError, Stored, Usage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -121,9 +122,8 @@ impl Sources {
 
     /// What `of` makes of the bundles in the store.
     pub async fn stored<T: Send + 'static>(&self, of: fn(&Bundle) -> T) -> Result<Vec<T>, String> {
-        let listed = self.ask_store(move |store| store.list(|stored| of(&stored.bundle))).await??;
-        self.damaged.inc_by(listed.damaged as u64);
-        Ok(listed.bundles)
+        let damaged = self.damaged.clone();
+        self.ask_store(move |store| stored::list(store, &damaged, |stored| of(&stored.bundle))).await?
     }
 
     /// How many damaged bundles were found in the store, and removed, until now.
@@ -149,8 +149,8 @@ impl Sources {
     }
 
     async fn in_store(&self, wanted: &Wanted) -> Result<Stored, Miss> {
-        let names = wanted.clone();
-        let look = move |store: &Store| in_store(store, &names);
+        let (names, damaged) = (wanted.clone(), self.damaged.clone());
+        let look = move |store: &Store| stored::find(store, &damaged, &names);
         let started = Instant::now();
         let result = match self.ask_store(look).await.map_err(Miss::NoAnswer)? {
             Ok(Some(stored)) => check_image(STORE, &stored.bundle, wanted).map(|()| stored),
@@ -233,27 +233,6 @@ impl Sources {
             absent.insert(key, Instant::now());
         }
     }
-}
-
-/// By the best name there is. References are no keys: all bundles are read for them.
-fn in_store(store: &Store, wanted: &Wanted) -> Result<Option<Stored>, StoreError> {
-    if let Some(chain) = &wanted.chain
-        && let Some(stored) = store.by_chain(chain)?
-    {
-        return Ok(Some(stored));
-    }
-    if let Some(manifest) = &wanted.manifest {
-        return store.by_manifest(manifest);
-    }
-    if wanted.only_reference().is_none() {
-        return Ok(None);
-    }
-    let named = |stored: &Stored| {
-        let image = &stored.bundle.image;
-        wanted.is(image).then_some((stored.facts.used, image.chain_id))
-    };
-    let last_used = store.list(named)?.bundles.into_iter().flatten().max_by_key(|(used, _)| *used);
-    last_used.map_or(Ok(None), |(_, chain)| store.by_chain(&chain))
 }
 
 /// What was wrong on the way, worst first.
