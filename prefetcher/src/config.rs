@@ -3,12 +3,15 @@
 //! [`Config::parse`] is strict: unknown keys and values that cannot work are refused with a message that names the key
 //! and says what to write. It looks at nothing but the text.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 use serde::Deserialize;
 
 use crate::cvmfs_client::transfer;
+use crate::listen::TcpConfig;
+use crate::logging::LogFormat;
 
 /// Where the daemon looks for its configuration.
 pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/prefetchd.toml";
@@ -27,6 +30,21 @@ pub struct Config {
     /// Permissions of the socket.
     #[serde(default = "defaults::socket_mode")]
     pub socket_mode: u32,
+    /// User that owns the socket, by name or number.
+    #[serde(default)]
+    pub socket_owner: Option<String>,
+    /// Group of the socket, by name or number.
+    #[serde(default)]
+    pub socket_group: Option<String>,
+    /// Where metrics are served over HTTP; nowhere if not given.
+    #[serde(default)]
+    pub metrics_address: Option<SocketAddr>,
+    /// How the log is written.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// The API over TCP; not served if not given.
+    #[serde(default)]
+    pub tcp: Option<TcpConfig>,
     /// Directory of the bundle store.
     #[serde(default = "defaults::store")]
     pub store: PathBuf,
@@ -244,6 +262,11 @@ impl Config {
         let paths = [("socket", &self.socket), ("store", &self.store), ("client_config", &self.client_config)];
         for (key, path) in paths {
             absolute(path).map_err(|why| (key.to_owned(), why))?;
+        }
+        if let Some(tcp) = &self.tcp {
+            for (key, path) in [("certificate", &tcp.certificate), ("key", &tcp.key), ("client_ca", &tcp.client_ca)] {
+                absolute(path).map_err(|why| (format!("tcp: {key}"), why))?;
+            }
         }
         let mut names = std::collections::HashSet::new();
         for repository in &mut self.repositories {

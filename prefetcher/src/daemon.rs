@@ -8,28 +8,31 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bundles::bundle::Bundle;
 use bundles::store::{Store, StoreError};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use crate::api::RequestState;
+use crate::asked::Asked;
 use crate::config::Config;
 use crate::fetch::Fetcher;
+use crate::metrics::Metrics;
 use crate::page_cache::Readers;
 use crate::repository::Repository;
 use crate::requests::{Admitted, MAX_ENDED, MAX_RUNNING, Request, Requests, Running, TooMany};
 use crate::settings::{Settings, SettingsError};
 use crate::sink::{self, SinkError};
-use crate::source::{Search, Sources};
-use crate::wanted::Wanted;
+use crate::source::{Found, Search, Sources};
 use delivery::Delivery;
 
 /// The daemon, apart from its socket.
 #[derive(Debug)]
 pub struct Daemon {
     requests: Arc<Requests>,
+    metrics: Metrics,
     sources: Sources,
     fetcher: Fetcher,
     repositories: HashMap<String, Arc<Repository>>,
@@ -90,9 +93,12 @@ impl Daemon {
         }
         let deadline = Duration::from_secs(config.lookup_timeout_s);
         let remember_absent = Duration::from_secs(config.remember_absent_s);
+        let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
+        let sources = Sources::new(Arc::new(store), mounts, deadline, remember_absent);
         Ok(Arc::new(Self {
-            requests: Requests::new(MAX_RUNNING, MAX_ENDED),
-            sources: Sources::new(Arc::new(store), mounts, deadline, remember_absent),
+            metrics: Metrics::new(requests.clone(), sources.damaged().clone()),
+            requests,
+            sources,
             fetcher: Fetcher::new(config.bytes_per_second),
             repositories,
             connections: config.connections,
@@ -113,30 +119,46 @@ impl Daemon {
         &self.sources
     }
 
+    /// What is counted, as Prometheus reads it.
+    pub async fn metrics(&self) -> String {
+        self.metrics.text(self.sources.usage().await.ok())
+    }
+
+    /// Waits until no more requests are taken.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
+    }
+
     /// Notes a request and returns its id at once.
-    pub fn prefetch(self: &Arc<Self>, wanted: Wanted) -> Result<u64, Refused> {
+    pub fn prefetch(self: &Arc<Self>, asked: Asked) -> Result<u64, Refused> {
         if self.stopping.is_cancelled() {
             return Err(Refused::Stopping);
         }
-        let running = match self.requests.admit(wanted)? {
+        let running = match self.requests.admit(&asked)? {
             Admitted::New(running) => running,
-            Admitted::Joined(id) => {
-                debug!(request = id, "joined by another call for the same image");
-                return Ok(id);
+            Admitted::Joined(request) => {
+                info!(request = request.id, correlation_id = asked.correlation_id, "joined by another call");
+                return Ok(request.id);
             }
         };
         let request = running.request();
         let id = request.id;
-        let span = info_span!("prefetch", request = id);
+        let span = info_span!("prefetch", request = id, correlation_id = request.correlation_id);
         span.in_scope(|| {
             let image = request.wanted.to_api();
-            info!(chain_id = image.chain_id, manifest = image.manifest_digest, reference = image.reference, "request");
+            info!(
+                chain_id = image.chain_id,
+                manifest = image.manifest_digest,
+                reference = image.reference,
+                priority = request.priority().name(),
+                "request"
+            );
         });
         let daemon = self.clone();
         let run = async move {
             tokio::select! {
                 () = daemon.aborting.cancelled() => warn!("dropped: the daemon stops"),
-                () = daemon.run(running) => {}
+                () = daemon.run(running, asked.bundle) => {}
             }
         };
         self.tasks.spawn(run.instrument(span));
@@ -161,11 +183,20 @@ impl Daemon {
         }
     }
 
-    async fn run(&self, running: Running) {
+    async fn run(&self, running: Running, bundle: Option<Box<Bundle>>) {
         let request = running.request().clone();
-        let state = self.outcome(&request).await;
+        // Dropping what is on its way is all it takes to give up: who joined it does it again.
+        let state = tokio::select! {
+            biased;
+            state = self.outcome(&request, bundle) => state,
+            state = request.given_up() => {
+                request.fail_rest(|a| &mut a.failed_given_up);
+                state
+            }
+        };
         running.end(state);
         let status = request.status();
+        self.metrics.ended(&status);
         let a = status.account.unwrap_or_default();
         info!(
             state = state.as_str_name(),
@@ -181,6 +212,9 @@ impl Daemon {
             failed_verification = a.failed_verification,
             failed_write = a.failed_write,
             failed_stopped = a.failed_stopped,
+            failed_given_up = a.failed_given_up,
+            time_to_first_byte_us = a.time_to_first_byte_us,
+            time_to_critical_us = a.time_to_critical_us,
             stored_bytes = a.fetched_stored_bytes,
             transferred_bytes = a.transferred_bytes,
             packs = a.packs,
@@ -190,10 +224,13 @@ impl Daemon {
         );
     }
 
-    async fn outcome(&self, request: &Request) -> RequestState {
-        let search = tokio::select! {
-            search = self.sources.find(&request.wanted) => search,
-            () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+    async fn outcome(&self, request: &Request, bundle: Option<Box<Bundle>>) -> RequestState {
+        let search = match bundle {
+            Some(bundle) => Search::Found(Box::new(Found { bundle: *bundle, place: "request".into() })),
+            None => tokio::select! {
+                search = self.sources.find(&request.wanted) => search,
+                () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+            },
         };
         let found = match search {
             Search::Found(found) => *found,
@@ -211,7 +248,7 @@ impl Daemon {
             }
         };
         let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
-        request.found(&found.place, plan.len() as u64);
+        request.found(&found.place, &found.bundle, &plan);
         let name = found.bundle.repository();
         if !self.repositories.contains_key(name) {
             let known: Vec<_> = self.repositories.keys().map(String::as_str).collect();

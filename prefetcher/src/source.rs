@@ -10,6 +10,7 @@
 
 mod mount;
 mod packs;
+mod stored;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use bundles::bundle::{Bundle, PackRef};
 use bundles::image::{ChainId, Digest};
-use bundles::store::{Origin, Store, StoreError, Stored};
+use bundles::store::{Origin, Store, StoreError, Stored, Usage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use prometheus_client::metrics::counter::Counter;
 use tracing::{debug, info, warn};
 
 use crate::fetch::pack::Pack;
@@ -45,6 +47,7 @@ pub struct Sources {
     remember_absent: Duration,
     absent: Mutex<HashMap<Names, Instant>>,
     packs: Packs,
+    damaged: Counter,
 }
 
 /// A bundle, and where it was.
@@ -86,7 +89,8 @@ impl Sources {
     /// `remember_absent`.
     pub fn new(store: Arc<Store>, mounts: Vec<PathBuf>, deadline: Duration, remember_absent: Duration) -> Self {
         let mounts = mounts.into_iter().map(|path| Mount::new(path, deadline)).collect();
-        Self { store, mounts, deadline, remember_absent, absent: Mutex::default(), packs: Packs::default() }
+        let (absent, damaged, packs) = Default::default();
+        Self { store, mounts, deadline, remember_absent, absent, packs, damaged }
     }
 
     /// Searches all places for a bundle of `wanted`.
@@ -101,7 +105,8 @@ impl Sources {
             }
             Err(miss) => troubles.note(miss),
         }
-        if self.is_remembered(&key) {
+        // Repositories have no bundles by reference.
+        if self.is_remembered(&key) || wanted.only_reference().is_some() {
             return troubles.search();
         }
         let mut asked: FuturesUnordered<_> = self.mounts.iter().map(|mount| in_mount(mount, wanted, None)).collect();
@@ -141,30 +146,57 @@ impl Sources {
 
     /// What `of` makes of the bundles in the store.
     pub async fn stored<T: Send + 'static>(&self, of: fn(&Bundle) -> T) -> Result<Vec<T>, String> {
-        let store = self.store.clone();
-        let list = move || store.list(|stored| of(&stored.bundle)).map_err(|e| e.to_string());
-        Ok(within(self.deadline, "the bundle store", list).await??.bundles)
+        let damaged = self.damaged.clone();
+        self.ask_store(move |store| stored::list(store, &damaged, |stored| of(&stored.bundle))).await?
+    }
+
+    /// How many damaged bundles were found in the store, and removed, until now.
+    pub fn damaged(&self) -> &Counter {
+        &self.damaged
+    }
+
+    /// How much is in the store.
+    pub async fn usage(&self) -> Result<Usage, String> {
+        self.ask_store(Store::usage).await?
+    }
+
+    /// Removes the bundles of an image from the store; how many there were.
+    pub async fn remove(&self, wanted: &Wanted) -> Result<usize, String> {
+        let wanted = wanted.clone();
+        let remove = move |store: &Store| {
+            let chains =
+                store.list(|stored| wanted.is(&stored.bundle.image).then_some(stored.bundle.image.chain_id))?;
+            let chains: Vec<ChainId> = chains.bundles.into_iter().flatten().collect();
+            store.remove(&chains)
+        };
+        self.ask_store(remove).await?
     }
 
     async fn in_store(&self, wanted: &Wanted) -> Result<Stored, Miss> {
-        let (store, names) = (self.store.clone(), wanted.clone());
-        let look = move || {
-            if let Some(chain) = &names.chain
-                && let Some(stored) = store.by_chain(chain)?
-            {
-                return Ok(Some(stored));
-            }
-            names.manifest.map_or(Ok(None), |digest| store.by_manifest(&digest))
-        };
+        let (names, damaged) = (wanted.clone(), self.damaged.clone());
+        let look = move |store: &Store| stored::find(store, &damaged, &names);
         let started = Instant::now();
-        let result = match within(self.deadline, "the bundle store", look).await.map_err(Miss::NoAnswer)? {
+        let result = match self.ask_store(look).await.map_err(Miss::NoAnswer)? {
             Ok(Some(stored)) => check_image(STORE, &stored.bundle, wanted).map(|()| stored),
             Ok(None) => Err(Miss::Absent),
             // Perhaps the mount has a good one, which then replaces it.
-            Err::<_, StoreError>(e) => Err(Miss::Unusable(e.to_string())),
+            Err(error) => Err(Miss::Unusable(error)),
         };
         note(STORE, started, result.as_ref().map(|stored| Some(&stored.bundle)));
         result
+    }
+
+    /// Has the store asked on a thread of its own.
+    async fn ask_store<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Result<T, String>, String> {
+        let store = self.store.clone();
+        let answer = within(self.deadline, "the bundle store", move || ask(&store)).await?;
+        if let Err(StoreError::Bundle { .. }) = &answer {
+            self.damaged.inc();
+        }
+        Ok(answer.map_err(|error| error.to_string()))
     }
 
     /// The stored bundle, unless its repository has another one now, which is then stored and given; none if it has none
@@ -196,9 +228,8 @@ impl Sources {
 
     /// Puts a bundle from a mount into the store. Not being able to is no reason to fail.
     async fn keep(&self, bundle: &Bundle, origin: Origin) {
-        let (store, bundle) = (self.store.clone(), bundle.clone());
-        let put = move || store.put(&bundle, Some(origin)).map_err(|e| e.to_string());
-        match within(self.deadline, "the bundle store", put).await {
+        let bundle = bundle.clone();
+        match self.ask_store(move |store| store.put(&bundle, Some(origin))).await {
             Ok(Ok(_)) => debug!("bundle put into the store"),
             Ok(Err(error)) | Err(error) => warn!(%error, "bundle not put into the store"),
         }
@@ -206,9 +237,7 @@ impl Sources {
 
     /// Removes a bundle that its repository no longer has.
     async fn forget(&self, chain: ChainId) {
-        let store = self.store.clone();
-        let remove = move || store.remove(&[chain]).map_err(|e| e.to_string());
-        match within(self.deadline, "the bundle store", remove).await {
+        match self.ask_store(move |store| store.remove(&[chain])).await {
             Ok(Ok(_)) => info!(%chain, "the repository has this bundle no more: removed from the store"),
             Ok(Err(error)) | Err(error) => warn!(%error, "bundle not removed from the store"),
         }

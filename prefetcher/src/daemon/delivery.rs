@@ -54,11 +54,12 @@ impl<'a> Delivery<'a> {
     pub(super) async fn bring(&self, plan: &[usize]) {
         let (plan, other): (Vec<usize>, Vec<usize>) =
             plan.iter().partition(|i| self.repository_of(&self.bundle.objects[**i]).is_some());
-        self.request.account(|a| a.skipped_objects += other.len() as u64);
+        self.request.skipped(&other);
         let mut allowances = match self.prepare().await {
             Ok(allowances) => allowances,
             Err(error) => {
                 self.request.account(|a| fail(a, Cause::Write, plan.len() as u64));
+                plan.iter().for_each(|index| self.request.missed(*index));
                 self.request.error(&error);
                 return;
             }
@@ -123,6 +124,7 @@ impl<'a> Delivery<'a> {
                 a.skipped_objects += 1;
                 a.skipped_budget_objects += 1;
             });
+            self.request.missed(index);
         }
         is_allowed
     }
@@ -134,9 +136,9 @@ impl<'a> Delivery<'a> {
         let bundle = self.bundle.clone();
         let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&bundle.objects, &wanted))).await;
         // Only a defect or the end of the daemon leads there; fetching looks again.
-        let all = |_| plan::Missing { indices: portion.objects.clone(), already_there: 0 };
+        let all = |_| plan::Missing { indices: portion.objects.clone(), already_there: Vec::new() };
         let missing = missing.unwrap_or_else(all);
-        self.request.account(|a| a.already_there_objects += missing.already_there);
+        missing.already_there.iter().for_each(|index| self.already_there(*index));
         missing.indices
     }
 
@@ -175,7 +177,7 @@ impl<'a> Delivery<'a> {
         let fetched = |index| self.fetched(index);
         let from_pack = tokio::select! {
             from_pack = self.daemon.fetcher.fetch_pack(repository, &self.bundle, &pack, &missing, rank, &fetched) => from_pack,
-            () = self.daemon.stopping.cancelled() => return self.stopped(missing.len() as u64),
+            () = self.daemon.stopping.cancelled() => return self.stopped(&missing),
         };
         self.request.account(|a| {
             a.packs += 1;
@@ -189,49 +191,71 @@ impl<'a> Delivery<'a> {
         let object = &self.bundle.objects[index];
         let Some(repository) = self.repository_of(object) else { return };
         if self.daemon.stopping.is_cancelled() {
-            return self.stopped(1);
+            return self.stopped(&[index]);
         }
         if self.request.account_so_far().failed_write >= MAX_WRITE_FAILURES {
             self.request.account(|a| fail(a, Cause::Write, 1));
+            self.request.missed(index);
             return;
         }
         if let Some(mount) = repository.sink.through_mount() {
             return match mount.read(object).await {
-                Ok(()) => self.request.account(|a| a.fetched_objects += 1),
-                Err(failure) => self.failed(object, &failure),
+                Ok(()) => {
+                    self.request.account(|a| a.fetched_objects += 1);
+                    self.request.delivered(index);
+                }
+                Err(failure) => self.failed(index, &failure),
             };
         }
         match self.daemon.fetcher.fetch(repository, object, self.request.rank()).await {
-            Outcome::AlreadyThere => self.request.account(|a| a.already_there_objects += 1),
-            Outcome::Joined => self.request.account(|a| a.joined_objects += 1),
+            Outcome::AlreadyThere => self.already_there(index),
+            Outcome::Joined => {
+                self.request.account(|a| a.joined_objects += 1);
+                self.request.delivered(index);
+            }
             Outcome::Fetched { stored } => {
                 self.request.account(|a| a.transferred_bytes += stored);
                 self.fetched(index);
             }
-            Outcome::Failed(failure) => self.failed(object, &failure),
+            Outcome::Failed(failure) => self.failed(index, &failure),
         }
     }
 
-    fn failed(&self, object: &BundleObject, failure: &Failure) {
+    fn already_there(&self, index: usize) {
+        let raw_size = self.bundle.objects[index].raw_size;
+        self.request.account(|a| {
+            a.already_there_objects += 1;
+            a.already_there_raw_bytes = a.already_there_raw_bytes.saturating_add(raw_size);
+        });
+        self.request.delivered(index);
+    }
+
+    fn failed(&self, index: usize, failure: &Failure) {
+        let object = &self.bundle.objects[index];
         let Failure { cause, why, .. } = failure;
         warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
         self.request.error(why);
         self.request.account(|a| fail(a, *cause, 1));
+        self.request.missed(index);
     }
 
     fn fetched(&self, index: usize) {
         let object = &self.bundle.objects[index];
+        self.request.first_byte();
         self.request.account(|a| {
             a.fetched_objects += 1;
             a.fetched_stored_bytes += object.stored_size;
             a.fetched_raw_bytes += object.raw_size;
         });
+        self.request.delivered(index);
         if let Some(repository) = self.repository_of(object) {
             self.daemon.readers.want(&repository.mount, object);
         }
     }
 
-    fn stopped(&self, objects: u64) {
+    fn stopped(&self, indices: &[usize]) {
+        let objects = indices.len() as u64;
+        indices.iter().for_each(|index| self.request.missed(*index));
         self.request.error("the daemon was told to stop");
         self.request.account(|a| {
             a.failed_objects += objects;
