@@ -70,6 +70,12 @@ impl Asked {
         };
         Ok(Self { wanted, bundle, priority, deadline, correlation_id })
     }
+
+    /// An image that has another bundle now. Nobody waits for it.
+    pub fn renewal(wanted: Wanted) -> Self {
+        let correlation_id = "renewal".to_owned();
+        Self { wanted, bundle: None, priority: Priority::Low, deadline: None, correlation_id }
+    }
 }
 
 #[cfg(test)]

@@ -72,6 +72,15 @@ pub struct Config {
     /// Further rounds over such servers after a failed one.
     #[serde(default = "defaults::retries")]
     pub retries: u32,
+    /// How much the daemon gives way to others on the node's cores, from 0 (not at all) to 19, as of `nice`.
+    #[serde(default = "defaults::nice")]
+    pub nice: u8,
+    /// Registries that are asked for bundles beside their images: hosts, with `http://` before those without TLS.
+    #[serde(default)]
+    pub registries: Vec<String>,
+    /// Seconds between looks whether a repository has a new revision, and with it new bundles. 0: never.
+    #[serde(default = "defaults::revision_check_s")]
+    pub revision_check_s: u64,
     /// Seconds for which the absence of a bundle is believed.
     #[serde(default = "defaults::remember_absent_s")]
     pub remember_absent_s: u64,
@@ -161,7 +170,7 @@ mod defaults {
         64
     }
     pub(super) fn mount_readers() -> usize {
-        2
+        4
     }
     pub(super) fn client_config() -> PathBuf {
         crate::cvmfs_client::parameters::STOCK_ROOT.into()
@@ -174,6 +183,12 @@ mod defaults {
     }
     pub(super) fn retries() -> u32 {
         3
+    }
+    pub(super) fn nice() -> u8 {
+        10
+    }
+    pub(super) fn revision_check_s() -> u64 {
+        240
     }
     pub(super) fn remember_absent_s() -> u64 {
         5
@@ -252,6 +267,15 @@ impl Config {
         }
         if self.mount_readers > 8 {
             return wrong("mount_readers", "more than 8 make a stock CVMFS client answer everybody's look-ups late");
+        }
+        if self.nice > 19 {
+            return wrong("nice", "more than 19, which is the most that a process can give way");
+        }
+        if self.registries.iter().any(|host| host.strip_prefix("http://").unwrap_or(host).contains('/')) {
+            return wrong(
+                "registries",
+                "write hosts only, such as \"registry.example.org\" or \"http://localhost:5000\"",
+            );
         }
         if self.retries > 20 {
             return wrong("retries", "more than 20 only delays the message that a server is down");

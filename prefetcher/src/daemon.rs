@@ -3,6 +3,7 @@
 mod cost;
 mod delivery;
 mod portion;
+mod renewal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ impl Daemon {
         let deadline = Duration::from_secs(config.lookup_timeout_s);
         let remember_absent = Duration::from_secs(config.remember_absent_s);
         let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
-        let sources = Sources::new(Arc::new(store), mounts, deadline, remember_absent);
+        let sources = Sources::new(Arc::new(store), mounts, config.registries.clone(), deadline, remember_absent);
         Ok(Arc::new(Self {
             metrics: Metrics::new(requests.clone(), sources.damaged().clone()),
             requests,
@@ -163,6 +164,14 @@ impl Daemon {
         };
         self.tasks.spawn(run.instrument(span));
         Ok(id)
+    }
+
+    /// Looks for new bundles of images that were asked for, as often as configured, until the daemon stops.
+    pub fn watch_revisions(self: &Arc<Self>, config: &Config) {
+        if config.revision_check_s > 0 {
+            let interval = Duration::from_secs(config.revision_check_s);
+            self.tasks.spawn(renewal::watch(self.clone(), interval));
+        }
     }
 
     /// Stops: takes and starts nothing more, lets what is on its way come in until `bound`, drops the rest.

@@ -50,6 +50,7 @@ fn main() -> Result<ExitCode> {
         return check(&config, json);
     }
     logging::start(config.log_format);
+    give_way(config.nice);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start of the runtime")?;
     let daemon = runtime.block_on(serve(&config))?;
     runtime.shutdown_timeout(LAST_THREADS);
@@ -69,6 +70,13 @@ fn check(config: &Config, json: bool) -> Result<ExitCode> {
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The node's own work goes first on its cores. Before there are other threads, which inherit it.
+fn give_way(nice: u8) {
+    if let Err(error) = rustix::process::nice(i32::from(nice)) {
+        warn!(%error, nice, "cannot lower the own priority");
+    }
+}
+
 /// Serves until a signal, then drains. The daemon is handed back for its last cleaning.
 async fn serve(config: &Config) -> Result<std::sync::Arc<Daemon>> {
     // First of all, so that no signal finds the default action in force once the socket is there.
@@ -77,6 +85,7 @@ async fn serve(config: &Config) -> Result<std::sync::Arc<Daemon>> {
     // Before the store: "another daemon is listening" is the better message.
     let listeners = Listeners::bind(config).await?;
     let daemon = Daemon::start(config)?;
+    daemon.watch_revisions(config);
     info!(socket = %config.socket.display(), "listening");
 
     let drained = tokio_util::sync::CancellationToken::new();

@@ -16,6 +16,7 @@ pub use totals::Totals;
 
 use crate::api::{RequestState, RequestStatus};
 use crate::asked::Asked;
+use crate::wanted::Wanted;
 
 /// Most requests that run at a time. Each holds its bundle in memory.
 pub const MAX_RUNNING: usize = 256;
@@ -88,6 +89,18 @@ impl Requests {
         let request = Arc::new(Request::new(id, asked));
         inner.running.insert(id, request.clone());
         Ok(Admitted::New(Running { requests: self.clone(), request }))
+    }
+
+    /// The images that were asked for, as far as it is remembered, each once.
+    pub fn images(&self) -> Vec<Wanted> {
+        let inner = self.lock();
+        let mut images: Vec<Wanted> = Vec::new();
+        for request in inner.running.values().chain(inner.ended.values()) {
+            if !request.brings_bundle && !images.contains(&request.wanted) {
+                images.push(request.wanted.clone());
+            }
+        }
+        images
     }
 
     /// The request `id`, if it is known.

@@ -1,4 +1,4 @@
-//! Where bundles come from: the daemon's own store, and the repositories' trees through their mounts.
+//! Where bundles come from: the daemon's own store, the repositories' trees through their mounts, the images' registries.
 //!
 //! A stored bundle is compared with the one its repository has now, which costs no more than a `stat`: another one takes
 //! its place, and if there is none any more it goes. A repository that does not answer, or is not mounted, changes
@@ -10,6 +10,7 @@
 
 mod mount;
 mod packs;
+mod registry;
 mod stored;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use crate::fetch::pack::Pack;
 use crate::wanted::Wanted;
 use mount::{Mount, Sight};
 use packs::Packs;
+use registry::Registries;
 
 /// A mount that does not tell where packs are within this is not waited for: their objects are had one by one.
 const PACKS_PATIENCE: Duration = Duration::from_secs(1);
@@ -47,6 +49,7 @@ pub struct Sources {
     remember_absent: Duration,
     absent: Mutex<HashMap<Names, Instant>>,
     packs: Packs,
+    registries: Registries,
     damaged: Counter,
 }
 
@@ -57,6 +60,13 @@ pub struct Found {
     pub bundle: Bundle,
     /// "store", or a path.
     pub place: String,
+}
+
+impl Found {
+    /// Whether it was in the store already.
+    pub fn is_stored(&self) -> bool {
+        self.place == STORE
+    }
 }
 
 /// The place of a bundle that comes from the store.
@@ -85,12 +95,19 @@ enum Miss {
 }
 
 impl Sources {
-    /// Looks in `store`, then below `mounts`; gives each up after `deadline`, and remembers what is absent for
-    /// `remember_absent`.
-    pub fn new(store: Arc<Store>, mounts: Vec<PathBuf>, deadline: Duration, remember_absent: Duration) -> Self {
+    /// Looks in `store`, then below `mounts`, then in the image's registry if it is one of `registries`; gives each up after
+    /// `deadline`, and remembers what is absent for `remember_absent`.
+    pub fn new(
+        store: Arc<Store>,
+        mounts: Vec<PathBuf>,
+        registries: Vec<String>,
+        deadline: Duration,
+        remember_absent: Duration,
+    ) -> Self {
         let mounts = mounts.into_iter().map(|path| Mount::new(path, deadline)).collect();
+        let registries = Registries::new(registries, deadline);
         let (absent, damaged, packs) = Default::default();
-        Self { store, mounts, deadline, remember_absent, absent, packs, damaged }
+        Self { store, mounts, deadline, remember_absent, absent, packs, registries, damaged }
     }
 
     /// Searches all places for a bundle of `wanted`.
@@ -105,23 +122,32 @@ impl Sources {
             }
             Err(miss) => troubles.note(miss),
         }
-        // Repositories have no bundles by reference.
-        if self.is_remembered(&key) || wanted.only_reference().is_some() {
+        if self.is_remembered(&key) {
             return troubles.search();
         }
-        let mut asked: FuturesUnordered<_> = self.mounts.iter().map(|mount| in_mount(mount, wanted, None)).collect();
+        // Repositories have no bundles by reference.
+        let mounts = self.mounts.iter().filter(|_| wanted.only_reference().is_none());
+        let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, None)).collect();
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(Sight::Found { found, origin }) => {
-                    self.keep(&found.bundle, origin).await;
+                    self.keep(&found.bundle, Some(origin)).await;
                     return Search::Found(found);
                 }
                 Ok(Sight::Same) => {}
                 Err(miss) => troubles.note(miss),
             }
         }
+        match in_registry(&self.registries, wanted).await {
+            Ok(found) => {
+                // A repository's bundle takes its place, should there be one later.
+                self.keep(&found.bundle, None).await;
+                return Search::Found(found);
+            }
+            Err(miss) => troubles.note(miss),
+        }
         let search = troubles.search();
-        if matches!(search, Search::Absent) {
+        if matches!(search, Search::Absent) && wanted.only_reference().is_none() {
             self.remember(key);
         }
         search
@@ -212,7 +238,7 @@ impl Sources {
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(Sight::Found { found, origin }) => {
-                    self.keep(&found.bundle, origin).await;
+                    self.keep(&found.bundle, Some(origin)).await;
                     return Some(*found);
                 }
                 Err(Miss::Gone) if origin.is_some() => {
@@ -226,10 +252,10 @@ impl Sources {
         Some(Found { bundle: stored.bundle, place: STORE.into() })
     }
 
-    /// Puts a bundle from a mount into the store. Not being able to is no reason to fail.
-    async fn keep(&self, bundle: &Bundle, origin: Origin) {
+    /// Puts a bundle into the store. Not being able to is no reason to fail.
+    async fn keep(&self, bundle: &Bundle, origin: Option<Origin>) {
         let bundle = bundle.clone();
-        match self.ask_store(move |store| store.put(&bundle, Some(origin))).await {
+        match self.ask_store(move |store| store.put(&bundle, origin)).await {
             Ok(Ok(_)) => debug!("bundle put into the store"),
             Ok(Err(error)) | Err(error) => warn!(%error, "bundle not put into the store"),
         }
@@ -292,6 +318,13 @@ async fn in_mount(mount: &Mount, wanted: &Wanted, known: Option<&str>) -> Result
         Sight::Same => None,
     });
     note(&mount.path.to_string_lossy(), started, bundle);
+    result
+}
+
+async fn in_registry(registries: &Registries, wanted: &Wanted) -> Result<Box<Found>, Miss> {
+    let started = Instant::now();
+    let result = registries.look(wanted).await;
+    note("registry", started, result.as_ref().map(|found| Some(&found.bundle)));
     result
 }
 

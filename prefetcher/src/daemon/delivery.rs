@@ -52,6 +52,7 @@ impl<'a> Delivery<'a> {
 
     /// Brings what is in `plan`.
     pub(super) async fn bring(&self, plan: &[usize]) {
+        self.warm_catalogs();
         let (plan, other): (Vec<usize>, Vec<usize>) =
             plan.iter().partition(|i| self.repository_of(&self.bundle.objects[**i]).is_some());
         self.request.skipped(&other);
@@ -86,6 +87,15 @@ impl<'a> Delivery<'a> {
         }
         while !packs.is_empty() || !objects.is_empty() {
             self.next(&mut packs, &mut objects).await;
+        }
+    }
+
+    fn warm_catalogs(&self) {
+        for catalog in &self.bundle.catalogs {
+            let name = self.bundle.repositories.get(usize::from(catalog.repository));
+            if let Some(repository) = name.and_then(|name| self.daemon.repositories.get(name)) {
+                self.daemon.readers.want_catalog(&repository.mount, &catalog.mountpoint);
+            }
         }
     }
 
