@@ -188,12 +188,11 @@ impl Sources {
 
     /// Removes the bundles of an image from the store; how many there were.
     pub async fn remove(&self, wanted: &Wanted) -> Result<usize, String> {
-        let wanted = wanted.clone();
+        let (wanted, damaged) = (wanted.clone(), self.damaged.clone());
         let remove = move |store: &Store| {
-            let chains =
-                store.list(|stored| wanted.is(&stored.bundle.image).then_some(stored.bundle.image.chain_id))?;
-            let chains: Vec<ChainId> = chains.bundles.into_iter().flatten().collect();
-            store.remove(&chains)
+            let chain = |image: &ImageId| wanted.is(image).then_some(image.chain_id);
+            let chains = stored::list(store, &damaged, |stored| chain(&stored.bundle.image))?;
+            store.remove(&chains.into_iter().flatten().collect::<Vec<_>>())
         };
         self.ask_store(remove).await?
     }
