@@ -209,3 +209,72 @@ async fn a_cache_that_is_not_there_fails_the_request_without_a_transfer_until_it
     assert_eq!((status.state(), account(&status).failed_write), (RequestState::Failed, blocked), "{status:?}");
     assert!(site.temporary_files().is_empty());
 }
+
+/// A cache on a small file system of its own; only root can make one.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn at(path: std::path::PathBuf, options: &str) -> Self {
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("none"), &path, Some("tmpfs"), flags, Some(options)).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_costs_what_has_no_room_and_nothing_else() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let wanted = objects(50, 100);
+    let raw: u64 = wanted.iter().map(|o| o.raw.len() as u64).sum();
+    // Too few bytes, which is known before; too few names, which is not.
+    for (options, what) in [(format!("size={}", raw / 2), "bytes"), ("nr_inodes=40".to_owned(), "names")] {
+        let site = Site::new();
+        let origin = Origin::start(&wanted).await;
+        let image = bundle(what, &wanted);
+        site.publish(&image);
+        let _disk = SmallDisk::at(site.path("cache"), &options);
+        let mut daemon = Daemon::start(&site, &[&origin]).await;
+        let status = daemon.prefetch_bundle(&image).await;
+        let a = account(&status);
+        assert!(a.fetched_objects > 0, "{what}: {status:?}");
+        match what {
+            "bytes" => assert!(a.skipped_budget_objects > 0 && a.failed_objects == 0, "{status:?}"),
+            _ => assert!(a.failed_write > 0 && status.error.contains("No space left"), "{status:?}"),
+        }
+        for object in &wanted {
+            let Ok(content) = fs::read(site.cached(object)) else { continue };
+            assert!(content == object.raw, "{what}: a wrong object");
+        }
+        assert!(site.temporary_files().is_empty(), "{what}");
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        daemon.ended().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_vanishes_in_the_middle_is_filled_anew_by_the_next_request() {
+    let site = Site::new();
+    let wanted = objects(51, 10);
+    let origin = Origin::start(&wanted).await;
+    origin.set(&wanted[9], Behaviour::Hold(wanted[9].stored.clone()));
+    let image = bundle("image", &wanted);
+    site.publish(&image);
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let id = daemon.client.prefetch(site::by_chain(&image)).await.unwrap();
+    site::until("all but one are there", || site.cache_files().len() >= 9).await;
+    fs::remove_dir_all(site.path("cache")).unwrap();
+    fs::create_dir(site.path("cache")).unwrap();
+    origin.open_gate();
+    daemon.client.wait(id, site::LONG).await.unwrap();
+    let status = daemon.prefetch_bundle(&image).await;
+    assert_eq!(status.state(), RequestState::Done, "{status:?}");
+    site.assert_cached(&wanted);
+}

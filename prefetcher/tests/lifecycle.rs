@@ -110,3 +110,41 @@ async fn a_second_daemon_is_refused_and_the_first_goes_on() {
     assert!(!site.path("second.sock").exists());
     assert_eq!(daemon.prefetch_bundle(&bundle).await.state(), RequestState::Done);
 }
+
+/// Two hundred lives of a daemon, each ended at a random moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_two_hundred_times_it_never_shows_a_wrong_object_and_then_completes() {
+    let site = Site::new();
+    let mut wanted = objects(40, 60);
+    wanted.insert(10, Object::new(&noise(6 << 20)));
+    let origin = Origin::start(&wanted).await;
+    let image = bundle("image", &wanted);
+    site.publish(&image);
+    for life in 0..200 {
+        let mut daemon = Daemon::start(&site, &[&origin]).await;
+        assert!(site.temporary_files().is_empty(), "what life {life} left is older than the next start");
+        // It may be dead before it answers.
+        let asked = daemon.client.prefetch(by_chain(&image));
+        let lives = std::time::Duration::from_micros(rand::random_range(0..60_000));
+        let _ = tokio::time::timeout(lives, async {
+            let _ = asked.await;
+            std::future::pending::<()>().await;
+        })
+        .await;
+        daemon.signal(Signal::SIGKILL);
+        daemon.ended().await;
+        for object in &wanted {
+            let Ok(content) = fs::read(site.cached(object)) else { continue };
+            assert!(content == object.raw, "a wrong object is visible after life {life}");
+            // So that the next life has something to do.
+            if rand::random_bool(0.5) {
+                fs::remove_file(site.cached(object)).unwrap();
+            }
+        }
+    }
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let status = daemon.prefetch_bundle(&image).await;
+    assert_eq!(status.state(), RequestState::Done, "{status:?}");
+    site.assert_cached(&wanted);
+    assert_eq!((site.cache_files().len(), site.temporary_files().len()), (wanted.len(), 0));
+}

@@ -184,11 +184,12 @@ impl<'a> Delivery<'a> {
             return;
         };
         let rank = self.request.rank();
+        if self.daemon.stopping.is_cancelled() {
+            return self.stopped(&missing);
+        }
         let fetched = |index| self.fetched(index);
-        let from_pack = tokio::select! {
-            from_pack = self.daemon.fetcher.fetch_pack(repository, &self.bundle, &pack, &missing, rank, &fetched) => from_pack,
-            () = self.daemon.stopping.cancelled() => return self.stopped(&missing),
-        };
+        let fetcher = &self.daemon.fetcher;
+        let from_pack = fetcher.fetch_pack(repository, &self.bundle, &pack, &missing, rank, &fetched).await;
         self.request.account(|a| {
             a.packs += 1;
             a.transferred_bytes += from_pack.transferred;

@@ -12,8 +12,6 @@ use super::failure::{Blame, Failure};
 
 /// The slowest line that is worth waiting for, in bytes per second.
 const SLOWEST: u64 = 32 << 10;
-/// What every answer may take on top.
-const GRACE: Duration = Duration::from_secs(30);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -64,9 +62,9 @@ impl Limits {
         Self { exact: None, most: raw_size.saturating_add(raw_size / 8).saturating_add(1024) }
     }
 
-    /// When to give up, however steadily the bytes trickle.
-    pub fn deadline(&self) -> Duration {
-        GRACE.saturating_add(Duration::from_secs(self.most / SLOWEST))
+    /// When to give up, if an answer may take `patience` to begin.
+    pub fn deadline(&self, patience: Duration) -> Duration {
+        patience.saturating_mul(2).saturating_add(Duration::from_secs(self.most / SLOWEST))
     }
 
     fn check_announced(&self, length: u64) -> Result<(), String> {
@@ -211,6 +209,6 @@ mod tests {
         }
         let unknown = Limits { exact: None, most: 100 };
         assert!(unknown.check_announced(3).is_ok() && unknown.check_announced(101).is_err());
-        assert!(Limits { exact: None, most: u64::MAX }.deadline() > GRACE);
+        assert!(Limits { exact: None, most: u64::MAX }.deadline(Duration::from_secs(1)) > Duration::from_secs(1));
     }
 }

@@ -49,7 +49,8 @@ impl Fetcher {
         while let Some(turn) = tries.next().await {
             let url = repository.routes.url(turn.way, &path);
             let ask = Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh };
-            match in_time(ask.limits, &url, self.stream(repository, object, turn, &ask, rank)).await {
+            let _place = repository.routes.window(turn.way).enter(rank).await;
+            match in_time(&repository.routes, &ask, self.stream(repository, object, turn, &ask)).await {
                 Err(failure) => tries.failed(failure)?,
                 done => return done,
             }
@@ -63,9 +64,8 @@ impl Fetcher {
         object: &BundleObject,
         turn: Turn,
         ask: &Ask<'_>,
-        rank: u8,
     ) -> Result<u64, Failure> {
-        let (mut body, _place) = self.open(&repository.routes, turn.way, rank, ask).await?;
+        let mut body = self.open(&repository.routes, turn.way, ask).await?;
         let mut streamed = self.begin(repository, object).await?;
         loop {
             let piece = body.piece(PIECE).await?;
@@ -103,11 +103,9 @@ impl Fetcher {
         while let Some(Turn { way, fresh }) = tries.next().await {
             let url = repository.routes.url(way, &path);
             let ask = Ask { url: &url, limits, range: Some(span.clone()), fresh };
-            let download = async {
-                let (body, _place) = self.open(&repository.routes, way, rank, &ask).await?;
-                body.whole().await
-            };
-            match in_time(limits, &url, download).await {
+            let _place = repository.routes.window(way).enter(rank).await;
+            let download = async { self.open(&repository.routes, way, &ask).await?.whole().await };
+            match in_time(&repository.routes, &ask, download).await {
                 Err(failure) => tries.failed(failure)?,
                 done => return done,
             }

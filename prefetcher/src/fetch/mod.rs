@@ -38,7 +38,6 @@ use failure::{Blame, Failure};
 use flight::{Flights, Seat};
 use route::{Routes, Way};
 use tries::{Tries, Turn};
-use window::Place;
 
 /// All bytes of objects in memory at a time.
 const MEMORY: u64 = 32 << 20;
@@ -155,30 +154,22 @@ impl Fetcher {
     ) -> Result<u64, Failure> {
         let url = repository.routes.url(turn.way, path);
         let ask = Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh };
-        let download = async {
-            let (body, _place) = self.open(&repository.routes, turn.way, rank, &ask).await?;
-            body.whole().await
-        };
-        let stored = in_time(ask.limits, &url, download).await?;
+        let place = repository.routes.window(turn.way).enter(rank).await;
+        let download = async { self.open(&repository.routes, turn.way, &ask).await?.whole().await };
+        let stored = in_time(&repository.routes, &ask, download).await?;
+        drop(place);
         let (sink, object, size) = (repository.sink.clone(), object.clone(), stored.len() as u64);
         self.cores.run(move |scratch| verify::put(scratch, &*sink, &object, &stored)).await?;
         Ok(size)
     }
 
     /// Asks by one way, and tells its window how long that took.
-    async fn open<'a>(
-        &'a self,
-        routes: &Routes,
-        way: Way,
-        rank: u8,
-        ask: &Ask<'_>,
-    ) -> Result<(Body<'a>, Place), Failure> {
+    async fn open(&self, routes: &Routes, way: Way, ask: &Ask<'_>) -> Result<Body<'_>, Failure> {
         let window = routes.window(way);
-        let place = window.enter(rank).await;
         match download::open(routes.http(way), ask, &self.bandwidth).await {
             Ok((body, took)) => {
                 window.answered(took);
-                Ok((body, place))
+                Ok(body)
             }
             Err(failure) => {
                 if failure.transient {
@@ -195,15 +186,16 @@ impl Fetcher {
     }
 }
 
-/// Gives `download` as long as its bytes may take.
+/// Gives `download` as long as its bytes may take, however steadily they trickle. A place is to be had before.
 async fn in_time<T>(
-    limits: Limits,
-    what: &str,
+    routes: &Routes,
+    ask: &Ask<'_>,
     download: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let late =
-        |_| Failure::transient(format!("{what}: not done after {} s", limits.deadline().as_secs())).by(Blame::Proxy);
-    tokio::time::timeout(limits.deadline(), download).await.map_err(late)?
+    let upstream = routes.upstream();
+    let deadline = ask.limits.deadline(upstream.timeout.max(upstream.timeout_direct));
+    let late = |_| Failure::transient(format!("{}: not done after {} s", ask.url, deadline.as_secs())).by(Blame::Proxy);
+    tokio::time::timeout(deadline, download).await.map_err(late)?
 }
 
 fn closed(_: AcquireError) -> Failure {

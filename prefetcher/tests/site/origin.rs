@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use futures::stream;
@@ -26,13 +27,17 @@ pub enum Behaviour {
     Cut(Vec<u8>, usize),
     /// Answers with this status and these bytes.
     Status(u16, &'static str),
+    /// Sends the first bytes, unless what a cache keeps is not wanted: then the second.
+    Stale(Vec<u8>, Vec<u8>),
+    /// Sends a byte a second.
+    Trickle(Vec<u8>),
     /// Sends the first half at once and the rest when the gate opens.
     Hold(Vec<u8>),
 }
 
 /// The server. Ends with the test's runtime.
 pub struct Origin {
-    port: u16,
+    address: SocketAddr,
     state: Arc<State>,
 }
 
@@ -48,8 +53,13 @@ type Body = BoxBody<Bytes, io::Error>;
 impl Origin {
     /// Serves `objects` on a free port of the loopback.
     pub async fn start<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin = Self { port: listener.local_addr().unwrap().port(), state: Arc::default() };
+        Self::start_at("127.0.0.1:0", objects).await
+    }
+
+    /// The same at another address.
+    pub async fn start_at<'a>(address: &str, objects: impl IntoIterator<Item = &'a Object>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let origin = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
         for object in objects {
             origin.set(object, Behaviour::Send(object.stored.clone()));
         }
@@ -68,17 +78,17 @@ impl Origin {
     /// A port on which nobody listens.
     pub async fn dead() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { port: listener.local_addr().unwrap().port(), state: Arc::default() }
+        Self { address: listener.local_addr().unwrap(), state: Arc::default() }
     }
 
     /// The server as a proxy: it answers for any host.
     pub fn proxy(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// For the configuration.
     pub fn server(&self) -> String {
-        format!("http://127.0.0.1:{}/cvmfs/@fqrn@", self.port)
+        format!("http://{}/cvmfs/@fqrn@", self.address)
     }
 
     /// What is done for `object`.
@@ -126,6 +136,19 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             None => response.body(whole(bytes)),
         },
         Behaviour::Whole(bytes) => response.body(whole(bytes)),
+        Behaviour::Stale(kept, fresh) => {
+            let is_fresh = request.headers().get("cache-control").is_some_and(|how| how == "no-cache");
+            response.body(whole(if is_fresh { fresh } else { kept }))
+        }
+        Behaviour::Trickle(bytes) => {
+            let length = bytes.len();
+            let frames = stream::unfold(bytes.into_iter(), async |mut rest| {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                let frame = Frame::data(Bytes::from(vec![rest.next()?]));
+                Some((Ok(frame), rest))
+            });
+            response.header("content-length", length).body(BodyExt::boxed(StreamBody::new(Box::pin(frames))))
+        }
         Behaviour::Cut(bytes, at) => {
             let end = Err(io::Error::other("closed by the test"));
             let frames = [Ok(Frame::data(Bytes::copy_from_slice(&bytes[..at]))), end];

@@ -166,7 +166,8 @@ impl Fetcher {
             let ask = Ask { url: &url, limits: part.limits(), range: None, fresh: turn.fresh };
             let cutter = Cutter::new(part.start, part.start + part.raw_size, open, seams.clone());
             let opener = Opener::new(part, cutter)?;
-            match in_time(ask.limits, &url, self.stream_part(delivery, opener, turn.way, &ask, rank)).await {
+            let _place = routes.window(turn.way).enter(rank).await;
+            match in_time(routes, &ask, self.stream_part(delivery, opener, turn.way, &ask)).await {
                 // Everything that was wanted was checked on its own.
                 Err(failure) if failure.cause == Cause::Verification && delivery.open(slots, part).is_empty() => {
                     debug!(%url, error = %failure, "the pack is not what it should be, but its objects are");
@@ -185,9 +186,8 @@ impl Fetcher {
         mut opener: Opener,
         way: Way,
         ask: &Ask<'_>,
-        rank: u8,
     ) -> Result<(), Failure> {
-        let (mut body, _place) = self.open(&delivery.repository.routes, way, rank, ask).await?;
+        let mut body = self.open(&delivery.repository.routes, way, ask).await?;
         let mut writing = FuturesUnordered::new();
         loop {
             let piece = body.piece(PIECE).await?;
