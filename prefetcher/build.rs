@@ -1,5 +1,19 @@
 //! Generates the gRPC API from `proto/prefetch.proto`; its comments become the documentation of the Rust types.
 
-fn main() -> std::io::Result<()> {
-    tonic_prost_build::compile_protos("proto/prefetch.proto")
+use std::path::PathBuf;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("prefetch.bin");
+    let mut builder = tonic_prost_build::configure().file_descriptor_set_path(descriptors);
+    // What the command line prints as JSON.
+    for message in ["Image", "RequestStatus", "Account", "StoredBundle", "ListReply", "WaitCriticalReply"] {
+        let path = format!(".cvmfs_prefetch.v1.{message}");
+        builder = builder.message_attribute(path, "#[derive(serde::Serialize)]");
+    }
+    for (field, name) in [("state", "state_name"), ("priority", "priority_name")] {
+        let path = format!(".cvmfs_prefetch.v1.RequestStatus.{field}");
+        builder = builder.field_attribute(path, format!("#[serde(serialize_with = \"{name}\")]"));
+    }
+    builder.compile_protos(&["proto/prefetch.proto"], &["proto"])?;
+    Ok(())
 }

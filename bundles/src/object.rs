@@ -178,15 +178,40 @@ pub fn verify(hash: &ContentHash, stored: &[u8]) -> Result<(), BadObject> {
 
 /// Checks that `stored` is the object `hash` and returns its content, which must be `raw_size` bytes long.
 pub fn unpack(hash: &ContentHash, stored: &[u8], raw_size: u64) -> Result<Vec<u8>, BadObject> {
-    verify(hash, stored)?;
-    let wrong = |why: String| BadObject::WrongSize { hash: *hash, expected: raw_size, why };
-    let mut raw = vec![0; usize::try_from(raw_size).map_err(|e| wrong(e.to_string()))?];
-    let written =
-        libdeflater::Decompressor::new().zlib_decompress(stored, &mut raw).map_err(|e| wrong(e.to_string()))?;
-    if written as u64 != raw_size {
-        return Err(wrong(format!("it holds {written} bytes")));
+    let mut scratch = Scratch::default();
+    let length = scratch.unpack(hash, stored, raw_size)?.len();
+    scratch.raw.truncate(length);
+    Ok(scratch.raw)
+}
+
+/// What unpacking needs, to be used for many objects one after the other.
+pub struct Scratch {
+    decompressor: libdeflater::Decompressor,
+    raw: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { decompressor: libdeflater::Decompressor::new(), raw: Vec::new() }
     }
-    Ok(raw)
+}
+
+impl Scratch {
+    /// As [`unpack`], into memory that is used again.
+    pub fn unpack(&mut self, hash: &ContentHash, stored: &[u8], raw_size: u64) -> Result<&[u8], BadObject> {
+        verify(hash, stored)?;
+        let wrong = |why: String| BadObject::WrongSize { hash: *hash, expected: raw_size, why };
+        let length = usize::try_from(raw_size).map_err(|e| wrong(e.to_string()))?;
+        if self.raw.len() < length {
+            self.raw.resize(length, 0);
+        }
+        let raw = &mut self.raw[..length];
+        let written = self.decompressor.zlib_decompress(stored, raw).map_err(|e| wrong(e.to_string()))?;
+        match written == length {
+            true => Ok(raw),
+            false => Err(wrong(format!("it holds {written} bytes"))),
+        }
+    }
 }
 
 #[cfg(test)]

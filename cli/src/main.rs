@@ -2,11 +2,12 @@
 //!
 //! On a build node: `record` an image's start, `build` a bundle of the records, `inspect` it, compare it with the one before
 //! (`diff`, `startup-diff`), `verify` that servers have what it names, `publish` or `export` it.
-//! On a worker node: ask the daemon to `prefetch` an image, and for the `status` of requests; look after its store with
-//! `bundle`.
+//! On a worker node: ask the daemon to `prefetch` an image, and for the `status` of requests; `cancel` them or change their
+//! `priority`; `drop` an image's bundle; look after its store with `bundle`.
 
 mod build;
 mod bundle;
+mod control;
 mod diff;
 mod evaluate;
 mod export;
@@ -20,6 +21,7 @@ mod publish;
 mod rebase;
 mod record;
 mod repository;
+mod request;
 mod startup_diff;
 mod status;
 mod text;
@@ -79,6 +81,12 @@ enum Command {
     Prefetch(prefetch::Args),
     /// Show what the daemon is doing and which bundles it has
     Status(status::Args),
+    /// End a request of the daemon, for all who wait for it
+    Cancel(control::Cancel),
+    /// Raise or lower the priority of a request of the daemon
+    Priority(control::SetPriority),
+    /// Remove an image's bundles from the running daemon's store
+    Drop(control::Drop),
 }
 
 #[tokio::main]
@@ -107,6 +115,9 @@ async fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Prefetch(args) => prefetch::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Cancel(args) => control::cancel(args).await,
+        Command::Priority(args) => control::set_priority(args).await,
+        Command::Drop(args) => control::drop(args).await,
     };
     result.unwrap_or_else(|error| {
         eprintln!("cvmfs-prefetch: {error:#}");

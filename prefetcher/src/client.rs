@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -76,9 +77,13 @@ impl Client {
 
     /// Asks for an image to be prefetched; the id of the request.
     pub async fn prefetch(&self, image: api::Image) -> Result<u64, ClientError> {
+        self.ask(api::PrefetchRequest { image: Some(image), ..api::PrefetchRequest::default() }).await
+    }
+
+    /// The same, with all that can be said about it.
+    pub async fn ask(&self, call: api::PrefetchRequest) -> Result<u64, ClientError> {
         let mut stub = self.stub();
-        let call = stub.prefetch(api::PrefetchRequest { image: Some(image) });
-        Ok(self.bounded(self.deadline, call).await?.request_id)
+        Ok(self.bounded(self.deadline, stub.prefetch(call)).await?.request_id)
     }
 
     /// What has become of a request so far.
@@ -93,10 +98,59 @@ impl Client {
         self.bounded(within, stub.status(api::StatusRequest { request_id, wait: true })).await
     }
 
+    /// A request's status now, after each interval, and when it has ended. Only the first answer has a deadline: what
+    /// comes then is as late as the caller lets it be.
+    pub async fn watch(
+        &self,
+        request_id: u64,
+        interval: Duration,
+    ) -> Result<impl Stream<Item = Result<api::RequestStatus, ClientError>> + Unpin + use<>, ClientError> {
+        let mut stub = self.stub();
+        let interval_ms = (interval.as_millis() as u64).max(1);
+        let statuses = self.bounded(self.deadline, stub.watch(api::WatchRequest { request_id, interval_ms })).await?;
+        let client = self.clone();
+        Ok(statuses.map(move |status| status.map_err(|status| client.error(status))))
+    }
+
+    /// Waits until the critical objects of a request are in, so long at most; whether they are, and what it has come to.
+    pub async fn wait_critical(
+        &self,
+        request_id: u64,
+        within: Duration,
+    ) -> Result<api::WaitCriticalReply, ClientError> {
+        let mut stub = self.stub();
+        let call = api::WaitCriticalRequest { request_id, timeout_ms: within.as_millis() as u64 };
+        self.bounded(within + self.deadline, stub.wait_critical(call)).await
+    }
+
+    /// Ends a request; how it has ended.
+    pub async fn cancel(&self, request_id: u64) -> Result<api::RequestStatus, ClientError> {
+        let mut stub = self.stub();
+        self.bounded(self.deadline, stub.cancel(api::CancelRequest { request_id })).await
+    }
+
+    /// Raises or lowers a request's priority; its status then.
+    pub async fn set_priority(
+        &self,
+        request_id: u64,
+        priority: api::Priority,
+    ) -> Result<api::RequestStatus, ClientError> {
+        let mut stub = self.stub();
+        let call = api::SetPriorityRequest { request_id, priority: priority.into() };
+        self.bounded(self.deadline, stub.set_priority(call)).await
+    }
+
     /// The daemon's requests and bundles.
     pub async fn list(&self) -> Result<api::ListReply, ClientError> {
         let mut stub = self.stub();
         self.bounded(self.deadline, stub.list(api::ListRequest {})).await
+    }
+
+    /// Removes an image's bundles from the daemon's store; how many there were.
+    pub async fn drop_bundles(&self, image: api::Image) -> Result<u64, ClientError> {
+        let mut stub = self.stub();
+        let call = stub.drop(api::DropRequest { image: Some(image) });
+        Ok(self.bounded(self.deadline, call).await?.removed_bundles)
     }
 
     /// Made at the first call, because tonic wants a tokio runtime for it.
@@ -119,15 +173,18 @@ impl Client {
         deadline: Duration,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, ClientError> {
-        let socket = || self.socket.clone();
         match tokio::time::timeout(deadline, call).await {
-            Err(_) => Err(ClientError::Late { socket: socket(), deadline }),
+            Err(_) => Err(ClientError::Late { socket: self.socket.clone(), deadline }),
             Ok(Ok(answer)) => Ok(answer.into_inner()),
-            // A status that tonic made of a transport error has that error as source.
-            Ok(Err(status)) => match std::error::Error::source(&status) {
-                Some(source) => Err(ClientError::Unreachable { socket: socket(), why: innermost(source) }),
-                None => Err(ClientError::Refused(Box::new(status))),
-            },
+            Ok(Err(status)) => Err(self.error(status)),
+        }
+    }
+
+    fn error(&self, status: Status) -> ClientError {
+        // A status that tonic made of a transport error has that error as source.
+        match std::error::Error::source(&status) {
+            Some(source) => ClientError::Unreachable { socket: self.socket.clone(), why: innermost(source) },
+            None => ClientError::Refused(Box::new(status)),
         }
     }
 }

@@ -3,12 +3,15 @@
 //! [`Config::parse`] is strict: unknown keys and values that cannot work are refused with a message that names the key
 //! and says what to write. It looks at nothing but the text.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 use serde::Deserialize;
 
 use crate::cvmfs_client::transfer;
+use crate::listen::TcpConfig;
+use crate::logging::LogFormat;
 
 /// Where the daemon looks for its configuration.
 pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/prefetchd.toml";
@@ -27,15 +30,33 @@ pub struct Config {
     /// Permissions of the socket.
     #[serde(default = "defaults::socket_mode")]
     pub socket_mode: u32,
+    /// User that owns the socket, by name or number.
+    #[serde(default)]
+    pub socket_owner: Option<String>,
+    /// Group of the socket, by name or number.
+    #[serde(default)]
+    pub socket_group: Option<String>,
+    /// Where metrics are served over HTTP; nowhere if not given.
+    #[serde(default)]
+    pub metrics_address: Option<SocketAddr>,
+    /// How the log is written.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// The API over TCP; not served if not given.
+    #[serde(default)]
+    pub tcp: Option<TcpConfig>,
     /// Directory of the bundle store.
     #[serde(default = "defaults::store")]
     pub store: PathBuf,
     /// Most bytes of bundles in it.
     #[serde(default = "defaults::store_bytes")]
     pub store_bytes: u64,
-    /// Most connections at a time, over all repositories.
+    /// Most connections at a time to each proxy or server.
     #[serde(default = "defaults::connections")]
     pub connections: usize,
+    /// Most bytes a second from all servers together. None: no limit.
+    #[serde(default)]
+    pub bytes_per_second: Option<u64>,
     /// How many threads read fetched files through their mount, for the kernel to have them. 0: none. At most 8.
     #[serde(default = "defaults::mount_readers")]
     pub mount_readers: usize,
@@ -51,6 +72,15 @@ pub struct Config {
     /// Further rounds over such servers after a failed one.
     #[serde(default = "defaults::retries")]
     pub retries: u32,
+    /// How much the daemon gives way to others on the node's cores, from 0 (not at all) to 19, as of `nice`.
+    #[serde(default = "defaults::nice")]
+    pub nice: u8,
+    /// Registries that are asked for bundles beside their images: hosts, with `http://` before those without TLS.
+    #[serde(default)]
+    pub registries: Vec<String>,
+    /// Seconds between looks whether a repository has a new revision, and with it new bundles. 0: never.
+    #[serde(default = "defaults::revision_check_s")]
+    pub revision_check_s: u64,
     /// Seconds for which the absence of a bundle is believed.
     #[serde(default = "defaults::remember_absent_s")]
     pub remember_absent_s: u64,
@@ -140,7 +170,7 @@ mod defaults {
         64
     }
     pub(super) fn mount_readers() -> usize {
-        2
+        4
     }
     pub(super) fn client_config() -> PathBuf {
         crate::cvmfs_client::parameters::STOCK_ROOT.into()
@@ -153,6 +183,12 @@ mod defaults {
     }
     pub(super) fn retries() -> u32 {
         3
+    }
+    pub(super) fn nice() -> u8 {
+        10
+    }
+    pub(super) fn revision_check_s() -> u64 {
+        240
     }
     pub(super) fn remember_absent_s() -> u64 {
         5
@@ -223,11 +259,23 @@ impl Config {
                 return wrong(key, &format!("{value} is not between 1 and {most}"));
             }
         }
+        if self.bytes_per_second.is_some_and(|limit| limit < 1 << 10) {
+            return wrong("bytes_per_second", "less than 1024 brings no object in time; leave it out for no limit");
+        }
         if self.store_bytes < 1 << 20 {
             return wrong("store_bytes", "less than 1048576 (1 MiB) has no room for a few bundles");
         }
         if self.mount_readers > 8 {
             return wrong("mount_readers", "more than 8 make a stock CVMFS client answer everybody's look-ups late");
+        }
+        if self.nice > 19 {
+            return wrong("nice", "more than 19, which is the most that a process can give way");
+        }
+        if self.registries.iter().any(|host| host.strip_prefix("http://").unwrap_or(host).contains('/')) {
+            return wrong(
+                "registries",
+                "write hosts only, such as \"registry.example.org\" or \"http://localhost:5000\"",
+            );
         }
         if self.retries > 20 {
             return wrong("retries", "more than 20 only delays the message that a server is down");
@@ -238,6 +286,11 @@ impl Config {
         let paths = [("socket", &self.socket), ("store", &self.store), ("client_config", &self.client_config)];
         for (key, path) in paths {
             absolute(path).map_err(|why| (key.to_owned(), why))?;
+        }
+        if let Some(tcp) = &self.tcp {
+            for (key, path) in [("certificate", &tcp.certificate), ("key", &tcp.key), ("client_ca", &tcp.client_ca)] {
+                absolute(path).map_err(|why| (format!("tcp: {key}"), why))?;
+            }
         }
         let mut names = std::collections::HashSet::new();
         for repository in &mut self.repositories {

@@ -1,39 +1,39 @@
-//! Runs requests: finds the bundle, plans, fetches, accounts.
+//! Runs requests: finds the bundle, plans, has it delivered, accounts.
+
+mod cost;
+mod delivery;
+mod portion;
+mod renewal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bundles::bundle::{Bundle, BundleObject};
+use bundles::bundle::Bundle;
 use bundles::store::{Store, StoreError};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, info, info_span, warn};
 
-use crate::api::{Account, RequestState};
+use crate::api::RequestState;
+use crate::asked::Asked;
 use crate::config::Config;
-use crate::fetch::failure::{Cause, Failure};
-use crate::fetch::{Fetcher, Outcome};
+use crate::fetch::Fetcher;
+use crate::metrics::Metrics;
 use crate::page_cache::Readers;
-use crate::plan;
 use crate::repository::Repository;
 use crate::requests::{Admitted, MAX_ENDED, MAX_RUNNING, Request, Requests, Running, TooMany};
 use crate::settings::{Settings, SettingsError};
-use crate::sink::capacity::Allowance;
 use crate::sink::{self, SinkError};
-use crate::source::{Search, Sources};
-use crate::wanted::Wanted;
-
-/// After so many objects that the cache did not take, a request fetches no more.
-const MAX_WRITE_FAILURES: u64 = 8;
+use crate::source::{Found, Search, Sources};
+use delivery::Delivery;
 
 /// The daemon, apart from its socket.
 #[derive(Debug)]
 pub struct Daemon {
     requests: Arc<Requests>,
+    metrics: Metrics,
     sources: Sources,
     fetcher: Fetcher,
     repositories: HashMap<String, Arc<Repository>>,
@@ -94,10 +94,13 @@ impl Daemon {
         }
         let deadline = Duration::from_secs(config.lookup_timeout_s);
         let remember_absent = Duration::from_secs(config.remember_absent_s);
+        let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
+        let sources = Sources::new(Arc::new(store), mounts, config.registries.clone(), deadline, remember_absent);
         Ok(Arc::new(Self {
-            requests: Requests::new(MAX_RUNNING, MAX_ENDED),
-            sources: Sources::new(Arc::new(store), mounts, deadline, remember_absent),
-            fetcher: Fetcher::new(config.connections, config.retries),
+            metrics: Metrics::new(requests.clone(), sources.damaged().clone()),
+            requests,
+            sources,
+            fetcher: Fetcher::new(config.bytes_per_second),
             repositories,
             connections: config.connections,
             readers: Readers::new(config.mount_readers, &mount_readers),
@@ -117,34 +120,58 @@ impl Daemon {
         &self.sources
     }
 
+    /// What is counted, as Prometheus reads it.
+    pub async fn metrics(&self) -> String {
+        self.metrics.text(self.sources.usage().await.ok())
+    }
+
+    /// Waits until no more requests are taken.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
+    }
+
     /// Notes a request and returns its id at once.
-    pub fn prefetch(self: &Arc<Self>, wanted: Wanted) -> Result<u64, Refused> {
+    pub fn prefetch(self: &Arc<Self>, asked: Asked) -> Result<u64, Refused> {
         if self.stopping.is_cancelled() {
             return Err(Refused::Stopping);
         }
-        let running = match self.requests.admit(wanted)? {
+        let running = match self.requests.admit(&asked)? {
             Admitted::New(running) => running,
-            Admitted::Joined(id) => {
-                debug!(request = id, "joined by another call for the same image");
-                return Ok(id);
+            Admitted::Joined(request) => {
+                info!(request = request.id, correlation_id = asked.correlation_id, "joined by another call");
+                return Ok(request.id);
             }
         };
         let request = running.request();
         let id = request.id;
-        let span = info_span!("prefetch", request = id);
+        let span = info_span!("prefetch", request = id, correlation_id = request.correlation_id);
         span.in_scope(|| {
             let image = request.wanted.to_api();
-            info!(chain_id = image.chain_id, manifest = image.manifest_digest, reference = image.reference, "request");
+            info!(
+                chain_id = image.chain_id,
+                manifest = image.manifest_digest,
+                reference = image.reference,
+                priority = request.priority().name(),
+                "request"
+            );
         });
         let daemon = self.clone();
         let run = async move {
             tokio::select! {
                 () = daemon.aborting.cancelled() => warn!("dropped: the daemon stops"),
-                () = daemon.run(running) => {}
+                () = daemon.run(running, asked.bundle) => {}
             }
         };
         self.tasks.spawn(run.instrument(span));
         Ok(id)
+    }
+
+    /// Looks for new bundles of images that were asked for, as often as configured, until the daemon stops.
+    pub fn watch_revisions(self: &Arc<Self>, config: &Config) {
+        if config.revision_check_s > 0 {
+            let interval = Duration::from_secs(config.revision_check_s);
+            self.tasks.spawn(renewal::watch(self.clone(), interval));
+        }
     }
 
     /// Stops: takes and starts nothing more, lets what is on its way come in until `bound`, drops the rest.
@@ -165,11 +192,20 @@ impl Daemon {
         }
     }
 
-    async fn run(&self, running: Running) {
+    async fn run(&self, running: Running, bundle: Option<Box<Bundle>>) {
         let request = running.request().clone();
-        let state = self.outcome(&request).await;
+        // Dropping what is on its way is all it takes to give up: who joined it does it again.
+        let state = tokio::select! {
+            biased;
+            state = self.outcome(&request, bundle) => state,
+            state = request.given_up() => {
+                request.fail_rest(|a| &mut a.failed_given_up);
+                state
+            }
+        };
         running.end(state);
         let status = request.status();
+        self.metrics.ended(&status);
         let a = status.account.unwrap_or_default();
         info!(
             state = state.as_str_name(),
@@ -185,17 +221,25 @@ impl Daemon {
             failed_verification = a.failed_verification,
             failed_write = a.failed_write,
             failed_stopped = a.failed_stopped,
+            failed_given_up = a.failed_given_up,
+            time_to_first_byte_us = a.time_to_first_byte_us,
+            time_to_critical_us = a.time_to_critical_us,
             stored_bytes = a.fetched_stored_bytes,
+            transferred_bytes = a.transferred_bytes,
+            packs = a.packs,
             raw_bytes = a.fetched_raw_bytes,
             elapsed_us = a.elapsed_us,
             "request ended"
         );
     }
 
-    async fn outcome(&self, request: &Request) -> RequestState {
-        let search = tokio::select! {
-            search = self.sources.find(&request.wanted) => search,
-            () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+    async fn outcome(&self, request: &Request, bundle: Option<Box<Bundle>>) -> RequestState {
+        let search = match bundle {
+            Some(bundle) => Search::Found(Box::new(Found { bundle: *bundle, place: "request".into() })),
+            None => tokio::select! {
+                search = self.sources.find(&request.wanted) => search,
+                () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+            },
         };
         let found = match search {
             Search::Found(found) => *found,
@@ -213,7 +257,7 @@ impl Daemon {
             }
         };
         let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
-        request.found(&found.place, plan.len() as u64);
+        request.found(&found.place, &found.bundle, &plan);
         let name = found.bundle.repository();
         if !self.repositories.contains_key(name) {
             let known: Vec<_> = self.repositories.keys().map(String::as_str).collect();
@@ -224,119 +268,13 @@ impl Daemon {
             ));
             return RequestState::Failed;
         }
-        self.fetch_all(request, &Arc::new(found.bundle), &plan).await;
+        let bundle = Arc::new(found.bundle);
+        Delivery::new(self, request, &bundle).await.bring(&plan).await;
         match request.account_so_far().failed_objects {
             0 => RequestState::Done,
             _ => RequestState::Failed,
         }
     }
-
-    /// Every object of the plan gets into the account exactly once.
-    async fn fetch_all(&self, request: &Request, bundle: &Arc<Bundle>, plan: &[usize]) {
-        let repository_of = |object: &BundleObject| self.repositories.get(bundle.repository_of(object));
-        let (plan, other): (Vec<usize>, Vec<usize>) =
-            plan.iter().partition(|i| repository_of(&bundle.objects[**i]).is_some());
-        request.account(|a| a.skipped_objects += other.len() as u64);
-        let sinks: Vec<_> =
-            plan.iter().filter_map(|i| Some(repository_of(&bundle.objects[*i])?.sink.clone())).collect();
-        let mut allowances = match self.prepare(bundle).await {
-            Ok(allowances) => allowances,
-            Err(error) => {
-                request.account(|a| fail(a, Cause::Write, plan.len() as u64));
-                request.error(&error);
-                return;
-            }
-        };
-        let mut on_their_way = FuturesUnordered::new();
-        let wanted: Vec<_> = plan.into_iter().zip(sinks).collect();
-        for batch in wanted.chunks(plan::BATCH) {
-            let (all, looked_up) = (bundle.clone(), batch.to_vec());
-            let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&all.objects, &looked_up))).await;
-            // Only a defect or the end of the daemon leads here; fetching looks again.
-            let all_of_them = || batch.iter().map(|(i, _)| *i).collect();
-            let missing = missing.unwrap_or_else(|_| plan::Missing { indices: all_of_them(), already_there: 0 });
-            request.account(|a| a.already_there_objects += missing.already_there);
-            for i in missing.indices {
-                if on_their_way.len() >= self.connections {
-                    on_their_way.next().await;
-                }
-                let object = &bundle.objects[i];
-                let Some(repository) = repository_of(object) else { continue };
-                let allowance = allowances.get_mut(&repository.sink_number);
-                if allowance.is_some_and(|allowance| !allowance.take(object.raw_size)) {
-                    request.account(|a| {
-                        a.skipped_objects += 1;
-                        a.skipped_budget_objects += 1;
-                    });
-                } else {
-                    on_their_way.push(self.fetch_one(request, object, repository));
-                }
-            }
-        }
-        while on_their_way.next().await.is_some() {}
-    }
-
-    /// Makes the caches usable that the bundle's objects go to, and looks up what may be written to each.
-    async fn prepare(&self, bundle: &Bundle) -> Result<HashMap<usize, Allowance>, String> {
-        let known = bundle.repositories.iter().filter_map(|name| self.repositories.get(name));
-        let known: HashMap<usize, Arc<Repository>> = known.map(|one| (one.sink_number, one.clone())).collect();
-        let prepare = |(number, repository): (usize, Arc<Repository>)| {
-            repository.sink.prepare()?;
-            Ok::<_, SinkError>((number, repository.granted.allowance(repository.sink.room()?)))
-        };
-        blocking(move || known.into_iter().map(prepare).collect()).await
-    }
-
-    async fn fetch_one(&self, request: &Request, object: &BundleObject, repository: &Repository) {
-        if self.stopping.is_cancelled() {
-            request.error("the daemon was told to stop");
-            request.account(|a| {
-                a.failed_objects += 1;
-                a.failed_stopped += 1;
-            });
-            return;
-        }
-        if request.account_so_far().failed_write >= MAX_WRITE_FAILURES {
-            request.account(|a| fail(a, Cause::Write, 1));
-            return;
-        }
-        if let Some(mount) = repository.sink.through_mount() {
-            match mount.read(object).await {
-                Ok(()) => request.account(|a| a.fetched_objects += 1),
-                Err(failure) => failed(request, object, &failure),
-            }
-            return;
-        }
-        match self.fetcher.fetch(repository, object).await {
-            Outcome::AlreadyThere => request.account(|a| a.already_there_objects += 1),
-            Outcome::Joined => request.account(|a| a.joined_objects += 1),
-            Outcome::Fetched { stored } => {
-                request.account(|a| {
-                    a.fetched_objects += 1;
-                    a.fetched_stored_bytes += stored;
-                    a.fetched_raw_bytes += object.raw_size;
-                });
-                self.readers.want(&repository.mount, object);
-            }
-            Outcome::Failed(failure) => failed(request, object, &failure),
-        }
-    }
-}
-
-fn failed(request: &Request, object: &BundleObject, failure: &Failure) {
-    let Failure { cause, why, .. } = failure;
-    warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
-    request.error(why);
-    request.account(|a| fail(a, *cause, 1));
-}
-
-fn fail(account: &mut Account, cause: Cause, objects: u64) {
-    account.failed_objects += objects;
-    *match cause {
-        Cause::Transfer => &mut account.failed_transfer,
-        Cause::Verification => &mut account.failed_verification,
-        Cause::Write => &mut account.failed_write,
-    } += objects;
 }
 
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, String>

@@ -2,8 +2,8 @@
 //!
 //! What happens to one request, and where to read about it:
 //!
-//! 1. [`service`] takes it from the Unix socket ([`socket`]) in the terms of [`api`]; [`requests`] notes it, or finds
-//!    that the same image is being prefetched already.
+//! 1. [`service`] takes it from the Unix socket ([`socket`]) or over TCP ([`listen`]) in the terms of [`api`]; [`asked`]
+//!    checks it; [`requests`] notes it, or finds that the same image is being prefetched already.
 //! 2. [`source`] looks for the image's bundle: in the daemon's own store, then through the repositories' mounts.
 //! 3. [`plan`] leaves out what is in the cache; [`fetch`] brings the rest over HTTP, each object once at a time on the
 //!    node, and checks it.
@@ -12,11 +12,13 @@
 //!
 //! [`daemon`] ties these together. What a repository is served with is found at the start: [`settings`] puts [`config`] over
 //! the configuration of the node's [`cvmfs_client`]; [`check`] shows it. [`client`] is for those who ask.
+//! [`metrics`] and [`logging`] tell what happens.
 //!
 //! Invariants: no byte gets a name in a cache before its hash and size were found right; no caller ever waits for the
 //! network or a mount; a hung mount, dead server or bad bundle ends one request and nothing else.
 
 pub mod api;
+pub mod asked;
 pub mod beneath;
 pub mod check;
 pub mod client;
@@ -24,6 +26,9 @@ pub mod config;
 pub mod cvmfs_client;
 pub mod daemon;
 pub mod fetch;
+pub mod listen;
+pub mod logging;
+pub mod metrics;
 pub mod page_cache;
 pub mod plan;
 pub mod repository;

@@ -9,13 +9,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use prefetcher::config::{self, Config};
 use prefetcher::daemon::Daemon;
-use prefetcher::service::Service;
-use prefetcher::socket::Socket;
-use tokio::net::UnixListener;
+use prefetcher::listen::Listeners;
+use prefetcher::logging;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_stream::wrappers::UnixListenerStream;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 /// What is on its way may come in for so long after a SIGTERM.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -48,12 +45,12 @@ enum Command {
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     let config = Config::read(&arguments.config)?;
     if let Some(Command::Check { json }) = arguments.command {
         return check(&config, json);
     }
+    logging::start(config.log_format);
+    give_way(config.nice);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start of the runtime")?;
     let daemon = runtime.block_on(serve(&config))?;
     runtime.shutdown_timeout(LAST_THREADS);
@@ -73,22 +70,26 @@ fn check(config: &Config, json: bool) -> Result<ExitCode> {
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The node's own work goes first on its cores. Before there are other threads, which inherit it.
+fn give_way(nice: u8) {
+    if let Err(error) = rustix::process::nice(i32::from(nice)) {
+        warn!(%error, nice, "cannot lower the own priority");
+    }
+}
+
 /// Serves until a signal, then drains. The daemon is handed back for its last cleaning.
 async fn serve(config: &Config) -> Result<std::sync::Arc<Daemon>> {
     // First of all, so that no signal finds the default action in force once the socket is there.
     let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let (terminate, interrupt) = (terminate.context("SIGTERM")?, interrupt.context("SIGINT")?);
     // Before the store: "another daemon is listening" is the better message.
-    let (socket, listener) = Socket::bind(&config.socket, config.socket_mode)?;
+    let listeners = Listeners::bind(config).await?;
     let daemon = Daemon::start(config)?;
-    let listener = UnixListener::from_std(listener).context("use of the socket")?;
+    daemon.watch_revisions(config);
     info!(socket = %config.socket.display(), "listening");
 
     let drained = tokio_util::sync::CancellationToken::new();
-    let server = tonic::transport::Server::builder()
-        .add_service(Service::server(daemon.clone()))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), drained.clone().cancelled_owned());
-    let mut server = tokio::spawn(server);
+    let mut server = tokio::spawn(listeners.serve(daemon.clone(), drained.clone()));
     tokio::select! {
         name = any(terminate, interrupt) => info!(signal = name, "stopping"),
         ended = &mut server => ended.context("server task")?.context("gRPC server")?,
@@ -100,7 +101,6 @@ async fn serve(config: &Config) -> Result<std::sync::Arc<Daemon>> {
         warn!("callers did not take their answers");
         server.abort();
     }
-    drop(socket);
     Ok(daemon)
 }
 

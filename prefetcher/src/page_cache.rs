@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bundles::bundle::BundleObject;
 use bundles::object::ObjectKind;
+use bundles::path::RootPath;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -35,7 +36,9 @@ pub struct Readers {
 #[derive(Debug)]
 struct Wanted {
     mount: PathBuf,
-    object: BundleObject,
+    path: RootPath,
+    /// Of a file; none for a directory, which is only touched.
+    size: Option<u64>,
 }
 
 impl Readers {
@@ -63,8 +66,19 @@ impl Readers {
     /// Has the file of `object` in the repository at `mount` read, some time. Never waits.
     pub fn want(&self, mount: &Path, object: &BundleObject) {
         // A chunk does not say where in its file it is.
-        let Some(queue) = self.queue.as_ref().filter(|_| object.kind == ObjectKind::File) else { return };
-        if queue.try_send(Wanted { mount: mount.to_owned(), object: object.clone() }).is_err() {
+        if object.kind == ObjectKind::File {
+            self.queue(Wanted { mount: mount.to_owned(), path: object.path.clone(), size: Some(object.raw_size) });
+        }
+    }
+
+    /// Has the client load the nested catalog of a directory, some time. Never waits. A layer's catalog costs a container
+    /// several round trips, one after the other, at its first look into the layer.
+    pub fn want_catalog(&self, mount: &Path, directory: &RootPath) {
+        self.queue(Wanted { mount: mount.to_owned(), path: directory.clone(), size: None });
+    }
+
+    fn queue(&self, wanted: Wanted) {
+        if self.queue.as_ref().is_some_and(|queue| queue.try_send(wanted).is_err()) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -78,19 +92,23 @@ impl Readers {
 fn read(wanted: &Mutex<Receiver<Wanted>>, left_out: &AtomicU64, permits: &Semaphore) {
     loop {
         let next = wanted.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Wanted { mount, object }) = next else { return };
+        let Ok(wanted) = next else { return };
         let Ok(_permit) = futures::executor::block_on(permits.acquire()) else { return };
-        if let Err(error) = read_one(&mount, &object) {
+        if let Err(error) = read_one(&wanted) {
             left_out.fetch_add(1, Ordering::Relaxed);
-            debug!(path = %object.path, %error, "not read through the mount");
+            debug!(path = %wanted.path, %error, "not read through the mount");
         }
     }
 }
 
-fn read_one(mount: &Path, object: &BundleObject) -> std::io::Result<()> {
-    let file = beneath::open_sized(mount, &object.path, object.raw_size)?;
-    posix_fadvise(&file, 0, object.raw_size.min(MOST) as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?;
-    Ok(())
+fn read_one(Wanted { mount, path, size }: &Wanted) -> std::io::Result<()> {
+    match size {
+        None => beneath::open(mount, path).map(drop),
+        Some(size) => {
+            let file = beneath::open_sized(mount, path, *size)?;
+            Ok(posix_fadvise(&file, 0, (*size).min(MOST) as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -113,9 +131,15 @@ mod tests {
         std::fs::create_dir(mount.path().join("d")).unwrap();
         std::fs::write(mount.path().join("d/f"), "four").unwrap();
         std::os::unix::fs::symlink(outside.path(), mount.path().join("link")).unwrap();
-        read_one(mount.path(), &object("/d/f", 4)).unwrap();
-        for (path, size) in [("/d/f", 5), ("/link/secret", 6), ("/d", 4), ("/none", 0)] {
-            assert!(read_one(mount.path(), &object(path, size)).is_err(), "{path} was read");
+        let read = |path: &str, size| {
+            read_one(&Wanted { mount: mount.path().to_owned(), path: RootPath::new(path).unwrap(), size })
+        };
+        read("/d/f", Some(4)).unwrap();
+        read("/d", None).unwrap();
+        for (path, size) in
+            [("/d/f", Some(5)), ("/link/secret", Some(6)), ("/d", Some(4)), ("/none", Some(0)), ("/link", None)]
+        {
+            assert!(read(path, size).is_err(), "{path} was read");
         }
     }
 

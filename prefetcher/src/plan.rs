@@ -1,28 +1,39 @@
 //! What of a bundle is to be fetched.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use bundles::bundle::BundleObject;
+use bundles::bundle::{Bundle, BundleObject};
+use bundles::trace::Phase;
 
 use crate::sink::Sink;
-
-/// How many objects are looked up in the cache at a time. Small, so that the first fetch starts at once.
-pub const BATCH: usize = 256;
 
 /// Which of some objects are missing in a cache.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Missing {
     /// Indices of the missing ones, in the order in which they are wanted.
     pub indices: Vec<usize>,
-    /// How many are there.
-    pub already_there: u64,
+    /// Indices of those that are there.
+    pub already_there: Vec<usize>,
+}
+
+/// Which objects of a plan are *critical*: those that traces needed before the container's main part. They are what a
+/// start waits for. If there are none, the bundle knows nothing of phases, and all are.
+pub fn critical(bundle: &Bundle, plan: &[usize]) -> HashSet<usize> {
+    let is_early = |i: &&usize| bundle.objects[**i].need.phase < Phase::Main;
+    let early: HashSet<usize> = plan.iter().filter(is_early).copied().collect();
+    match early.is_empty() {
+        true => plan.iter().copied().collect(),
+        false => early,
+    }
 }
 
 /// Looks up objects by their indices, each in the cache that is beside it. Blocks for a `stat` each.
 pub fn missing(objects: &[BundleObject], wanted: &[(usize, Arc<dyn Sink>)]) -> Missing {
-    let is_missing = |i: usize, sink: &dyn Sink| !sink.contains(&objects[i].hash, objects[i].raw_size);
-    let indices: Vec<usize> = wanted.iter().filter(|(i, sink)| is_missing(*i, &**sink)).map(|(i, _)| *i).collect();
-    Missing { already_there: (wanted.len() - indices.len()) as u64, indices }
+    let is_missing = |(i, sink): &&(usize, Arc<dyn Sink>)| !sink.contains(&objects[*i].hash, objects[*i].raw_size);
+    let (missing, there): (Vec<_>, Vec<_>) = wanted.iter().partition(is_missing);
+    let indices = |of: Vec<&(usize, Arc<dyn Sink>)>| of.into_iter().map(|(i, _)| *i).collect();
+    Missing { indices: indices(missing), already_there: indices(there) }
 }
 
 #[cfg(test)]
@@ -52,6 +63,21 @@ mod tests {
         std::fs::write(dir.path().join(objects[2].hash.cache_path()), "c").unwrap();
         let cache: Arc<dyn Sink> = Arc::new(cache);
         let wanted = [3, 2, 0, 1].map(|i| (i, cache.clone()));
-        assert_eq!(missing(&objects, &wanted), Missing { indices: vec![2, 0], already_there: 2 });
+        assert_eq!(missing(&objects, &wanted), Missing { indices: vec![2, 0], already_there: vec![3, 1] });
+    }
+
+    #[test]
+    fn what_is_needed_before_the_main_part_is_critical() {
+        use bundles::image::{ChainId, Digest, ImageId};
+        let image = ImageId { chain_id: ChainId(Digest::of(b"")), manifest: None, reference: String::new() };
+        let mut bundle = Bundle::of(image, "unpacked.test.example");
+        for (name, phase) in [(0, Phase::Main), (1, Phase::StartUp), (2, Phase::Main), (3, Phase::SetUp)] {
+            let mut object = object(name, 1);
+            object.need.phase = phase;
+            bundle.objects.push(object);
+        }
+        assert_eq!(critical(&bundle, &[0, 1, 2, 3]), HashSet::from([1, 3]));
+        assert_eq!(critical(&bundle, &[2, 3]), HashSet::from([3]), "only what is planned");
+        assert_eq!(critical(&bundle, &[0, 2]), HashSet::from([0, 2]), "no phases");
     }
 }

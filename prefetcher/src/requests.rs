@@ -3,13 +3,19 @@
 //! Who asks for an image that is being prefetched joins the running request. Ended requests are remembered for
 //! [`Requests::get`], the oldest are forgotten first.
 
+mod request;
+#[cfg(test)]
+mod tests;
+mod totals;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-use tokio::sync::watch;
+pub use request::Request;
+pub use totals::Totals;
 
-use crate::api::{Account, RequestState, RequestStatus};
+use crate::api::{RequestState, RequestStatus};
+use crate::asked::Asked;
 use crate::wanted::Wanted;
 
 /// Most requests that run at a time. Each holds its bundle in memory.
@@ -30,26 +36,8 @@ struct Inner {
     next_id: u64,
     running: BTreeMap<u64, Arc<Request>>,
     ended: BTreeMap<u64, Arc<Request>>,
-}
-
-/// One request.
-#[derive(Debug)]
-pub struct Request {
-    /// Its name.
-    pub id: u64,
-    /// What it asks for.
-    pub wanted: Wanted,
-    started: Instant,
-    progress: watch::Sender<Progress>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Progress {
-    state: RequestState,
-    error: String,
-    bundle_source: String,
-    account: Account,
-    lookup_us: u64,
+    /// Of all that have ended, also of those that are forgotten.
+    totals: Totals,
 }
 
 /// The answer to [`Requests::admit`].
@@ -58,7 +46,7 @@ pub enum Admitted {
     /// To be run by the caller.
     New(Running),
     /// Runs already.
-    Joined(u64),
+    Joined(Arc<Request>),
 }
 
 /// The duty to run a request to its end. Dropped without [`Running::end`], the request has failed.
@@ -76,25 +64,43 @@ pub struct TooMany(usize);
 impl Requests {
     /// No requests yet.
     pub fn new(max_running: usize, max_ended: usize) -> Arc<Self> {
-        let inner = Inner { next_id: 1, running: BTreeMap::new(), ended: BTreeMap::new() };
+        let inner = Inner { next_id: 1, running: BTreeMap::new(), ended: BTreeMap::new(), totals: Totals::default() };
         Arc::new(Self { inner: Mutex::new(inner), max_running, max_ended })
     }
 
-    /// Notes a request for `wanted`, unless one runs that is also for it.
-    pub fn admit(self: &Arc<Self>, wanted: Wanted) -> Result<Admitted, TooMany> {
+    /// Notes a request, unless one runs that is also for what is asked. One with a bundle of its own is for nothing else.
+    pub fn admit(self: &Arc<Self>, asked: &Asked) -> Result<Admitted, TooMany> {
         let mut inner = self.lock();
-        if let Some(request) = inner.running.values().find(|r| r.wanted.covers(&wanted)) {
-            return Ok(Admitted::Joined(request.id));
+        let serves = |request: &&Arc<Request>| {
+            !request.brings_bundle
+                && asked.bundle.is_none()
+                && request.is_wanted()
+                && request.wanted.covers(&asked.wanted)
+        };
+        if let Some(request) = inner.running.values().find(serves) {
+            request.join(asked);
+            return Ok(Admitted::Joined(request.clone()));
         }
         if inner.running.len() >= self.max_running {
             return Err(TooMany(inner.running.len()));
         }
         let id = inner.next_id;
         inner.next_id += 1;
-        let progress = watch::Sender::new(Progress { state: RequestState::Running, ..Progress::default() });
-        let request = Arc::new(Request { id, wanted, started: Instant::now(), progress });
+        let request = Arc::new(Request::new(id, asked));
         inner.running.insert(id, request.clone());
         Ok(Admitted::New(Running { requests: self.clone(), request }))
+    }
+
+    /// The images that were asked for, as far as it is remembered, each once.
+    pub fn images(&self) -> Vec<Wanted> {
+        let inner = self.lock();
+        let mut images: Vec<Wanted> = Vec::new();
+        for request in inner.running.values().chain(inner.ended.values()) {
+            if !request.brings_bundle && !images.contains(&request.wanted) {
+                images.push(request.wanted.clone());
+            }
+        }
+        images
     }
 
     /// The request `id`, if it is known.
@@ -112,67 +118,17 @@ impl Requests {
         all.iter().map(|r| r.status()).collect()
     }
 
+    /// What all requests have done until now.
+    pub fn totals(&self) -> Totals {
+        let inner = self.lock();
+        let mut totals = inner.totals.clone();
+        totals.running = inner.running.len() as u64;
+        inner.running.values().for_each(|request| totals.add(&request.account_so_far()));
+        totals
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Request {
-    /// What has become of it so far.
-    pub fn status(&self) -> RequestStatus {
-        let Progress { state, error, bundle_source, mut account, lookup_us } = self.progress.borrow().clone();
-        if state == RequestState::Running {
-            account.elapsed_us = self.elapsed_us();
-        }
-        RequestStatus {
-            request_id: self.id,
-            image: Some(self.wanted.to_api()),
-            state: state.into(),
-            error,
-            bundle_source,
-            account: Some(account),
-            lookup_us,
-        }
-    }
-
-    /// What has become of it in the end.
-    pub async fn ended(&self) -> RequestStatus {
-        // The sender lives in `self`, so this does not fail.
-        let _ = self.progress.subscribe().wait_for(|p| p.state != RequestState::Running).await;
-        self.status()
-    }
-
-    /// The bundle was found.
-    pub fn found(&self, source: &str, objects: u64) {
-        let lookup_us = self.elapsed_us();
-        self.progress.send_modify(|p| {
-            p.bundle_source = source.to_owned();
-            p.account.wanted_objects = objects;
-            p.lookup_us = lookup_us;
-        });
-    }
-
-    /// Writes into the account.
-    pub fn account(&self, change: impl FnOnce(&mut Account)) {
-        self.progress.send_modify(|p| change(&mut p.account));
-    }
-
-    /// The account until now, without the time.
-    pub fn account_so_far(&self) -> Account {
-        self.progress.borrow().account
-    }
-
-    /// Notes an error; only the first is kept.
-    pub fn error(&self, why: &str) {
-        self.progress.send_modify(|p| {
-            if p.error.is_empty() {
-                p.error = why.to_owned();
-            }
-        });
-    }
-
-    fn elapsed_us(&self) -> u64 {
-        self.started.elapsed().as_micros() as u64
     }
 }
 
@@ -196,15 +152,10 @@ impl Running {
         while inner.ended.len() > self.requests.max_ended {
             inner.ended.pop_first();
         }
+        *inner.totals.ended.entry(state).or_default() += 1;
+        inner.totals.add(&self.request.account_so_far());
         drop(inner);
-        let elapsed_us = self.request.elapsed_us();
-        self.request.progress.send_modify(|p| {
-            p.state = state;
-            p.account.elapsed_us = elapsed_us;
-            if p.lookup_us == 0 {
-                p.lookup_us = elapsed_us;
-            }
-        });
+        self.request.end(state);
     }
 }
 
@@ -213,81 +164,8 @@ impl Drop for Running {
         let running = self.requests.lock().running.contains_key(&self.request.id);
         if running {
             self.request.error("the daemon stopped before the end of the request");
-            self.request.account(|a| {
-                let told = a.already_there_objects + a.fetched_objects + a.joined_objects + a.failed_objects;
-                let rest = a.wanted_objects.saturating_sub(told);
-                a.failed_objects += rest;
-                a.failed_stopped += rest;
-            });
+            self.request.fail_rest(|a| &mut a.failed_stopped);
             self.set_end(RequestState::Failed);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use bundles::image::{ChainId, Digest};
-
-    fn wanted(name: &str) -> Wanted {
-        Wanted {
-            chain: Some(ChainId(Digest::of(name.as_bytes()))),
-            manifest: None,
-            reference: name.into(),
-            profile: String::new(),
-        }
-    }
-
-    fn new(requests: &Arc<Requests>, name: &str) -> Running {
-        match requests.admit(wanted(name)).unwrap() {
-            Admitted::New(running) => running,
-            Admitted::Joined(id) => panic!("{name} joined {id}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_running_image_is_joined_and_an_ended_one_starts_anew() {
-        let requests = Requests::new(2, 2);
-        let first = new(&requests, "a");
-        let id = first.request().id;
-        assert!(matches!(requests.admit(wanted("a")).unwrap(), Admitted::Joined(joined) if joined == id));
-        let waiting = requests.get(id).unwrap();
-        let waiter = tokio::spawn(async move { waiting.ended().await });
-        first.request().error("one");
-        first.request().error("two");
-        first.end(RequestState::NoBundle);
-        let status = waiter.await.unwrap();
-        assert_eq!((status.state(), status.error.as_str()), (RequestState::NoBundle, "one"));
-        assert_ne!(new(&requests, "a").request().id, id);
-    }
-
-    #[test]
-    fn running_and_remembered_requests_are_bounded() {
-        let requests = Requests::new(2, 3);
-        let held = [new(&requests, "a"), new(&requests, "b")];
-        assert!(requests.admit(wanted("c")).unwrap_err().to_string().contains("ask again later"));
-        drop(held);
-        for name in ["d", "e"] {
-            new(&requests, name).end(RequestState::Done);
-        }
-        let known: Vec<u64> = requests.list().iter().map(|r| r.request_id).collect();
-        assert_eq!(known, [4, 3, 2]);
-        assert!(requests.get(1).is_none());
-    }
-
-    #[test]
-    fn a_request_that_nobody_runs_any_more_has_failed() {
-        let requests = Requests::new(1, 1);
-        let running = new(&requests, "a");
-        let id = running.request().id;
-        running.request().found("store", 5);
-        running.request().account(|a| a.fetched_objects = 2);
-        drop(running);
-        let status = requests.get(id).unwrap().status();
-        assert_eq!(status.state(), RequestState::Failed);
-        assert!(status.error.contains("stopped"));
-        let account = status.account.unwrap();
-        assert_eq!((account.failed_objects, account.failed_stopped), (3, 3));
     }
 }

@@ -6,13 +6,27 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{Gid, Group, Uid, User};
 use tracing::debug;
+
+use crate::config::Config;
 
 /// A listening socket, removed when dropped.
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
     inode: (u64, u64),
+}
+
+/// Who may use it.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Permissions.
+    pub mode: u32,
+    /// Its owner, if that is not to be us.
+    pub owner: Option<Uid>,
+    /// Its group, if that is not to be ours.
+    pub group: Option<Gid>,
 }
 
 /// Why the socket cannot be had.
@@ -24,6 +38,14 @@ pub enum SocketError {
     /// Something else has the name.
     #[error("{0} is there and is no socket; remove it, or configure another `socket`")]
     NotASocket(PathBuf),
+    /// There is no such user or group.
+    #[error("{key}: {name:?} is not known on this machine")]
+    Unknown {
+        /// The key of the configuration.
+        key: &'static str,
+        /// Its value.
+        name: String,
+    },
     /// The operating system refused.
     #[error("cannot {action} the socket {path}: {source}")]
     Io {
@@ -36,10 +58,31 @@ pub enum SocketError {
     },
 }
 
+impl Access {
+    /// What the configuration says; users and groups are given by name or number.
+    pub fn of(config: &Config) -> Result<Self, SocketError> {
+        let by_name = |name: &str| Ok(User::from_name(name)?.map(|user| user.uid.as_raw()));
+        let owner = number("socket_owner", config.socket_owner.as_deref(), by_name)?.map(Uid::from_raw);
+        let by_name = |name: &str| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()));
+        let group = number("socket_group", config.socket_group.as_deref(), by_name)?.map(Gid::from_raw);
+        Ok(Self { mode: config.socket_mode, owner, group })
+    }
+}
+
+fn number(
+    key: &'static str,
+    name: Option<&str>,
+    by_name: impl Fn(&str) -> nix::Result<Option<u32>>,
+) -> Result<Option<u32>, SocketError> {
+    let Some(name) = name else { return Ok(None) };
+    let found = name.parse().ok().or_else(|| by_name(name).ok().flatten());
+    found.map(Some).ok_or_else(|| SocketError::Unknown { key, name: name.to_owned() })
+}
+
 impl Socket {
-    /// Listens on `path` with the permissions `mode`. Makes the directory if needed; replaces the socket of a daemon
+    /// Listens on `path` for those who have `access`. Makes the directory if needed; replaces the socket of a daemon
     /// that died.
-    pub fn bind(path: &Path, mode: u32) -> Result<(Self, UnixListener), SocketError> {
+    pub fn bind(path: &Path, access: &Access) -> Result<(Self, UnixListener), SocketError> {
         let failed = |action| move |source| SocketError::Io { action, path: path.to_owned(), source };
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
@@ -59,7 +102,10 @@ impl Socket {
             _ => {}
         }
         let listener = UnixListener::bind(&aside).map_err(failed("bind"))?;
-        fs::set_permissions(&aside, fs::Permissions::from_mode(mode)).map_err(failed("set the permissions of"))?;
+        std::os::unix::fs::chown(&aside, access.owner.map(Uid::as_raw), access.group.map(Gid::as_raw))
+            .map_err(failed("give another owner or group to"))?;
+        fs::set_permissions(&aside, fs::Permissions::from_mode(access.mode))
+            .map_err(failed("set the permissions of"))?;
         fs::rename(&aside, path).map_err(failed("name"))?;
         listener.set_nonblocking(true).map_err(failed("use"))?;
         let inode = inode(path).map_err(failed("look at"))?;
@@ -87,16 +133,39 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn access(mode: u32) -> Access {
+        Access { mode, owner: None, group: None }
+    }
+
+    #[test]
+    fn owner_and_group_are_given_by_name_or_number() {
+        let find = |name: Option<&str>| {
+            number("socket_owner", name, |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
+        };
+        assert_eq!(find(None).unwrap(), None);
+        assert_eq!(find(Some("root")).unwrap(), Some(0));
+        assert_eq!(find(Some("4711")).unwrap(), Some(4711));
+        let message = find(Some("no such user")).unwrap_err().to_string();
+        assert_eq!(message, "socket_owner: \"no such user\" is not known on this machine");
+        // Whoever runs the test may give a socket to its own user and group.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let (owner, group) = (Some(Uid::current()), Some(Gid::current()));
+        let _socket = Socket::bind(&path, &Access { mode: 0o600, owner, group }).unwrap();
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!((Some(found.uid()), Some(found.gid())), (owner.map(Uid::as_raw), group.map(Gid::as_raw)));
+    }
+
     #[test]
     fn a_living_daemons_socket_is_not_taken_a_dead_ones_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/s.sock");
-        let (socket, listener) = Socket::bind(&path, 0o640).unwrap();
+        let (socket, listener) = Socket::bind(&path, &access(0o640)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
-        assert!(matches!(Socket::bind(&path, 0o660), Err(SocketError::InUse(_))));
+        assert!(matches!(Socket::bind(&path, &access(0o660)), Err(SocketError::InUse(_))));
         // As after kill -9: nobody listens, the name stays.
         drop(listener);
-        let (successor, _listener) = Socket::bind(&path, 0o660).unwrap();
+        let (successor, _listener) = Socket::bind(&path, &access(0o660)).unwrap();
         drop(socket);
         assert!(path.exists());
         drop(successor);
@@ -108,7 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("precious");
         fs::write(&path, "data").unwrap();
-        assert!(matches!(Socket::bind(&path, 0o660), Err(SocketError::NotASocket(_))));
+        assert!(matches!(Socket::bind(&path, &access(0o660)), Err(SocketError::NotASocket(_))));
         assert_eq!(fs::read(&path).unwrap(), b"data");
     }
 }

@@ -1,4 +1,4 @@
-//! Where bundles come from: the daemon's own store, and the repositories' trees through their mounts.
+//! Where bundles come from: the daemon's own store, the repositories' trees through their mounts, the images' registries.
 //!
 //! A stored bundle is compared with the one its repository has now, which costs no more than a `stat`: another one takes
 //! its place, and if there is none any more it goes. A repository that does not answer, or is not mounted, changes
@@ -9,22 +9,31 @@
 //! so many threads and no more. What is absent is believed for a while; what timed out is not.
 
 mod mount;
+mod packs;
+mod registry;
+mod stored;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bundles::bundle::Bundle;
+use bundles::bundle::{Bundle, PackRef};
 use bundles::image::{ChainId, Digest};
-use bundles::store::{Origin, Store, StoreError, Stored};
+use bundles::store::{Origin, Store, StoreError, Stored, Usage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use prometheus_client::metrics::counter::Counter;
 use tracing::{debug, info, warn};
 
+use crate::fetch::pack::Pack;
 use crate::wanted::Wanted;
 use mount::{Mount, Sight};
+use packs::Packs;
+use registry::Registries;
 
+/// A mount that does not tell where packs are within this is not waited for: their objects are had one by one.
+const PACKS_PATIENCE: Duration = Duration::from_secs(1);
 /// Most absent images that are remembered.
 const MAX_ABSENT: usize = 4096;
 
@@ -39,6 +48,9 @@ pub struct Sources {
     deadline: Duration,
     remember_absent: Duration,
     absent: Mutex<HashMap<Names, Instant>>,
+    packs: Packs,
+    registries: Registries,
+    damaged: Counter,
 }
 
 /// A bundle, and where it was.
@@ -48,6 +60,13 @@ pub struct Found {
     pub bundle: Bundle,
     /// "store", or a path.
     pub place: String,
+}
+
+impl Found {
+    /// Whether it was in the store already.
+    pub fn is_stored(&self) -> bool {
+        self.place == STORE
+    }
 }
 
 /// The place of a bundle that comes from the store.
@@ -76,11 +95,19 @@ enum Miss {
 }
 
 impl Sources {
-    /// Looks in `store`, then below `mounts`; gives each up after `deadline`, and remembers what is absent for
-    /// `remember_absent`.
-    pub fn new(store: Arc<Store>, mounts: Vec<PathBuf>, deadline: Duration, remember_absent: Duration) -> Self {
+    /// Looks in `store`, then below `mounts`, then in the image's registry if it is one of `registries`; gives each up after
+    /// `deadline`, and remembers what is absent for `remember_absent`.
+    pub fn new(
+        store: Arc<Store>,
+        mounts: Vec<PathBuf>,
+        registries: Vec<String>,
+        deadline: Duration,
+        remember_absent: Duration,
+    ) -> Self {
         let mounts = mounts.into_iter().map(|path| Mount::new(path, deadline)).collect();
-        Self { store, mounts, deadline, remember_absent, absent: Mutex::default() }
+        let registries = Registries::new(registries, deadline);
+        let (absent, damaged, packs) = Default::default();
+        Self { store, mounts, deadline, remember_absent, absent, packs, registries, damaged }
     }
 
     /// Searches all places for a bundle of `wanted`.
@@ -98,50 +125,104 @@ impl Sources {
         if self.is_remembered(&key) {
             return troubles.search();
         }
-        let mut asked: FuturesUnordered<_> = self.mounts.iter().map(|mount| in_mount(mount, wanted, None)).collect();
+        // Repositories have no bundles by reference.
+        let mounts = self.mounts.iter().filter(|_| wanted.only_reference().is_none());
+        let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, None)).collect();
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(Sight::Found { found, origin }) => {
-                    self.keep(&found.bundle, origin).await;
+                    self.keep(&found.bundle, Some(origin)).await;
                     return Search::Found(found);
                 }
                 Ok(Sight::Same) => {}
                 Err(miss) => troubles.note(miss),
             }
         }
+        match in_registry(&self.registries, wanted).await {
+            Ok(found) => {
+                // A repository's bundle takes its place, should there be one later.
+                self.keep(&found.bundle, None).await;
+                return Search::Found(found);
+            }
+            Err(miss) => troubles.note(miss),
+        }
         let search = troubles.search();
-        if matches!(search, Search::Absent) {
+        if matches!(search, Search::Absent) && wanted.only_reference().is_none() {
             self.remember(key);
         }
         search
     }
 
+    /// Where the repository at `mount` has packs: for each its parts, or none if that is not known.
+    pub async fn packs(&self, mount: &Path, packs: &[PackRef]) -> Vec<Option<Arc<Pack>>> {
+        let (found, unknown) = self.packs.known(packs, self.remember_absent);
+        let Some(mount) = self.mounts.iter().find(|m| m.path == mount).filter(|_| !unknown.is_empty()) else {
+            return found;
+        };
+        match mount.packs(&unknown, self.deadline.min(PACKS_PATIENCE)).await {
+            Ok(located) => {
+                for (reference, pack) in unknown.iter().zip(located) {
+                    self.packs.remember(reference.digest, pack.map(Arc::new));
+                }
+            }
+            Err(error) => warn!(%error, "packs not found, fetching object by object"),
+        }
+        self.packs.known(packs, self.remember_absent).0
+    }
+
     /// What `of` makes of the bundles in the store.
     pub async fn stored<T: Send + 'static>(&self, of: fn(&Bundle) -> T) -> Result<Vec<T>, String> {
-        let store = self.store.clone();
-        let list = move || store.list(|stored| of(&stored.bundle)).map_err(|e| e.to_string());
-        Ok(within(self.deadline, "the bundle store", list).await??.bundles)
+        let damaged = self.damaged.clone();
+        self.ask_store(move |store| stored::list(store, &damaged, |stored| of(&stored.bundle))).await?
+    }
+
+    /// How many damaged bundles were found in the store, and removed, until now.
+    pub fn damaged(&self) -> &Counter {
+        &self.damaged
+    }
+
+    /// How much is in the store.
+    pub async fn usage(&self) -> Result<Usage, String> {
+        self.ask_store(Store::usage).await?
+    }
+
+    /// Removes the bundles of an image from the store; how many there were.
+    pub async fn remove(&self, wanted: &Wanted) -> Result<usize, String> {
+        let wanted = wanted.clone();
+        let remove = move |store: &Store| {
+            let chains =
+                store.list(|stored| wanted.is(&stored.bundle.image).then_some(stored.bundle.image.chain_id))?;
+            let chains: Vec<ChainId> = chains.bundles.into_iter().flatten().collect();
+            store.remove(&chains)
+        };
+        self.ask_store(remove).await?
     }
 
     async fn in_store(&self, wanted: &Wanted) -> Result<Stored, Miss> {
-        let (store, names) = (self.store.clone(), wanted.clone());
-        let look = move || {
-            if let Some(chain) = &names.chain
-                && let Some(stored) = store.by_chain(chain)?
-            {
-                return Ok(Some(stored));
-            }
-            names.manifest.map_or(Ok(None), |digest| store.by_manifest(&digest))
-        };
+        let (names, damaged) = (wanted.clone(), self.damaged.clone());
+        let look = move |store: &Store| stored::find(store, &damaged, &names);
         let started = Instant::now();
-        let result = match within(self.deadline, "the bundle store", look).await.map_err(Miss::NoAnswer)? {
+        let result = match self.ask_store(look).await.map_err(Miss::NoAnswer)? {
             Ok(Some(stored)) => check_image(STORE, &stored.bundle, wanted).map(|()| stored),
             Ok(None) => Err(Miss::Absent),
             // Perhaps the mount has a good one, which then replaces it.
-            Err::<_, StoreError>(e) => Err(Miss::Unusable(e.to_string())),
+            Err(error) => Err(Miss::Unusable(error)),
         };
         note(STORE, started, result.as_ref().map(|stored| Some(&stored.bundle)));
         result
+    }
+
+    /// Has the store asked on a thread of its own.
+    async fn ask_store<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Result<T, String>, String> {
+        let store = self.store.clone();
+        let answer = within(self.deadline, "the bundle store", move || ask(&store)).await?;
+        if let Err(StoreError::Bundle { .. }) = &answer {
+            self.damaged.inc();
+        }
+        Ok(answer.map_err(|error| error.to_string()))
     }
 
     /// The stored bundle, unless its repository has another one now, which is then stored and given; none if it has none
@@ -157,7 +238,7 @@ impl Sources {
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(Sight::Found { found, origin }) => {
-                    self.keep(&found.bundle, origin).await;
+                    self.keep(&found.bundle, Some(origin)).await;
                     return Some(*found);
                 }
                 Err(Miss::Gone) if origin.is_some() => {
@@ -171,11 +252,10 @@ impl Sources {
         Some(Found { bundle: stored.bundle, place: STORE.into() })
     }
 
-    /// Puts a bundle from a mount into the store. Not being able to is no reason to fail.
-    async fn keep(&self, bundle: &Bundle, origin: Origin) {
-        let (store, bundle) = (self.store.clone(), bundle.clone());
-        let put = move || store.put(&bundle, Some(origin)).map_err(|e| e.to_string());
-        match within(self.deadline, "the bundle store", put).await {
+    /// Puts a bundle into the store. Not being able to is no reason to fail.
+    async fn keep(&self, bundle: &Bundle, origin: Option<Origin>) {
+        let bundle = bundle.clone();
+        match self.ask_store(move |store| store.put(&bundle, origin)).await {
             Ok(Ok(_)) => debug!("bundle put into the store"),
             Ok(Err(error)) | Err(error) => warn!(%error, "bundle not put into the store"),
         }
@@ -183,9 +263,7 @@ impl Sources {
 
     /// Removes a bundle that its repository no longer has.
     async fn forget(&self, chain: ChainId) {
-        let store = self.store.clone();
-        let remove = move || store.remove(&[chain]).map_err(|e| e.to_string());
-        match within(self.deadline, "the bundle store", remove).await {
+        match self.ask_store(move |store| store.remove(&[chain])).await {
             Ok(Ok(_)) => info!(%chain, "the repository has this bundle no more: removed from the store"),
             Ok(Err(error)) | Err(error) => warn!(%error, "bundle not removed from the store"),
         }
@@ -240,6 +318,13 @@ async fn in_mount(mount: &Mount, wanted: &Wanted, known: Option<&str>) -> Result
         Sight::Same => None,
     });
     note(&mount.path.to_string_lossy(), started, bundle);
+    result
+}
+
+async fn in_registry(registries: &Registries, wanted: &Wanted) -> Result<Box<Found>, Miss> {
+    let started = Instant::now();
+    let result = registries.look(wanted).await;
+    note("registry", started, result.as_ref().map(|found| Some(&found.bundle)));
     result
 }
 

@@ -14,7 +14,7 @@ pub struct Wanted {
     pub chain: Option<ChainId>,
     /// Digest of the manifest.
     pub manifest: Option<Digest>,
-    /// For people.
+    /// For people; looked for only if there is no other name.
     pub reference: String,
     /// The part of its bundle that is wanted beside the common one; empty for all.
     pub profile: String,
@@ -24,7 +24,7 @@ pub struct Wanted {
 #[derive(Debug, thiserror::Error)]
 pub enum BadImage {
     /// No name.
-    #[error("the image has no name: give its chain_id or its manifest_digest")]
+    #[error("the image has no name: give its chain_id, its manifest_digest or its reference")]
     Nameless,
     /// A name of the wrong form.
     #[error("{field}: {source}")]
@@ -39,12 +39,38 @@ pub enum BadImage {
 impl Wanted {
     /// Checks what came over the API.
     pub fn from_api(image: api::Image) -> Result<Self, BadImage> {
-        let chain = parse("chain_id", &image.chain_id)?;
-        let manifest = parse("manifest_digest", &image.manifest_digest)?;
-        if chain.is_none() && manifest.is_none() {
+        let wanted = Self::named(image)?;
+        if wanted.is_nameless() {
             return Err(BadImage::Nameless);
         }
+        Ok(wanted)
+    }
+
+    /// The image of a bundle that the caller brings, as far as `image` does not name another one.
+    pub fn of_bundle(known: &ImageId, image: api::Image) -> Result<Option<Self>, BadImage> {
+        let named = Self::named(image)?;
+        let wanted = Self {
+            chain: Some(known.chain_id),
+            manifest: known.manifest,
+            reference: cut(known.reference.clone()),
+            profile: named.profile.clone(),
+        };
+        Ok((named.is_nameless() || named.is(known)).then_some(wanted))
+    }
+
+    fn named(image: api::Image) -> Result<Self, BadImage> {
+        let chain = parse("chain_id", &image.chain_id)?;
+        let manifest = parse("manifest_digest", &image.manifest_digest)?;
         Ok(Self { chain, manifest, reference: cut(image.reference), profile: cut(image.profile) })
+    }
+
+    fn is_nameless(&self) -> bool {
+        self.chain.is_none() && self.manifest.is_none() && self.reference.is_empty()
+    }
+
+    /// The reference, if there is no better name.
+    pub fn only_reference(&self) -> Option<&str> {
+        (self.chain.is_none() && self.manifest.is_none()).then_some(self.reference.as_str())
     }
 
     /// For answers over the API.
@@ -59,14 +85,19 @@ impl Wanted {
 
     /// Whether a search for `self` is also one for `other`: it has all of its names, and brings all that it wants.
     pub fn covers(&self, other: &Wanted) -> bool {
-        (other.chain.is_none() || other.chain == self.chain)
+        // A tag moves: what was made for a reference is not what has it now.
+        self.only_reference() == other.only_reference()
+            && (other.chain.is_none() || other.chain == self.chain)
             && (other.manifest.is_none() || other.manifest == self.manifest)
             && (self.profile.is_empty() || other.profile == self.profile)
     }
 
     /// Whether `image` has one of the names.
     pub fn is(&self, image: &ImageId) -> bool {
-        self.chain == Some(image.chain_id) || (self.manifest.is_some() && self.manifest == image.manifest)
+        match self.only_reference() {
+            Some(reference) => reference == image.reference,
+            None => self.chain == Some(image.chain_id) || (self.manifest.is_some() && self.manifest == image.manifest),
+        }
     }
 }
 
@@ -104,11 +135,14 @@ mod tests {
             assert_eq!(Wanted::from_api(image(chain, manifest)).unwrap().to_api(), image(chain, manifest));
         }
         for (chain, manifest, expected) in
-            [("", "", "chain_id or"), ("x", "", "chain_id: "), (&*a, "sha512:00", "manifest_digest: ")]
+            [("", "", "chain_id, "), ("x", "", "chain_id: "), (&*a, "sha512:00", "manifest_digest: ")]
         {
-            let message = Wanted::from_api(image(chain, manifest)).unwrap_err().to_string();
+            let nameless = api::Image { reference: String::new(), ..image(chain, manifest) };
+            let message = Wanted::from_api(nameless).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
+        assert_eq!(Wanted::from_api(image("", "")).unwrap().only_reference(), Some("r"));
+        assert_eq!(Wanted::from_api(image(&a, "")).unwrap().only_reference(), None);
         let long = api::Image { reference: "\u{20ac}".repeat(1000), ..image(&a, "") };
         assert_eq!(Wanted::from_api(long).unwrap().reference.len(), 1023);
     }
@@ -121,5 +155,8 @@ mod tests {
         assert!(both.covers(&both) && both.covers(&wanted(&a, "")) && both.covers(&wanted("", &b)));
         assert!(!wanted(&a, "").covers(&both) && !wanted("", &b).covers(&both));
         assert!(!both.covers(&wanted(&b, "")) && !both.covers(&wanted(&a, &a)));
+        let tag = wanted("", "");
+        let other_tag = Wanted { reference: "s".into(), ..tag.clone() };
+        assert!(tag.covers(&tag) && !tag.covers(&other_tag) && !tag.covers(&both) && !both.covers(&tag));
     }
 }

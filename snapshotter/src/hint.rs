@@ -27,7 +27,7 @@ const PULLS: usize = 64;
 /// Gives hints. Without a daemon's socket it gives none.
 #[derive(Debug)]
 pub struct Hints {
-    queue: Option<mpsc::Sender<api::Image>>,
+    queue: Option<mpsc::Sender<api::PrefetchRequest>>,
     pulls: Mutex<Pulls>,
     counters: Arc<Counters>,
 }
@@ -54,22 +54,26 @@ impl Hints {
             pulls.note(manifest, get(label::SNAPSHOT_REF))
         };
         if is_new {
-            self.give(api::Image {
+            let image = api::Image {
                 manifest_digest: manifest.to_string(),
                 reference: get(label::IMAGE_REF).to_owned(),
                 ..api::Image::default()
-            });
+            };
+            self.give(image, get(label::SNAPSHOT_REF));
         }
     }
 
-    /// A container is about to be started from the image of this chain ID.
-    pub fn start_of_container(&self, chain_id: ChainId) {
-        self.give(api::Image { chain_id: chain_id.to_string(), ..api::Image::default() });
+    /// A container is about to be started from the image of this chain ID, in the snapshot called `key`.
+    pub fn start_of_container(&self, chain_id: ChainId, key: &str) {
+        self.give(api::Image { chain_id: chain_id.to_string(), ..api::Image::default() }, key);
     }
 
-    fn give(&self, image: api::Image) {
+    /// `snapshot` is the name under which the daemon's log tells of it, too.
+    fn give(&self, image: api::Image, snapshot: &str) {
+        let (image, correlation_id) = (Some(image), snapshot.to_owned());
+        let hint = api::PrefetchRequest { image, correlation_id, ..api::PrefetchRequest::default() };
         if let Some(queue) = &self.queue
-            && let Err(error) = queue.try_send(image)
+            && let Err(error) = queue.try_send(hint)
         {
             tracing::debug!(%error, "hint thrown away");
             self.counters.hints_dropped.increment();
@@ -77,14 +81,15 @@ impl Hints {
     }
 }
 
-async fn deliver(client: Client, mut queue: mpsc::Receiver<api::Image>, counters: Arc<Counters>) {
+async fn deliver(client: Client, mut queue: mpsc::Receiver<api::PrefetchRequest>, counters: Arc<Counters>) {
     let mut is_ill = false;
-    while let Some(image) = queue.recv().await {
-        let (chain_id, manifest) = (image.chain_id.clone(), image.manifest_digest.clone());
-        match client.prefetch(image).await {
+    while let Some(hint) = queue.recv().await {
+        let api::Image { chain_id, manifest_digest: manifest, .. } = hint.image.clone().unwrap_or_default();
+        let snapshot = hint.correlation_id.clone();
+        match client.ask(hint).await {
             Ok(request) => {
                 counters.hints_sent.increment();
-                tracing::debug!(request, chain_id, manifest, "prefetch asked for");
+                tracing::info!(request, snapshot, chain_id, manifest, "prefetch asked for");
                 if std::mem::take(&mut is_ill) {
                     tracing::info!("the prefetch daemon takes requests again");
                 }
@@ -92,9 +97,9 @@ async fn deliver(client: Client, mut queue: mpsc::Receiver<api::Image>, counters
             Err(error) => {
                 counters.hints_failed.increment();
                 if std::mem::replace(&mut is_ill, true) {
-                    tracing::debug!(%error, chain_id, manifest, "still no prefetch");
+                    tracing::debug!(%error, snapshot, chain_id, manifest, "still no prefetch");
                 } else {
-                    tracing::warn!(%error, chain_id, manifest, "no prefetch; containers start without it until it works");
+                    tracing::warn!(%error, snapshot, chain_id, manifest, "no prefetch; containers start without it until it works");
                 }
             }
         }
@@ -178,7 +183,7 @@ mod tests {
         let counters = Arc::new(Counters::default());
         let hints = Hints::start(Some(&directory.path().join("none.sock")), Arc::clone(&counters));
         hints.pull(&labels(1));
-        hints.start_of_container(ChainId(Digest::of(b"")));
+        hints.start_of_container(ChainId(Digest::of(b"")), "key");
         while counters.hints_failed.get() < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

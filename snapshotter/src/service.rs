@@ -127,7 +127,7 @@ impl Service {
             return Err(Error::AlreadyExists(name));
         }
         if let Some(chain_id) = image {
-            self.hints.start_of_container(chain_id);
+            self.hints.start_of_container(chain_id, &key);
         }
         self.blocking(move |inner| inner.create_local(kind, &key, parent, labels)).await
     }

@@ -57,6 +57,15 @@ pub struct Listed<T> {
     pub damaged: usize,
 }
 
+/// How much a store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bundles.
+    pub bundles: u64,
+    /// Bytes of these, as files.
+    pub bytes: u64,
+}
+
 impl Store {
     /// Opens the store in `path`, making it if it is not there, and bringing an older layout up to date. It will keep
     /// bundles of `limit` bytes together.
@@ -129,6 +138,13 @@ impl Store {
         })?;
         let damaged = self.remove_damaged(&damaged)?;
         Ok(Listed { bundles, damaged })
+    }
+
+    /// How much is in it; reads no bundle.
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        let facts = self.view.facts()?;
+        let bytes = facts.iter().fold(0, |sum: u64, (_, facts)| sum.saturating_add(facts.size));
+        Ok(Usage { bundles: facts.len() as u64, bytes })
     }
 
     /// Forgets bundles; how many of them there were.

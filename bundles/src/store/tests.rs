@@ -65,6 +65,8 @@ fn bundles_are_found_by_both_names_also_after_a_restart() {
     assert_eq!(store.by_manifest(&Digest::of(b"m1")).unwrap(), None);
     assert_eq!(names(&store), ["two"]);
     assert!(store.view.manifests().unwrap().is_empty() && store.view.facts().unwrap().len() == 1);
+    let bytes = two.to_bytes().unwrap().len() as u64;
+    assert_eq!(store.usage().unwrap(), Usage { bundles: 1, bytes });
 }
 
 #[test]

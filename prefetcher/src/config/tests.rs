@@ -16,6 +16,10 @@ fn the_example_is_accepted_and_documents_the_defaults() {
     // Every commented key, put in force, changes nothing, but for what is otherwise learned from the client.
     assert_ne!(spelled().lines().collect::<Vec<_>>(), EXAMPLE.lines().collect::<Vec<_>>());
     let mut spelled = parse(&spelled()).unwrap();
+    assert_eq!(spelled.bytes_per_second.take(), Some(125_000_000));
+    // What is off unless it is given.
+    assert!(spelled.socket_owner.take().is_some() && spelled.socket_group.take().is_some());
+    assert!(spelled.metrics_address.take().is_some() && spelled.tcp.take().is_some());
     let learned = &mut spelled.repositories[0];
     let servers = learned.servers.take().unwrap();
     assert_eq!(servers[1], "http://stratum-two.example.org/cvmfs/unpacked.example.org");
@@ -33,8 +37,8 @@ fn spelled() -> String {
 }
 
 fn uncommented(line: &str) -> String {
-    let is_key = line.strip_prefix("# ").filter(|l| l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')));
-    format!("{}\n", is_key.unwrap_or(line))
+    let is_key = |l: &&str| *l == "[tcp]" || l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '));
+    format!("{}\n", line.strip_prefix("# ").filter(is_key).unwrap_or(line))
 }
 
 #[test]
@@ -76,4 +80,23 @@ fn what_cannot_work_is_refused_by_name() {
     let twice = format!("{EXAMPLE}{}", &EXAMPLE[EXAMPLE.find("[[").unwrap()..]);
     assert!(parse(&twice).unwrap_err().to_string().contains("given twice"));
     assert!(parse("").unwrap().repositories.is_empty());
+}
+
+#[test]
+fn the_api_over_tcp_wants_all_its_files() {
+    let tcp = "[tcp]\naddress = \"127.0.0.1:1\"\ncertificate = \"/c\"\nkey = \"/k\"\nclient_ca = \"/a\"\n";
+    let with_tcp =
+        |from: &str, to: &str| parse(&EXAMPLE.replace("[[repo", &format!("{}[[repo", tcp.replace(from, to))));
+    assert!(with_tcp("", "").is_ok());
+    for (line, missing) in [
+        ("address = \"127.0.0.1:1\"", "address"),
+        ("certificate = \"/c\"", "certificate"),
+        ("key = \"/k\"", "key"),
+        ("client_ca = \"/a\"", "client_ca"),
+    ] {
+        let message = with_tcp(line, "").unwrap_err().to_string();
+        assert!(message.contains(&format!("missing field `{missing}`")), "{message}");
+    }
+    let message = with_tcp("/k", "k").unwrap_err().to_string();
+    assert!(message.contains("tcp: key: k is not an absolute path"), "{message}");
 }

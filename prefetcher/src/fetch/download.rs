@@ -1,28 +1,45 @@
-//! One object over HTTP from one server: status, length and pace checked, content not.
+//! One answer of one server: status, length and pace checked, content not.
 
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use bundles::bundle::BundleObject;
 use reqwest::StatusCode;
+use reqwest::header::{CACHE_CONTROL, CONTENT_RANGE, RANGE};
 
-use super::failure::Failure;
+use super::bandwidth::Bandwidth;
+use super::failure::{Blame, Failure};
 
 /// The slowest line that is worth waiting for, in bytes per second.
 const SLOWEST: u64 = 32 << 10;
-/// What every object may take on top.
+/// What every answer may take on top.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Ask<'a> {
+    /// Where.
+    pub url: &'a str,
+    /// How long it may be.
+    pub limits: Limits,
+    /// Only these of its bytes.
+    pub range: Option<Range<u64>>,
+    /// What a proxy keeps is not to be trusted: it gave wrong bytes.
+    pub fresh: bool,
+}
+
 /// A response whose head was right.
-pub struct Body {
+pub struct Body<'a> {
     response: reqwest::Response,
     received: u64,
     limits: Limits,
+    bandwidth: &'a Bandwidth,
 }
 
-/// How many stored bytes an object may have.
+/// How many stored bytes an answer may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The exact number, if the bundle tells.
+    /// The exact number, if it is known.
     pub exact: Option<u64>,
     /// The most to read.
     pub most: u64,
@@ -32,54 +49,93 @@ impl Limits {
     /// What the bundle says of `object`.
     pub fn of(object: &BundleObject) -> Self {
         match object.stored_size {
-            // zlib's own bound on what it makes of incompressible data is far below.
-            0 => Self { exact: None, most: object.raw_size.saturating_add(object.raw_size / 8).saturating_add(1024) },
-            size => Self { exact: Some(size), most: size },
+            0 => Self::compressed(object.raw_size),
+            size => Self::exactly(size),
         }
+    }
+
+    /// So many bytes.
+    pub fn exactly(size: u64) -> Self {
+        Self { exact: Some(size), most: size }
+    }
+
+    /// What becomes of `raw_size` bytes when they are compressed. zlib's own bound for bytes that cannot be is far below.
+    pub fn compressed(raw_size: u64) -> Self {
+        Self { exact: None, most: raw_size.saturating_add(raw_size / 8).saturating_add(1024) }
     }
 
     /// When to give up, however steadily the bytes trickle.
     pub fn deadline(&self) -> Duration {
         GRACE.saturating_add(Duration::from_secs(self.most / SLOWEST))
     }
-}
 
-/// Asks for `url`.
-pub async fn open(http: &reqwest::Client, url: &str, limits: Limits) -> Result<Body, Failure> {
-    let response = http.get(url).send().await.map_err(|e| transfer(url, &e))?;
-    let status = response.status();
-    if status != StatusCode::OK {
-        let why = format!("{url}: the server answered {status}");
-        let passing =
-            status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-        return Err(if passing { Failure::transient(why) } else { Failure::refused(why) });
-    }
-    if let Some(length) = response.content_length() {
-        limits.check_announced(length).map_err(|why| Failure::wrong(format!("{url}: {why}")))?;
-    }
-    Ok(Body { response, received: 0, limits })
-}
-
-impl Limits {
     fn check_announced(&self, length: u64) -> Result<(), String> {
         match self.exact {
-            Some(exact) if length != exact => {
-                Err(format!("the server announces {length} bytes, the bundle says {exact}"))
-            }
+            Some(exact) if length != exact => Err(format!("the server announces {length} bytes, {exact} are expected")),
             _ if length > self.most => Err(format!("the server announces {length} bytes, at most {} fit", self.most)),
             _ => Ok(()),
         }
     }
 }
 
-impl Body {
+/// Asks, and checks the head of the answer. Gives the time until it came, too.
+pub async fn open<'a>(
+    http: &reqwest::Client,
+    ask: &Ask<'_>,
+    bandwidth: &'a Bandwidth,
+) -> Result<(Body<'a>, Duration), Failure> {
+    let Ask { url, limits, range, fresh } = ask;
+    let mut request = http.get(*url);
+    if let Some(Range { start, end }) = range {
+        request = request.header(RANGE, format!("bytes={start}-{}", end.saturating_sub(1)));
+    }
+    if *fresh {
+        request = request.header(CACHE_CONTROL, "no-cache");
+    }
+    let asked = Instant::now();
+    let response = request.send().await.map_err(|e| transfer(url, &e))?;
+    let took = asked.elapsed();
+    check_head(&response, range.as_ref()).map_err(|failure| Failure { why: format!("{url}: {failure}"), ..failure })?;
+    let limits = range.as_ref().map_or(*limits, |range| Limits::exactly(range.end - range.start));
+    if let Some(length) = response.content_length() {
+        limits.check_announced(length).map_err(|why| Failure::wrong(format!("{url}: {why}")))?;
+    }
+    Ok((Body { response, received: 0, limits, bandwidth }, took))
+}
+
+fn check_head(response: &reqwest::Response, range: Option<&Range<u64>>) -> Result<(), Failure> {
+    let status = response.status();
+    let expected = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    if status != expected {
+        let why = format!("the server answered {status}");
+        return Err(match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Failure::transient(why),
+            status if status.is_server_error() => Failure::transient(why),
+            // It is the proxy that lets nobody through, or somebody on the way who wants a log-in.
+            StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => Failure::refused(why).by(Blame::Proxy),
+            status if status.is_redirection() => Failure::refused(why).by(Blame::Proxy),
+            _ => Failure::refused(why),
+        });
+    }
+    if let Some(Range { start, end }) = range {
+        let said = response.headers().get(CONTENT_RANGE).and_then(|said| said.to_str().ok()).unwrap_or_default();
+        let said = said.strip_prefix("bytes ").and_then(|said| said.split('/').next()).unwrap_or_default();
+        if said != format!("{start}-{}", end.saturating_sub(1)) {
+            return Err(Failure::wrong(format!("the server sends the range {said:?}, {start} to {end} was asked for")));
+        }
+    }
+    Ok(())
+}
+
+impl Body<'_> {
     /// The next bytes; `None` at the end, which comes only when all are there.
     pub async fn next(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
         let piece = match self.response.chunk().await {
             Ok(piece) => piece,
             Err(e) => return Err(transfer(self.response.url().as_str(), &e)),
         };
-        self.received += piece.as_ref().map_or(0, |p| p.len() as u64);
+        let length = piece.as_ref().map_or(0, |p| p.len() as u64);
+        self.received += length;
         let Limits { exact, most } = self.limits;
         let url = self.response.url();
         if self.received > most {
@@ -89,8 +145,11 @@ impl Body {
             && self.received < exact
         {
             let received = self.received;
-            return Err(Failure::transient(format!("{url}: the body ended after {received} of {exact} bytes")));
+            return Err(
+                Failure::transient(format!("{url}: the body ended after {received} of {exact} bytes")).by(Blame::Proxy)
+            );
         }
+        self.bandwidth.take(length).await;
         Ok(piece)
     }
 
@@ -99,13 +158,25 @@ impl Body {
         self.received
     }
 
-    /// All of a small object.
+    /// All of it.
     pub async fn whole(mut self) -> Result<Vec<u8>, Failure> {
         let mut stored = Vec::with_capacity(self.limits.exact.unwrap_or(0) as usize);
         while let Some(piece) = self.next().await? {
             stored.extend_from_slice(piece.as_ref());
         }
         Ok(stored)
+    }
+
+    /// At least `size` bytes, unless it ends before; nothing at the end.
+    pub async fn piece(&mut self, size: usize) -> Result<Vec<u8>, Failure> {
+        let mut piece = Vec::with_capacity(size + (64 << 10));
+        while piece.len() < size {
+            match self.next().await? {
+                Some(bytes) => piece.extend_from_slice(bytes.as_ref()),
+                None => break,
+            }
+        }
+        Ok(piece)
     }
 }
 
@@ -123,7 +194,7 @@ fn transfer(url: &str, error: &reqwest::Error) -> Failure {
     if !why.contains(url) {
         why = format!("{url}: {why}");
     }
-    Failure::transient(why)
+    Failure::transient(why).by(Blame::Proxy)
 }
 
 #[cfg(test)]
@@ -132,8 +203,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_bounded_by_the_bundle() {
-        let known = Limits { exact: Some(10), most: 10 };
+    fn lengths_are_bounded() {
+        let known = Limits::exactly(10);
         assert!(known.check_announced(10).is_ok());
         for length in [0, 9, 11] {
             assert!(known.check_announced(length).is_err());

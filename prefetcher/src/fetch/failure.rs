@@ -6,7 +6,7 @@ use bundles::object::BadObject;
 
 use crate::sink::SinkError;
 
-/// Whose fault it was. Each is counted on its own.
+/// What went wrong. Each is counted on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The server's or line's: connection, HTTP status, time-out.
@@ -17,11 +17,22 @@ pub enum Cause {
     Write,
 }
 
+/// Who is to be passed over for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The proxy, if there is one; else the server.
+    Proxy,
+    /// The server.
+    Server,
+}
+
 /// One attempt's or one object's failure.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// For the account.
     pub cause: Cause,
+    /// Whose fault it is.
+    pub blame: Blame,
     /// Whether the same server may do better a moment later.
     pub transient: bool,
     /// For people.
@@ -31,22 +42,28 @@ pub struct Failure {
 impl Failure {
     /// The line or server failed in a way that may pass.
     pub fn transient(why: impl Into<String>) -> Self {
-        Self { cause: Cause::Transfer, transient: true, why: why.into() }
+        Self { cause: Cause::Transfer, blame: Blame::Server, transient: true, why: why.into() }
     }
 
     /// The server refuses for good.
     pub fn refused(why: impl Into<String>) -> Self {
-        Self { cause: Cause::Transfer, transient: false, why: why.into() }
+        Self { transient: false, ..Self::transient(why) }
     }
 
     /// The server has other bytes under this name.
     pub fn wrong(why: impl Into<String>) -> Self {
-        Self { cause: Cause::Verification, transient: false, why: why.into() }
+        Self { cause: Cause::Verification, transient: false, ..Self::transient(why) }
     }
 
     /// The sink did not take the object.
     pub fn write(why: impl Into<String>) -> Self {
-        Self { cause: Cause::Write, transient: false, why: why.into() }
+        Self { cause: Cause::Write, transient: false, ..Self::transient(why) }
+    }
+
+    /// The same, with somebody else to blame.
+    #[must_use]
+    pub fn by(self, blame: Blame) -> Self {
+        Self { blame, ..self }
     }
 }
 

@@ -1,50 +1,51 @@
 //! Brings objects from servers into sinks.
 //!
-//! [`Fetcher::fetch`] is called for many objects at a time, in the order in which they are needed; what it may use of
-//! the machine is bounded here for all requests together, in the order of asking:
+//! [`Fetcher::fetch`] is called for many objects at a time, in the order in which they are needed, and
+//! [`Fetcher::fetch_pack`] for what is in a pack. What they may use of the machine is bounded here for all requests together:
 //!
-//! - *memory*: a permit for the stored and raw bytes of a small object, or the buffers of a large one, held until it is
-//!   written;
-//! - *connections*: a permit while a response is awaited and read;
-//! - *cores*: a permit while bytes are hashed, unpacked and written, off the asynchronous threads.
+//! - *memory*: a permit for the stored and raw bytes of a small object, or the buffers of a large one or of a part of a
+//!   pack, held until all is written;
+//! - *connections*: a place in the [`window`] of the host while a response is awaited and read;
+//! - *bandwidth*: what has come has its time before more is read, see [`bandwidth`];
+//! - *cores*: a permit while bytes are hashed, unpacked and written, off the asynchronous threads, see [`cores`].
 //!
 //! Permits are always taken in this order, and a joiner of somebody else's flight holds none, so nothing can lock up.
 //!
-//! [`failure`] tells what failed, [`flight`] keeps an object from being fetched twice at a time, [`download`] speaks
-//! HTTP, [`verify`] checks and unpacks.
+//! [`route`] knows by which proxy and from which server, [`failure`] tells what failed, [`flight`] keeps an object from being
+//! fetched twice at a time, [`download`] speaks HTTP, [`verify`] checks and unpacks, [`pack`] cuts packs into objects.
 
+pub mod bandwidth;
+pub mod cores;
 pub mod download;
 pub mod failure;
 pub mod flight;
+mod large;
+pub mod pack;
+pub mod route;
+mod tries;
 pub mod verify;
-
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
+pub mod window;
 
 use bundles::bundle::BundleObject;
 use bundles::object::{BadObject, ContentHash, HashAlgorithm, ObjectKind};
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
-use tracing::debug;
 
 use crate::repository::Repository;
-use download::{Body, Limits};
-use failure::{Cause, Failure};
+use bandwidth::Bandwidth;
+use cores::Cores;
+use download::{Ask, Body, Limits};
+use failure::{Blame, Failure};
 use flight::{Flights, Seat};
-use verify::Streamed;
+use route::{Routes, Way};
+use tries::{Tries, Turn};
+use window::Place;
 
 /// All bytes of objects in memory at a time.
-const MEMORY: u64 = 64 << 20;
+const MEMORY: u64 = 32 << 20;
 /// Objects with more stored and raw bytes than this are streamed.
-const SMALL: u64 = 8 << 20;
-/// What a streamed object is counted as.
-const STREAMED_COST: u64 = 2 << 20;
-/// How many stored bytes of a streamed object are handed over at a time.
-const PIECE: usize = 1 << 20;
+const SMALL: u64 = 4 << 20;
 /// The unit of memory permits.
 const KIB: u64 = 1 << 10;
-/// The first pause before an object is tried again; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How one object's fetch ended.
 #[derive(Debug, Clone)]
@@ -73,26 +74,28 @@ type Origin = (String, ObjectKind);
 pub struct Fetcher {
     flights: Flights<Key, Landing>,
     memory: Semaphore,
-    connections: Semaphore,
-    cores: Arc<Semaphore>,
-    retries: u32,
+    bandwidth: Bandwidth,
+    cores: Cores,
 }
 
 impl Fetcher {
-    /// A fetcher with so many connections at most, that tries the servers again so often.
-    pub fn new(connections: usize, retries: u32) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    /// A fetcher that takes at most so many bytes a second.
+    pub fn new(bytes_per_second: Option<u64>) -> Self {
         Self {
             flights: Flights::default(),
             memory: Semaphore::new((MEMORY / KIB) as usize),
-            connections: Semaphore::new(connections),
-            cores: Arc::new(Semaphore::new(cores)),
-            retries,
+            bandwidth: Bandwidth::new(bytes_per_second),
+            cores: Cores::all(),
         }
     }
 
-    /// Brings `object` into the repository's sink, unless it is there or on its way.
-    pub async fn fetch(&self, repository: &Repository, object: &BundleObject) -> Outcome {
+    /// Bytes a second that come, if that is known.
+    pub fn bytes_per_second(&self) -> Option<f64> {
+        self.bandwidth.bytes_per_second()
+    }
+
+    /// Brings `object` into the repository's sink, unless it is there or on its way. A smaller `rank` goes first.
+    pub async fn fetch(&self, repository: &Repository, object: &BundleObject, rank: u8) -> Outcome {
         if object.hash.algorithm != HashAlgorithm::Sha1 {
             return Outcome::Failed(BadObject::Unverifiable(object.hash).into());
         }
@@ -107,7 +110,7 @@ impl Fetcher {
                         leader.land((Ok(()), origin));
                         return Outcome::AlreadyThere;
                     }
-                    let result = self.bring(repository, object).await;
+                    let result = self.bring(repository, object, rank).await;
                     leader.land((result.as_ref().map(|_| ()).map_err(Failure::clone), origin));
                     return match result {
                         Ok(stored) => Outcome::Fetched { stored },
@@ -124,145 +127,85 @@ impl Fetcher {
         }
     }
 
-    /// Tries the servers in turn, and all of them again after a pause; a server that refused or sent wrong bytes is not
-    /// asked again. Wrong bytes are the failure that is told, if there were any: they are what must not go unnoticed.
-    async fn bring(&self, repository: &Repository, object: &BundleObject) -> Result<u64, Failure> {
+    async fn bring(&self, repository: &Repository, object: &BundleObject, rank: u8) -> Result<u64, Failure> {
         let limits = Limits::of(object);
         let in_memory = object.raw_size.saturating_add(limits.most);
-        let small = in_memory <= SMALL;
-        let cost = if small { in_memory } else { STREAMED_COST };
-        let _memory = self.memory.acquire_many(cost.div_ceil(KIB) as u32).await.map_err(closed)?;
+        if in_memory > SMALL {
+            return self.bring_large(repository, object, rank).await;
+        }
+        let _memory = self.memory(in_memory).await?;
         let path = object.hash.url_path(object.kind);
-        let mut out = HashSet::new();
-        let mut told: Option<Failure> = None;
-        for round in 0..=self.retries {
-            if round > 0 {
-                tokio::time::sleep(pause(round)).await;
-            }
-            for at in repository.server_order() {
-                if out.contains(&at) {
-                    continue;
-                }
-                let url = format!("{}/{path}", repository.upstream.servers[at]);
-                let attempt = self.attempt(repository, object, &url, limits, small);
-                let failure = match attempt.await {
-                    Ok(stored) => return Ok(stored),
-                    Err(failure) => failure,
-                };
-                debug!(%url, round, cause = ?failure.cause, error = %failure, "attempt failed");
-                match failure.cause {
-                    Cause::Write => return Err(failure),
-                    Cause::Transfer if failure.transient => repository.avoid(at),
-                    _ => {}
-                }
-                if !failure.transient {
-                    out.insert(at);
-                }
-                if told.as_ref().is_none_or(|t| t.cause != Cause::Verification) {
-                    told = Some(failure);
-                }
-            }
-            if out.len() == repository.upstream.servers.len() {
-                break;
+        let mut tries = Tries::new(&repository.routes);
+        while let Some(turn) = tries.next().await {
+            match self.bring_small(repository, object, &path, turn, rank).await {
+                Err(failure) => tries.failed(failure)?,
+                done => return done,
             }
         }
-        Err(told.unwrap_or_else(|| Failure::refused(format!("repository {} has no servers", repository.name))))
+        Err(tries.failure())
     }
 
-    /// One server, once.
-    async fn attempt(
+    async fn bring_small(
         &self,
         repository: &Repository,
         object: &BundleObject,
-        url: &str,
-        limits: Limits,
-        small: bool,
+        path: &str,
+        turn: Turn,
+        rank: u8,
     ) -> Result<u64, Failure> {
-        let late = |_| Failure::transient(format!("{url}: not done after {} s", limits.deadline().as_secs()));
-        let connection = self.connections.acquire().await.map_err(closed)?;
-        if !small {
-            return tokio::time::timeout(limits.deadline(), self.stream(repository, object, url, limits, connection))
-                .await
-                .map_err(late)?;
-        }
-        let download = async { download::open(&repository.http, url, limits).await?.whole().await };
-        let stored = tokio::time::timeout(limits.deadline(), download).await.map_err(late)??;
-        drop(connection);
+        let url = repository.routes.url(turn.way, path);
+        let ask = Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh };
+        let download = async {
+            let (body, _place) = self.open(&repository.routes, turn.way, rank, &ask).await?;
+            body.whole().await
+        };
+        let stored = in_time(ask.limits, &url, download).await?;
         let (sink, object, size) = (repository.sink.clone(), object.clone(), stored.len() as u64);
-        self.compute(move || verify::put(&*sink, &object, &stored)).await?;
+        self.cores.run(move |scratch| verify::put(scratch, &*sink, &object, &stored)).await?;
         Ok(size)
     }
 
-    /// A large object: read a piece, work it off, read the next.
-    async fn stream(
-        &self,
-        repository: &Repository,
-        object: &BundleObject,
-        url: &str,
-        limits: Limits,
-        _connection: SemaphorePermit<'_>,
-    ) -> Result<u64, Failure> {
-        let mut body = download::open(&repository.http, url, limits).await?;
-        let (sink, object) = (repository.sink.clone(), object.clone());
-        let mut streamed = self.compute(move || Streamed::begin(&*sink, &object)).await?;
-        loop {
-            let piece = read_piece(&mut body).await?;
-            if piece.is_empty() {
-                break;
+    /// Asks by one way, and tells its window how long that took.
+    async fn open<'a>(
+        &'a self,
+        routes: &Routes,
+        way: Way,
+        rank: u8,
+        ask: &Ask<'_>,
+    ) -> Result<(Body<'a>, Place), Failure> {
+        let window = routes.window(way);
+        let place = window.enter(rank).await;
+        match download::open(routes.http(way), ask, &self.bandwidth).await {
+            Ok((body, took)) => {
+                window.answered(took);
+                Ok((body, place))
             }
-            streamed = self.compute(move || streamed.feed(&piece).map(|()| streamed)).await?;
+            Err(failure) => {
+                if failure.transient {
+                    window.overloaded();
+                }
+                Err(failure)
+            }
         }
-        self.compute(move || streamed.finish()).await?;
-        Ok(body.received())
     }
 
-    /// Runs `work` off the asynchronous threads, on as many cores as there are.
-    async fn compute<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        // Owned by the work, which goes on when the caller is dropped.
-        let core = self.cores.clone().acquire_owned().await.map_err(closed)?;
-        let span = tracing::Span::current();
-        let task = tokio::task::spawn_blocking(move || {
-            let _core = core;
-            span.in_scope(work)
-        });
-        task.await.map_err(|e| Failure::write(format!("the daemon is stopping or has a defect: {e}")))?
+    async fn memory(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Failure> {
+        let permits = bytes.min(MEMORY).div_ceil(KIB).max(1);
+        self.memory.acquire_many(permits as u32).await.map_err(closed)
     }
 }
 
-/// Up to [`PIECE`] bytes and the rest of what came with them; empty at the end.
-async fn read_piece(body: &mut Body) -> Result<Vec<u8>, Failure> {
-    let mut piece = Vec::with_capacity(PIECE + 64 * KIB as usize);
-    while piece.len() < PIECE {
-        match body.next().await? {
-            Some(bytes) => piece.extend_from_slice(bytes.as_ref()),
-            None => break,
-        }
-    }
-    Ok(piece)
-}
-
-/// How long to wait before `round`: doubled each time, and up to half as long again, so that nodes do not march in step.
-fn pause(round: u32) -> Duration {
-    let base = FIRST_PAUSE * 2u32.saturating_pow(round.saturating_sub(1)).min(64);
-    base + base.mul_f64(rand::random_range(0.0..0.5))
+/// Gives `download` as long as its bytes may take.
+async fn in_time<T>(
+    limits: Limits,
+    what: &str,
+    download: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late =
+        |_| Failure::transient(format!("{what}: not done after {} s", limits.deadline().as_secs())).by(Blame::Proxy);
+    tokio::time::timeout(limits.deadline(), download).await.map_err(late)?
 }
 
 fn closed(_: AcquireError) -> Failure {
     Failure::transient("the daemon is stopping")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_but_not_for_ever() {
-        for round in 1..30 {
-            let shortest = FIRST_PAUSE * 2u32.pow((round - 1).min(6));
-            assert!(pause(round) >= shortest && pause(round) <= shortest * 2);
-        }
-    }
 }

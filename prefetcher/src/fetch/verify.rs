@@ -3,16 +3,16 @@
 //! Small objects are unpacked in one piece, large ones pass through [`Streamed`], which holds a fixed buffer only.
 
 use bundles::bundle::BundleObject;
-use bundles::object::{Unpacker, unpack};
+use bundles::object::{Scratch, Unpacker};
 
 use super::failure::Failure;
 use crate::sink::{Incoming, Sink, SinkError};
 
 /// Checks a whole object and puts it into the sink.
-pub fn put(sink: &dyn Sink, object: &BundleObject, stored: &[u8]) -> Result<(), Failure> {
-    let raw = unpack(&object.hash, stored, object.raw_size)?;
+pub fn put(scratch: &mut Scratch, sink: &dyn Sink, object: &BundleObject, stored: &[u8]) -> Result<(), Failure> {
+    let raw = scratch.unpack(&object.hash, stored, object.raw_size)?;
     let mut incoming = begin(sink, object)?;
-    write(&mut *incoming, &raw)?;
+    write(&mut *incoming, raw)?;
     Ok(incoming.commit()?)
 }
 
@@ -99,7 +99,7 @@ mod tests {
             stream(&cache, &object, &stored, piece).unwrap();
             assert!(std::fs::read(&path).unwrap() == raw);
             std::fs::remove_file(&path).unwrap();
-            put(&cache, &object, &stored).unwrap();
+            put(&mut Scratch::default(), &cache, &object, &stored).unwrap();
             assert!(std::fs::read(&path).unwrap() == raw);
         }
     }
@@ -129,7 +129,11 @@ mod tests {
         for (case, object, bytes) in cases {
             assert_eq!(stream(&cache, object, bytes, 4096).unwrap_err().cause, Cause::Verification, "{case}");
             if case != "right hash, trailing byte" {
-                assert_eq!(put(&cache, object, bytes).unwrap_err().cause, Cause::Verification, "{case}");
+                assert_eq!(
+                    put(&mut Scratch::default(), &cache, object, bytes).unwrap_err().cause,
+                    Cause::Verification,
+                    "{case}"
+                );
             }
             assert!(!dir.path().join(object.hash.cache_path()).exists(), "{case}");
         }

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bundles::bundle::Bundle;
+use bundles::bundle::{Bundle, PackRef};
 use bundles::cvmfs::version;
 use bundles::file::FileError;
 use bundles::publish::{DIRECTORY, bundle_path, manifest_path};
 use bundles::store::Origin;
 use tokio::sync::Semaphore;
+use tracing::debug;
 
-use super::{Found, Miss, check_image, within};
+use super::{Found, Miss, check_image, packs, within};
+use crate::fetch::pack::Pack;
 use crate::wanted::Wanted;
 
 /// Most threads that read through one mount. The CVMFS client serves 10 before it makes others wait.
@@ -72,6 +74,28 @@ impl Mount {
                 Ok(Sight::Found { found: Box::new(Found { bundle, place }), origin })
             }
         }
+    }
+
+    /// What objects some packs are made of.
+    pub(super) async fn packs(&self, packs: &[PackRef], patience: Duration) -> Result<Vec<Option<Pack>>, String> {
+        let what = format!("mount {}", self.path.display());
+        let Ok(reader) = self.readers.clone().try_acquire_owned() else {
+            return Err(format!("{what} did not answer: {READERS} reads are waiting for it"));
+        };
+        let (mount, packs) = (self.path.clone(), packs.to_vec());
+        let look = move || {
+            let _reader = reader;
+            let located = packs.iter().map(|pack| packs::locate(&mount, pack));
+            located
+                .map(|pack| {
+                    pack.unwrap_or_else(|error| {
+                        debug!(error, "pack not found");
+                        None
+                    })
+                })
+                .collect()
+        };
+        within(patience, &what, look).await
     }
 }
 

@@ -109,7 +109,7 @@ pub fn account(status: &RequestStatus) -> Account {
     let told = a.already_there_objects + a.fetched_objects + a.joined_objects + a.failed_objects + a.skipped_objects;
     assert_eq!(a.wanted_objects, told, "{status:?}");
     assert!(a.skipped_budget_objects <= a.skipped_objects, "{status:?}");
-    let causes = a.failed_transfer + a.failed_verification + a.failed_write + a.failed_stopped;
+    let causes = a.failed_transfer + a.failed_verification + a.failed_write + a.failed_stopped + a.failed_given_up;
     assert_eq!(a.failed_objects, causes, "{status:?}");
     a
 }

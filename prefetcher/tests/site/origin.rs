@@ -18,8 +18,10 @@ use super::{Object, REPOSITORY};
 /// What the server does when an object is asked for.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
-    /// Sends these bytes.
+    /// Sends these bytes, or the range of them that is asked for.
     Send(Vec<u8>),
+    /// Sends all of these bytes, whatever range is asked for.
+    Whole(Vec<u8>),
     /// Announces all of these bytes, sends so many, and closes.
     Cut(Vec<u8>, usize),
     /// Answers with this status and these bytes.
@@ -79,6 +81,7 @@ impl Origin {
         format!("http://127.0.0.1:{}/cvmfs/@fqrn@", self.port)
     }
 
+    /// What is done for `object`.
     pub fn set(&self, object: &Object, behaviour: Behaviour) {
         let path = format!("/cvmfs/{REPOSITORY}/{}", object.url_path());
         self.state.behaviours.lock().unwrap().insert(path, behaviour);
@@ -110,9 +113,19 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let path = request.uri().path().to_owned();
     state.log.lock().unwrap().push(path.clone());
     let behaviour = state.behaviours.lock().unwrap().get(&path).cloned();
+    let range = request.headers().get("range").map(|range| range.to_str().unwrap().to_owned());
     let response = Response::builder();
     let response = match behaviour.unwrap_or(Behaviour::Status(404, "no such object")) {
-        Behaviour::Send(bytes) => response.body(whole(bytes)),
+        Behaviour::Send(bytes) => match range {
+            Some(range) => {
+                let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+                let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+                let said = format!("bytes {first}-{last}/{}", bytes.len());
+                response.status(206).header("content-range", said).body(whole(bytes[first..=last].to_vec()))
+            }
+            None => response.body(whole(bytes)),
+        },
+        Behaviour::Whole(bytes) => response.body(whole(bytes)),
         Behaviour::Cut(bytes, at) => {
             let end = Err(io::Error::other("closed by the test"));
             let frames = [Ok(Frame::data(Bytes::copy_from_slice(&bytes[..at]))), end];

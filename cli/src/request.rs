@@ -1,0 +1,183 @@
+//! What has become of a request of the daemon: for people, for programs, and as an exit code.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use prefetcher::api::{Account, Image, RequestState, RequestStatus};
+use serde_json::Value;
+
+use crate::text;
+
+/// Not brought at all: there is no bundle for the image.
+pub(crate) const NO_BUNDLE: u8 = 3;
+/// A part failed.
+pub(crate) const FAILED: u8 = 4;
+/// Not brought in time, or cancelled.
+pub(crate) const GIVEN_UP: u8 = 5;
+
+/// Prints a request, for people or as JSON.
+pub(crate) fn print(status: &RequestStatus, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(&value(status)?)?);
+        return Ok(());
+    }
+    let account = status.account.unwrap_or_default();
+    println!(
+        "request {}: {}, {} objects: {} were there, {} fetched ({} in {}), {} by other requests, {} failed, {} skipped",
+        status.request_id,
+        status.state().name(),
+        account.wanted_objects,
+        account.already_there_objects,
+        account.fetched_objects,
+        text::bytes(account.fetched_stored_bytes),
+        text::microseconds(account.elapsed_us),
+        account.joined_objects,
+        account.failed_objects,
+        account.skipped_objects,
+    );
+    if !status.bundle_source.is_empty() {
+        println!("  bundle from: {}, found in {}", status.bundle_source, text::microseconds(status.lookup_us));
+        println!("  first byte: {}", moment(account.time_to_first_byte_us));
+        println!(
+            "  critical: {} objects, in the cache: {}",
+            account.critical_objects,
+            moment(account.time_to_critical_us)
+        );
+    }
+    let causes: Vec<_> =
+        causes(&account).filter(|(count, _)| *count > 0).map(|(n, why)| format!("{n} {why}")).collect();
+    if !causes.is_empty() {
+        println!("  failed: {}", causes.join(", "));
+    }
+    if !status.error.is_empty() {
+        println!("  error: {}", text::line(&status.error));
+    }
+    Ok(())
+}
+
+fn moment(microseconds: u64) -> String {
+    match microseconds {
+        0 => "not yet, or never".into(),
+        _ => format!("after {}", text::microseconds(microseconds)),
+    }
+}
+
+fn causes(account: &Account) -> impl Iterator<Item = (u64, &'static str)> {
+    [
+        (account.failed_transfer, "in transfer"),
+        (account.failed_verification, "in verification"),
+        (account.failed_write, "in writing"),
+        (account.failed_stopped, "as the daemon stopped"),
+        (account.failed_given_up, "as the request was given up"),
+    ]
+    .into_iter()
+}
+
+/// The same as a value of JSON.
+pub(crate) fn value(status: &RequestStatus) -> Result<Value> {
+    Ok(serde_json::to_value(status)?)
+}
+
+/// What the state means for whoever waited.
+pub(crate) fn exit_code(state: RequestState) -> ExitCode {
+    match state {
+        RequestState::Done => ExitCode::SUCCESS,
+        RequestState::NoBundle => ExitCode::from(NO_BUNDLE),
+        RequestState::Failed => ExitCode::from(FAILED),
+        RequestState::Cancelled | RequestState::Deadline => ExitCode::from(GIVEN_UP),
+        // Nobody waits any longer.
+        RequestState::Running | RequestState::Unspecified => ExitCode::from(GIVEN_UP),
+    }
+}
+
+/// A bar on a terminal, nothing elsewhere.
+pub(crate) fn bar() -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{wide_bar} {msg}, {elapsed} (left: {eta})")?;
+    Ok(ProgressBar::new(0).with_style(style))
+}
+
+/// Moves the bar by bytes, which tell the time that is left better than objects.
+pub(crate) fn show(bar: &ProgressBar, status: &RequestStatus) {
+    let account = status.account.unwrap_or_default();
+    bar.set_length(account.wanted_raw_bytes);
+    bar.set_position(account.already_there_raw_bytes.saturating_add(account.fetched_raw_bytes));
+    bar.set_message(progress(&account));
+}
+
+fn progress(account: &Account) -> String {
+    let told = account.already_there_objects
+        + account.fetched_objects
+        + account.joined_objects
+        + account.failed_objects
+        + account.skipped_objects;
+    let seconds = account.elapsed_us as f64 / 1e6;
+    let rate = if seconds > 0.0 { account.fetched_stored_bytes as f64 / seconds } else { 0.0 };
+    format!(
+        "{told}/{} objects, {} of {}, {}/s",
+        account.wanted_objects,
+        text::bytes(account.fetched_stored_bytes),
+        text::bytes(account.wanted_stored_bytes),
+        text::bytes(rate as u64)
+    )
+}
+
+/// An image by the names that need no registry: a digest, of which nobody says whether it is a chain ID or a manifest's
+/// (at most one leads to a bundle), or a reference as it was given when the bundle was built.
+pub(crate) fn image(name: &str) -> Image {
+    match name.parse::<bundles::image::Digest>() {
+        Ok(digest) => Image { chain_id: digest.to_string(), manifest_digest: digest.to_string(), ..Image::default() },
+        Err(_) => Image { reference: name.to_owned(), ..Image::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn each_end_has_its_exit_code() {
+        for (state, code) in [
+            (RequestState::Done, 0),
+            (RequestState::NoBundle, 3),
+            (RequestState::Failed, 4),
+            (RequestState::Cancelled, 5),
+            (RequestState::Deadline, 5),
+        ] {
+            assert_eq!(format!("{:?}", exit_code(state)), format!("{:?}", ExitCode::from(code)), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn programs_get_the_whole_account_and_people_the_progress() {
+        let account = Account {
+            wanted_objects: 5,
+            already_there_objects: 1,
+            fetched_objects: 2,
+            failed_given_up: 1,
+            fetched_stored_bytes: 3_000_000,
+            wanted_stored_bytes: 9_000_000,
+            elapsed_us: 2_000_000,
+            ..Account::default()
+        };
+        assert_eq!(progress(&account), "3/5 objects, 3.0 MB of 9.0 MB, 1.5 MB/s");
+        let mut status = RequestStatus { request_id: 7, account: Some(account), ..RequestStatus::default() };
+        status.set_state(RequestState::NoBundle);
+        status.set_priority(prefetcher::api::Priority::High);
+        let value = value(&status).unwrap();
+        assert_eq!(
+            (&value["request_id"], &value["state"], &value["priority"]),
+            (&7.into(), &"no_bundle".into(), &"high".into())
+        );
+        assert_eq!((&value["account"]["wanted_objects"], &value["account"]["failed_given_up"]), (&5.into(), &1.into()));
+    }
+
+    #[test]
+    fn a_digest_may_be_either_name_and_all_else_is_a_reference() {
+        let digest = bundles::image::Digest::of(b"x").to_string();
+        let by_digest = image(&digest);
+        assert_eq!((by_digest.chain_id, by_digest.manifest_digest), (digest.clone(), digest));
+        assert_eq!(image("host/name:tag").reference, "host/name:tag");
+    }
+}

@@ -1,0 +1,284 @@
+//! Brings a plan's objects into the caches, in the order in which they are needed.
+//!
+//! A plan is worked off in portions ([`super::portion`]): what is wanted of one pack, and what is in no pack. Of each, what
+//! is missing is looked up first. Whether a pack is taken, or what is missing of it one by one, is a question of time
+//! ([`super::cost`]). Every object gets into the account exactly once.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bundles::bundle::{Bundle, BundleObject};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tracing::{debug, warn};
+
+use super::cost::{Line, Offer};
+use super::portion::{Portion, portions};
+use super::{Daemon, blocking};
+use crate::api::Account;
+use crate::fetch::Outcome;
+use crate::fetch::failure::{Cause, Failure};
+use crate::fetch::pack::Pack;
+use crate::plan;
+use crate::repository::Repository;
+use crate::requests::Request;
+use crate::sink::SinkError;
+use crate::sink::capacity::Allowance;
+
+/// After so many objects that the cache did not take, a request fetches no more.
+const MAX_WRITE_FAILURES: u64 = 8;
+/// So many packs of a request come side by side; the next ones wait for memory anyway.
+const PACKS_ABREAST: usize = 4;
+
+/// One request's objects on their way.
+pub(super) struct Delivery<'a> {
+    daemon: &'a Daemon,
+    request: &'a Request,
+    bundle: Arc<Bundle>,
+    packs: Vec<Option<Arc<Pack>>>,
+}
+
+type OnTheirWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>;
+
+impl<'a> Delivery<'a> {
+    pub(super) async fn new(daemon: &'a Daemon, request: &'a Request, bundle: &Arc<Bundle>) -> Self {
+        let packs = match daemon.repositories.get(bundle.repository()) {
+            Some(repository) => daemon.sources.packs(&repository.mount, &bundle.packs).await,
+            None => Vec::new(),
+        };
+        Self { daemon, request, bundle: bundle.clone(), packs }
+    }
+
+    /// Brings what is in `plan`.
+    pub(super) async fn bring(&self, plan: &[usize]) {
+        self.warm_catalogs();
+        let (plan, other): (Vec<usize>, Vec<usize>) =
+            plan.iter().partition(|i| self.repository_of(&self.bundle.objects[**i]).is_some());
+        self.request.skipped(&other);
+        let mut allowances = match self.prepare().await {
+            Ok(allowances) => allowances,
+            Err(error) => {
+                self.request.account(|a| fail(a, Cause::Write, plan.len() as u64));
+                plan.iter().for_each(|index| self.request.missed(*index));
+                self.request.error(&error);
+                return;
+            }
+        };
+        let mut packs = OnTheirWay::new();
+        let mut objects = OnTheirWay::new();
+        let is_there = |pack: usize| self.packs.get(pack).is_some_and(Option::is_some);
+        for portion in portions(&self.bundle, &plan, is_there) {
+            let mut missing = self.missing(&portion).await;
+            missing.retain(|index| self.is_allowed(*index, &mut allowances));
+            if let Some(pack) = self.pack_for(&portion, &missing) {
+                while packs.len() >= PACKS_ABREAST {
+                    self.next(&mut packs, &mut objects).await;
+                }
+                packs.push(Box::pin(self.bring_pack(pack, missing)));
+                continue;
+            }
+            for index in missing {
+                while objects.len() >= self.daemon.connections {
+                    self.next(&mut packs, &mut objects).await;
+                }
+                objects.push(Box::pin(self.bring_one(index)));
+            }
+        }
+        while !packs.is_empty() || !objects.is_empty() {
+            self.next(&mut packs, &mut objects).await;
+        }
+    }
+
+    fn warm_catalogs(&self) {
+        for catalog in &self.bundle.catalogs {
+            let name = self.bundle.repositories.get(usize::from(catalog.repository));
+            if let Some(repository) = name.and_then(|name| self.daemon.repositories.get(name)) {
+                self.daemon.readers.want_catalog(&repository.mount, &catalog.mountpoint);
+            }
+        }
+    }
+
+    /// Goes on until something has come.
+    async fn next(&self, packs: &mut OnTheirWay<'_>, objects: &mut OnTheirWay<'_>) {
+        tokio::select! {
+            Some(()) = packs.next(), if !packs.is_empty() => {}
+            Some(()) = objects.next(), if !objects.is_empty() => {}
+            else => {}
+        }
+    }
+
+    fn repository_of(&self, object: &BundleObject) -> Option<&'a Repository> {
+        Some(&**self.daemon.repositories.get(self.bundle.repository_of(object))?)
+    }
+
+    /// Makes the caches usable that the bundle's objects go to, and looks up what may be written to each.
+    async fn prepare(&self) -> Result<HashMap<usize, Allowance>, String> {
+        let known = self.bundle.repositories.iter().filter_map(|name| self.daemon.repositories.get(name));
+        let known: HashMap<usize, Arc<Repository>> = known.map(|one| (one.sink_number, one.clone())).collect();
+        let prepare = |(number, repository): (usize, Arc<Repository>)| {
+            repository.sink.prepare()?;
+            Ok::<_, SinkError>((number, repository.granted.allowance(repository.sink.room()?)))
+        };
+        blocking(move || known.into_iter().map(prepare).collect()).await
+    }
+
+    /// Whether the cache has room for an object that is missing there.
+    fn is_allowed(&self, index: usize, allowances: &mut HashMap<usize, Allowance>) -> bool {
+        let object = &self.bundle.objects[index];
+        let sink = self.repository_of(object).map(|repository| repository.sink_number);
+        let allowance = sink.and_then(|sink| allowances.get_mut(&sink));
+        let is_allowed = allowance.is_none_or(|allowance| allowance.take(object.raw_size));
+        if !is_allowed {
+            self.request.account(|a| {
+                a.skipped_objects += 1;
+                a.skipped_budget_objects += 1;
+            });
+            self.request.missed(index);
+        }
+        is_allowed
+    }
+
+    /// What of a portion is not in its cache.
+    async fn missing(&self, portion: &Portion) -> Vec<usize> {
+        let with_sink = |i: &usize| Some((*i, self.repository_of(&self.bundle.objects[*i])?.sink.clone()));
+        let wanted: Vec<_> = portion.objects.iter().filter_map(with_sink).collect();
+        let bundle = self.bundle.clone();
+        let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&bundle.objects, &wanted))).await;
+        // Only a defect or the end of the daemon leads there; fetching looks again.
+        let all = |_| plan::Missing { indices: portion.objects.clone(), already_there: Vec::new() };
+        let missing = missing.unwrap_or_else(all);
+        missing.already_there.iter().for_each(|index| self.already_there(*index));
+        missing.indices
+    }
+
+    /// The portion's pack, if it is the sooner way to what is missing of it.
+    fn pack_for(&self, portion: &Portion, missing: &[usize]) -> Option<Arc<Pack>> {
+        let pack = self.packs.get(portion.pack?)?.as_ref()?;
+        let repository = self.repository_of(self.bundle.objects.get(*missing.first()?)?)?;
+        if repository.sink.through_mount().is_some() {
+            return None;
+        }
+        let routes = &repository.routes;
+        let window = routes.window(routes.first());
+        let line = Line {
+            round_trip: window.round_trip(),
+            bytes_per_second: self.daemon.fetcher.bytes_per_second(),
+            abreast: window.limit(),
+        };
+        let objects: Vec<&BundleObject> = missing.iter().map(|i| &self.bundle.objects[*i]).collect();
+        let parts = pack.parts_of(&objects);
+        let offer = Offer {
+            objects: objects.len(),
+            bytes: objects.iter().map(|object| object.stored_size).sum(),
+            parts: parts.len(),
+            part_bytes: parts.iter().map(|part| part.raw_size).sum(),
+        };
+        let taken = line.prefers_pack(&offer);
+        debug!(pack = portion.pack, ?offer, ?line, taken, "pack or objects");
+        taken.then(|| pack.clone())
+    }
+
+    async fn bring_pack(&self, pack: Arc<Pack>, missing: Vec<usize>) {
+        let Some(repository) = missing.first().and_then(|i| self.repository_of(&self.bundle.objects[*i])) else {
+            return;
+        };
+        let rank = self.request.rank();
+        let fetched = |index| self.fetched(index);
+        let from_pack = tokio::select! {
+            from_pack = self.daemon.fetcher.fetch_pack(repository, &self.bundle, &pack, &missing, rank, &fetched) => from_pack,
+            () = self.daemon.stopping.cancelled() => return self.stopped(&missing),
+        };
+        self.request.account(|a| {
+            a.packs += 1;
+            a.transferred_bytes += from_pack.transferred;
+        });
+        let one_by_one = from_pack.left.into_iter().map(|index| self.bring_one(index));
+        futures::stream::iter(one_by_one).buffer_unordered(self.daemon.connections).collect::<()>().await;
+    }
+
+    async fn bring_one(&self, index: usize) {
+        let object = &self.bundle.objects[index];
+        let Some(repository) = self.repository_of(object) else { return };
+        if self.daemon.stopping.is_cancelled() {
+            return self.stopped(&[index]);
+        }
+        if self.request.account_so_far().failed_write >= MAX_WRITE_FAILURES {
+            self.request.account(|a| fail(a, Cause::Write, 1));
+            self.request.missed(index);
+            return;
+        }
+        if let Some(mount) = repository.sink.through_mount() {
+            return match mount.read(object).await {
+                Ok(()) => {
+                    self.request.account(|a| a.fetched_objects += 1);
+                    self.request.delivered(index);
+                }
+                Err(failure) => self.failed(index, &failure),
+            };
+        }
+        match self.daemon.fetcher.fetch(repository, object, self.request.rank()).await {
+            Outcome::AlreadyThere => self.already_there(index),
+            Outcome::Joined => {
+                self.request.account(|a| a.joined_objects += 1);
+                self.request.delivered(index);
+            }
+            Outcome::Fetched { stored } => {
+                self.request.account(|a| a.transferred_bytes += stored);
+                self.fetched(index);
+            }
+            Outcome::Failed(failure) => self.failed(index, &failure),
+        }
+    }
+
+    fn already_there(&self, index: usize) {
+        let raw_size = self.bundle.objects[index].raw_size;
+        self.request.account(|a| {
+            a.already_there_objects += 1;
+            a.already_there_raw_bytes = a.already_there_raw_bytes.saturating_add(raw_size);
+        });
+        self.request.delivered(index);
+    }
+
+    fn failed(&self, index: usize, failure: &Failure) {
+        let object = &self.bundle.objects[index];
+        let Failure { cause, why, .. } = failure;
+        warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
+        self.request.error(why);
+        self.request.account(|a| fail(a, *cause, 1));
+        self.request.missed(index);
+    }
+
+    fn fetched(&self, index: usize) {
+        let object = &self.bundle.objects[index];
+        self.request.first_byte();
+        self.request.account(|a| {
+            a.fetched_objects += 1;
+            a.fetched_stored_bytes += object.stored_size;
+            a.fetched_raw_bytes += object.raw_size;
+        });
+        self.request.delivered(index);
+        if let Some(repository) = self.repository_of(object) {
+            self.daemon.readers.want(&repository.mount, object);
+        }
+    }
+
+    fn stopped(&self, indices: &[usize]) {
+        let objects = indices.len() as u64;
+        indices.iter().for_each(|index| self.request.missed(*index));
+        self.request.error("the daemon was told to stop");
+        self.request.account(|a| {
+            a.failed_objects += objects;
+            a.failed_stopped += objects;
+        });
+    }
+}
+
+fn fail(account: &mut Account, cause: Cause, objects: u64) {
+    account.failed_objects += objects;
+    *match cause {
+        Cause::Transfer => &mut account.failed_transfer,
+        Cause::Verification => &mut account.failed_verification,
+        Cause::Write => &mut account.failed_write,
+    } += objects;
+}

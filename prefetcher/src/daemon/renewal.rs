@@ -1,0 +1,72 @@
+//! New bundles for images that are used here: picked up when their repository has a new revision.
+//!
+//! A repository is asked for its revision every now and then, through its mount. When that has changed, the images that were
+//! asked for on this node are looked for again, and those that have another bundle now are prefetched with low priority,
+//! after a random pause, for all nodes see the new revision within minutes.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, info};
+
+use super::Daemon;
+use crate::asked::Asked;
+use crate::cvmfs_client::deadline;
+use crate::source::Search;
+
+/// A mount that does not tell its revision within this is asked again the next time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks for new revisions every `interval` until the daemon stops.
+pub(super) async fn watch(daemon: Arc<Daemon>, interval: Duration) {
+    let mounts: Vec<PathBuf> = daemon.repositories.values().map(|repository| repository.mount.clone()).collect();
+    let mut seen: HashMap<PathBuf, String> = HashMap::new();
+    loop {
+        let mut renewed = false;
+        for mount in &mounts {
+            let Some(revision) = revision(mount).await else { continue };
+            let before = seen.insert(mount.clone(), revision.clone());
+            if before.as_ref().is_some_and(|before| *before != revision) {
+                info!(mount = %mount.display(), revision, "the repository has a new revision");
+                renewed = true;
+            }
+        }
+        if renewed && pause(&daemon, interval.mul_f64(rand::random_range(0.0..1.0))).await {
+            renew(&daemon).await;
+        }
+        if !pause(&daemon, interval).await {
+            return;
+        }
+    }
+}
+
+/// False if the daemon stops meanwhile.
+async fn pause(daemon: &Daemon, time: Duration) -> bool {
+    tokio::time::timeout(time, daemon.stopping.cancelled()).await.is_err()
+}
+
+async fn renew(daemon: &Arc<Daemon>) {
+    for wanted in daemon.requests.images() {
+        match daemon.sources.find(&wanted).await {
+            Search::Found(found) if !found.is_stored() => {
+                info!(place = found.place, reference = wanted.reference, "another bundle for an image used here");
+                if let Err(error) = daemon.prefetch(Asked::renewal(wanted)) {
+                    debug!(%error, "not prefetched again");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What the client says; none if nothing is mounted, or it does not answer.
+async fn revision(mount: &Path) -> Option<String> {
+    let mount = mount.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let told = deadline::within(PATIENCE, "mount", move || xattr::get(&mount, "user.revision"));
+        String::from_utf8(told.ok()?.ok()??).ok()
+    });
+    asked.await.ok()?
+}

@@ -1,0 +1,141 @@
+//! Objects that are too large for memory: in one stream, or in ranges that come side by side.
+//!
+//! A line with a long way carries more when several connections share it. But a proxy such as squid keeps no parts of
+//! files: ranges go only where there is none.
+
+use std::ops::Range;
+
+use bundles::bundle::BundleObject;
+use futures::StreamExt;
+use tracing::debug;
+
+use super::download::{Ask, Limits};
+use super::failure::{Cause, Failure};
+use super::tries::{Tries, Turn};
+use super::verify::Streamed;
+use super::{Fetcher, in_time};
+use crate::repository::Repository;
+
+/// What a stream is counted as: a piece that came, one that is worked off, and the unpacker's buffer.
+const STREAM_COST: u64 = 3 << 20;
+/// How many stored bytes are handed over at a time.
+pub(super) const PIECE: usize = 1 << 20;
+/// Objects of more stored bytes come in ranges of so many.
+const SPAN: u64 = 4 << 20;
+/// So many ranges side by side.
+const ABREAST: usize = 4;
+
+impl Fetcher {
+    /// Brings a large object in fixed memory.
+    pub(super) async fn bring_large(
+        &self,
+        repository: &Repository,
+        object: &BundleObject,
+        rank: u8,
+    ) -> Result<u64, Failure> {
+        let size = object.stored_size;
+        if size > 2 * SPAN && !repository.routes.is_proxied(repository.routes.first()) {
+            match self.bring_ranges(repository, object, rank).await {
+                Err(failure) if failure.cause != Cause::Write => {
+                    // A server without ranges, or two that disagree.
+                    debug!(object = %object.hash, error = %failure, "not to be had in ranges");
+                }
+                result => return result,
+            }
+        }
+        let _memory = self.memory(STREAM_COST).await?;
+        let path = object.hash.url_path(object.kind);
+        let mut tries = Tries::new(&repository.routes);
+        while let Some(turn) = tries.next().await {
+            let url = repository.routes.url(turn.way, &path);
+            let ask = Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh };
+            match in_time(ask.limits, &url, self.stream(repository, object, turn, &ask, rank)).await {
+                Err(failure) => tries.failed(failure)?,
+                done => return done,
+            }
+        }
+        Err(tries.failure())
+    }
+
+    async fn stream(
+        &self,
+        repository: &Repository,
+        object: &BundleObject,
+        turn: Turn,
+        ask: &Ask<'_>,
+        rank: u8,
+    ) -> Result<u64, Failure> {
+        let (mut body, _place) = self.open(&repository.routes, turn.way, rank, ask).await?;
+        let mut streamed = self.begin(repository, object).await?;
+        loop {
+            let piece = body.piece(PIECE).await?;
+            if piece.is_empty() {
+                break;
+            }
+            streamed = self.feed(streamed, piece).await?;
+        }
+        self.cores.run(move |_| streamed.finish()).await?;
+        Ok(body.received())
+    }
+
+    async fn bring_ranges(&self, repository: &Repository, object: &BundleObject, rank: u8) -> Result<u64, Failure> {
+        let _memory = self.memory(STREAM_COST + SPAN * ABREAST as u64).await?;
+        let spans = spans(object.stored_size).map(|span| self.range(repository, object, span, rank));
+        let mut coming = futures::stream::iter(spans).buffered(ABREAST);
+        let mut streamed = self.begin(repository, object).await?;
+        while let Some(piece) = coming.next().await {
+            streamed = self.feed(streamed, piece?).await?;
+        }
+        self.cores.run(move |_| streamed.finish()).await?;
+        Ok(object.stored_size)
+    }
+
+    async fn range(
+        &self,
+        repository: &Repository,
+        object: &BundleObject,
+        span: Range<u64>,
+        rank: u8,
+    ) -> Result<Vec<u8>, Failure> {
+        let path = object.hash.url_path(object.kind);
+        let limits = Limits::exactly(span.end - span.start);
+        let mut tries = Tries::new(&repository.routes);
+        while let Some(Turn { way, fresh }) = tries.next().await {
+            let url = repository.routes.url(way, &path);
+            let ask = Ask { url: &url, limits, range: Some(span.clone()), fresh };
+            let download = async {
+                let (body, _place) = self.open(&repository.routes, way, rank, &ask).await?;
+                body.whole().await
+            };
+            match in_time(limits, &url, download).await {
+                Err(failure) => tries.failed(failure)?,
+                done => return done,
+            }
+        }
+        Err(tries.failure())
+    }
+
+    async fn begin(&self, repository: &Repository, object: &BundleObject) -> Result<Streamed, Failure> {
+        let (sink, object) = (repository.sink.clone(), object.clone());
+        self.cores.run(move |_| Streamed::begin(&*sink, &object)).await
+    }
+
+    async fn feed(&self, mut streamed: Streamed, piece: Vec<u8>) -> Result<Streamed, Failure> {
+        self.cores.run(move |_| streamed.feed(&piece).map(|()| streamed)).await
+    }
+}
+
+fn spans(size: u64) -> impl Iterator<Item = Range<u64>> {
+    (0..size.div_ceil(SPAN)).map(move |n| n * SPAN..((n + 1) * SPAN).min(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_cover_an_object() {
+        assert_eq!(spans(2 * SPAN + 1).collect::<Vec<_>>(), [0..SPAN, SPAN..2 * SPAN, 2 * SPAN..2 * SPAN + 1]);
+        assert_eq!(spans(SPAN).collect::<Vec<_>>(), [0..SPAN]);
+    }
+}

@@ -1,0 +1,319 @@
+//! Objects out of packs: few requests for many objects.
+//!
+//! A pack is an ordinary file of the repository, so it comes as one object or as chunks: its [`Part`]s. Each part is read
+//! as a stream, unpacked and cut ([`cutter`]) into the objects that are wanted, which are checked one by one against their own
+//! hashes before they get into the sink. So nobody has to believe a pack. What a pack does not give is left to be
+//! fetched on its own.
+
+mod cutter;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bundles::bundle::{Bundle, BundleObject};
+use bundles::object::{ContentHash, HashAlgorithm, ObjectKind, Unpacker};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use super::download::{Ask, Limits};
+use super::failure::{Cause, Failure};
+use super::flight::{Leader, Seat};
+use super::large::PIECE;
+use super::route::Way;
+use super::tries::Tries;
+use super::{Fetcher, Key, Landing, in_time, verify};
+use crate::repository::Repository;
+use cutter::{Cut, Cutter, Seams, Slot};
+
+/// What a part is counted as: a piece that came, one unpacked, and objects that are being written.
+const PART_COST: u64 = 6 << 20;
+/// Larger objects of a pack are fetched on their own: they would have to be in memory as a whole.
+pub const MOST_STORED: u64 = 1 << 20;
+/// The same for their content.
+pub const MOST_RAW: u64 = 4 << 20;
+/// Objects are written together when they have so many raw bytes, or are so many.
+const BATCH_RAW: u64 = 1 << 20;
+const BATCH_OBJECTS: usize = 64;
+
+/// A pack file as its repository has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pack {
+    /// One, or its chunks; without gaps.
+    pub parts: Vec<Part>,
+}
+
+impl Pack {
+    /// The parts that have bytes of some objects in it.
+    pub fn parts_of(&self, objects: &[&BundleObject]) -> Vec<&Part> {
+        let slots: Vec<Slot> = objects.iter().enumerate().filter_map(|(i, object)| Slot::of(i, object)).collect();
+        self.parts.iter().filter(|part| slots.iter().any(|slot| part.has(slot))).collect()
+    }
+}
+
+/// One object of the repository that holds a part of a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its name.
+    pub hash: ContentHash,
+    /// File or chunk.
+    pub kind: ObjectKind,
+    /// Where in the pack it begins.
+    pub start: u64,
+    /// Its bytes of the pack.
+    pub raw_size: u64,
+    /// Whether the server has it compressed.
+    pub compressed: bool,
+}
+
+impl Part {
+    fn limits(&self) -> Limits {
+        match self.compressed {
+            true => Limits::compressed(self.raw_size),
+            false => Limits::exactly(self.raw_size),
+        }
+    }
+
+    /// Whether it has bytes of a slot.
+    fn has(&self, slot: &Slot) -> bool {
+        slot.start < self.start + self.raw_size && slot.end > self.start
+    }
+}
+
+/// What came out of a pack.
+#[derive(Debug, Default)]
+pub struct FromPack {
+    /// Bytes over the network.
+    pub transferred: u64,
+    /// The bundle's objects that were not got, and are not on their way either.
+    pub left: Vec<usize>,
+}
+
+/// What is going on with one pack, shared by its parts.
+struct Delivery<'a> {
+    repository: &'a Repository,
+    bundle: &'a Arc<Bundle>,
+    /// Objects that are still wanted.
+    leaders: Mutex<HashMap<usize, Leader<'a, Key, Landing>>>,
+    /// Objects whose bytes in the pack are wrong.
+    spoiled: Mutex<HashSet<usize>>,
+    transferred: Mutex<u64>,
+    delivered: &'a (dyn Fn(usize) + Sync),
+}
+
+impl Fetcher {
+    /// Brings those of `wanted` objects of `bundle` that are in `pack` into the sink; tells `delivered` of each.
+    pub async fn fetch_pack(
+        &self,
+        repository: &Repository,
+        bundle: &Arc<Bundle>,
+        pack: &Pack,
+        wanted: &[usize],
+        rank: u8,
+        delivered: &(dyn Fn(usize) + Sync),
+    ) -> FromPack {
+        let (mut left, mut leaders) = (Vec::new(), HashMap::new());
+        for &index in wanted {
+            let object = &bundle.objects[index];
+            match self.flights.board(&(repository.sink_number, object.hash)) {
+                Seat::Leader(leader) if fits(object) => _ = leaders.insert(index, leader),
+                // On its way already, or not for a pack: to be waited for, or fetched, on its own.
+                _ => left.push(index),
+            }
+        }
+        let slots = Slot::all(bundle, leaders.keys().copied());
+        let parts = pack.parts.iter().filter(|part| slots.iter().any(|slot| part.has(slot)));
+        let (spoiled, transferred) = Default::default();
+        let leaders = Mutex::new(leaders);
+        let delivery = Delivery { repository, bundle, leaders, spoiled, transferred, delivered };
+        let seams = Arc::new(Seams::default());
+        let parts = parts.map(|part| self.fetch_part(&delivery, part, &slots, &seams, rank));
+        // What bounds them are memory and the window; they are asked for in the order of need.
+        let mut coming: FuturesUnordered<_> = parts.collect();
+        while let Some(result) = coming.next().await {
+            if let Err(error) = result {
+                warn!(%error, "a part of a pack was not to be had");
+            }
+        }
+        drop(coming);
+        // Their joiners, if any, are told that it is anybody's turn.
+        left.extend(lock(&delivery.leaders).drain().map(|(index, _)| index));
+        left.sort_unstable();
+        let transferred = *lock(&delivery.transferred);
+        FromPack { transferred, left }
+    }
+
+    async fn fetch_part(
+        &self,
+        delivery: &Delivery<'_>,
+        part: &Part,
+        slots: &[Slot],
+        seams: &Arc<Seams>,
+        rank: u8,
+    ) -> Result<(), Failure> {
+        let _memory = self.memory(PART_COST).await?;
+        let routes = &delivery.repository.routes;
+        let path = part.hash.url_path(part.kind);
+        let mut tries = Tries::new(routes);
+        while let Some(turn) = tries.next().await {
+            // Of another attempt some may be there.
+            let open = delivery.open(slots, part);
+            if open.is_empty() {
+                return Ok(());
+            }
+            let url = routes.url(turn.way, &path);
+            let ask = Ask { url: &url, limits: part.limits(), range: None, fresh: turn.fresh };
+            let cutter = Cutter::new(part.start, part.start + part.raw_size, open, seams.clone());
+            let opener = Opener::new(part, cutter)?;
+            match in_time(ask.limits, &url, self.stream_part(delivery, opener, turn.way, &ask, rank)).await {
+                // Everything that was wanted was checked on its own.
+                Err(failure) if failure.cause == Cause::Verification && delivery.open(slots, part).is_empty() => {
+                    debug!(%url, error = %failure, "the pack is not what it should be, but its objects are");
+                    return Ok(());
+                }
+                Err(failure) => tries.failed(failure)?,
+                done => return done,
+            }
+        }
+        Err(tries.failure())
+    }
+
+    async fn stream_part(
+        &self,
+        delivery: &Delivery<'_>,
+        mut opener: Opener,
+        way: Way,
+        ask: &Ask<'_>,
+        rank: u8,
+    ) -> Result<(), Failure> {
+        let (mut body, _place) = self.open(&delivery.repository.routes, way, rank, ask).await?;
+        let mut writing = FuturesUnordered::new();
+        loop {
+            let piece = body.piece(PIECE).await?;
+            *lock(&delivery.transferred) += piece.len() as u64;
+            if piece.is_empty() {
+                break;
+            }
+            let cuts;
+            (opener, cuts) = self.cores.run(move |_| opener.feed(&piece)).await?;
+            for batch in batches(cuts, delivery.bundle) {
+                writing.push(self.write(delivery, batch));
+                while writing.len() > self.cores.count() {
+                    delivery.written(writing.next().await)?;
+                }
+            }
+        }
+        while let Some(written) = writing.next().await {
+            delivery.written(Some(written))?;
+        }
+        opener.finish()
+    }
+
+    /// Begins to check and write some objects; each with what came of it.
+    fn write(&self, delivery: &Delivery<'_>, batch: Vec<Cut>) -> JoinHandle<Result<Vec<Written>, Failure>> {
+        let (sink, bundle) = (delivery.repository.sink.clone(), delivery.bundle.clone());
+        self.cores.start(move |scratch| {
+            let put = |cut: Cut| {
+                let object = &bundle.objects[cut.index];
+                match verify::put(scratch, &*sink, object, &cut.stored) {
+                    Err(failure) if failure.cause == Cause::Write => Err(failure),
+                    result => Ok((cut.index, result)),
+                }
+            };
+            batch.into_iter().map(put).collect()
+        })
+    }
+}
+
+type Written = (usize, Result<(), Failure>);
+
+impl Delivery<'_> {
+    /// Those of `slots` that `part` has bytes of and that are still wanted.
+    fn open(&self, slots: &[Slot], part: &Part) -> Vec<Slot> {
+        let (leaders, spoiled) = (lock(&self.leaders), lock(&self.spoiled));
+        let is_open =
+            |slot: &&Slot| part.has(slot) && leaders.contains_key(&slot.index) && !spoiled.contains(&slot.index);
+        slots.iter().filter(is_open).copied().collect()
+    }
+
+    fn written(
+        &self,
+        batch: Option<Result<Result<Vec<Written>, Failure>, tokio::task::JoinError>>,
+    ) -> Result<(), Failure> {
+        let Some(batch) = batch else { return Ok(()) };
+        let batch = batch.map_err(|e| Failure::write(format!("the daemon is stopping or has a defect: {e}")))??;
+        for (index, result) in batch {
+            let object = &self.bundle.objects[index];
+            if let Err(error) = result {
+                debug!(object = %object.hash, %error, "not in its pack as it should be");
+                lock(&self.spoiled).insert(index);
+            } else if let Some(leader) = lock(&self.leaders).remove(&index) {
+                leader.land((Ok(()), (self.repository.name.clone(), object.kind)));
+                (self.delivered)(index);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an object can come out of a pack.
+fn fits(object: &BundleObject) -> bool {
+    object.packed.is_some()
+        && object.hash.algorithm == HashAlgorithm::Sha1
+        && object.stored_size <= MOST_STORED
+        && object.raw_size <= MOST_RAW
+}
+
+/// The stream of one part, unpacked and cut.
+struct Opener {
+    unpacker: Option<Unpacker>,
+    cutter: Cutter,
+}
+
+impl Opener {
+    fn new(part: &Part, cutter: Cutter) -> Result<Self, Failure> {
+        let unpacker = part.compressed.then(|| Unpacker::new(part.hash, part.raw_size)).transpose()?;
+        Ok(Self { unpacker, cutter })
+    }
+
+    fn feed(mut self, stored: &[u8]) -> Result<(Self, Vec<Cut>), Failure> {
+        let mut cuts = Vec::new();
+        match &mut self.unpacker {
+            None => self.cutter.feed(stored, &mut cuts),
+            Some(unpacker) => {
+                let cutter = &mut self.cutter;
+                unpacker.feed(stored, |raw| {
+                    cutter.feed(raw, &mut cuts);
+                    Ok::<_, Failure>(())
+                })?;
+            }
+        }
+        Ok((self, cuts))
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        Ok(self.unpacker.map_or(Ok(()), Unpacker::finish)?)
+    }
+}
+
+/// Portions of work for one core.
+fn batches(cuts: Vec<Cut>, bundle: &Bundle) -> Vec<Vec<Cut>> {
+    let (mut batches, mut raw): (Vec<Vec<Cut>>, u64) = (Vec::new(), BATCH_RAW);
+    for cut in cuts {
+        let size = bundle.objects[cut.index].raw_size;
+        if raw + size > BATCH_RAW || batches.last().is_none_or(|batch| batch.len() >= BATCH_OBJECTS) {
+            batches.push(Vec::new());
+            raw = 0;
+        }
+        raw += size;
+        if let Some(batch) = batches.last_mut() {
+            batch.push(cut);
+        }
+    }
+    batches
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

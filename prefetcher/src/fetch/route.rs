@@ -1,0 +1,297 @@
+//! The ways to a repository's objects: by which proxy, from which server; and which of them works.
+//!
+//! As the CVMFS client has it: proxies of a group share the load of many nodes, the next group is for when all of one have
+//! failed, and servers are tried in their order. What fails is passed over by all who come after, and tried again after a
+//! while. Within one fetch, [`Attempts`] walks over the ways, and leaves out what it found failing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand::seq::SliceRandom;
+
+use super::failure::{Blame, Failure};
+use super::window::Window;
+use crate::upstream::{Proxy, Upstream};
+
+/// The first proxy is tried again after so long. `CVMFS_PROXY_RESET_AFTER`'s default.
+const PROXY_RESET: Duration = Duration::from_secs(300);
+/// The first server is tried again after so long. `CVMFS_HOST_RESET_AFTER`'s default.
+const SERVER_RESET: Duration = Duration::from_secs(1800);
+/// A name is resolved and a connection made within so long, or the way is no good.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// All ways of one repository.
+#[derive(Debug)]
+pub struct Routes {
+    upstream: Upstream,
+    /// In the order of fail-over; within a group in an order of this node's own.
+    proxies: Vec<Hop>,
+    proxy: Preference,
+    server: Preference,
+}
+
+/// A proxy, or none, with its connections.
+#[derive(Debug)]
+struct Hop {
+    proxy: Proxy,
+    http: reqwest::Client,
+    window: Window,
+}
+
+/// One way, by its place among the proxies and among the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Way {
+    proxy: usize,
+    server: usize,
+}
+
+/// Which one to begin with.
+#[derive(Debug, Default)]
+struct Preference(Mutex<(usize, Option<Instant>)>);
+
+impl Routes {
+    /// The ways of `upstream`, with at most so many connections to each host.
+    pub fn new(upstream: Upstream, connections: usize) -> Result<Self, reqwest::Error> {
+        let mut proxies = Vec::new();
+        for group in &upstream.proxies {
+            let mut group = group.clone();
+            group.shuffle(&mut rand::rng());
+            for proxy in group {
+                let http = http_client(&upstream, &proxy, connections)?;
+                proxies.push(Hop { proxy, http, window: Window::new(connections) });
+            }
+        }
+        Ok(Self { upstream, proxies, proxy: Preference::default(), server: Preference::default() })
+    }
+
+    /// Its configuration.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// The URL of an object.
+    pub fn url(&self, way: Way, path: &str) -> String {
+        format!("{}/{path}", self.upstream.servers[way.server])
+    }
+
+    /// The connections of a way.
+    pub fn http(&self, way: Way) -> &reqwest::Client {
+        &self.proxies[way.proxy].http
+    }
+
+    /// Bounds what is asked by a way at a time.
+    pub fn window(&self, way: Way) -> &Window {
+        &self.proxies[way.proxy].window
+    }
+
+    /// Whether a cache may stand between us and the server.
+    pub fn is_proxied(&self, way: Way) -> bool {
+        self.proxies[way.proxy].proxy != Proxy::Direct
+    }
+
+    /// The way that one would begin with now.
+    pub fn first(&self) -> Way {
+        Way {
+            proxy: self.proxy.get(PROXY_RESET, Instant::now()),
+            server: self.server.get(SERVER_RESET, Instant::now()),
+        }
+    }
+
+    fn pass_over(&self, way: Way, blame: Blame) {
+        match blame {
+            Blame::Proxy => self.proxy.pass_over(way.proxy, self.proxies.len(), Instant::now()),
+            Blame::Server => self.server.pass_over(way.server, self.upstream.servers.len(), Instant::now()),
+        }
+    }
+}
+
+impl Preference {
+    fn get(&self, reset: Duration, now: Instant) -> usize {
+        let mut preference = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if preference.1.is_some_and(|since| now.saturating_duration_since(since) >= reset) {
+            *preference = (0, None);
+        }
+        preference.0
+    }
+
+    /// Of many failures at a time only the first moves the preference.
+    fn pass_over(&self, failed: usize, count: usize, now: Instant) {
+        let mut preference = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if preference.0 == failed && count > 1 {
+            *preference = ((failed + 1) % count, Some(now));
+        }
+    }
+}
+
+/// One fetch's walk over the ways.
+#[derive(Debug)]
+pub struct Attempts<'a> {
+    routes: &'a Routes,
+    tried: HashSet<Way>,
+    bad_proxies: HashSet<usize>,
+    bad_servers: HashSet<usize>,
+    /// Servers that will not do better in another round, each with how many ways said so.
+    refused: HashMap<usize, usize>,
+}
+
+impl<'a> Attempts<'a> {
+    /// Nothing tried yet.
+    pub fn new(routes: &'a Routes) -> Self {
+        let (tried, refused) = Default::default();
+        let (bad_proxies, bad_servers) = Default::default();
+        Self { routes, tried, bad_proxies, bad_servers, refused }
+    }
+
+    /// The next way: one whose proxy and server have not failed in this round, if there is one; never one of which both
+    /// have.
+    pub fn next_way(&mut self) -> Option<Way> {
+        let (first, routes) = (self.routes.first(), self.routes);
+        let (proxies, servers) = (routes.proxies.len(), routes.upstream.servers.len());
+        let ways = (0..proxies)
+            .flat_map(|p| (0..servers).map(move |s| (p, s)))
+            .map(|(p, s)| Way { proxy: (first.proxy + p) % proxies, server: (first.server + s) % servers });
+        let failures = |w: &Way| {
+            usize::from(self.bad_proxies.contains(&w.proxy)) + usize::from(self.bad_servers.contains(&w.server))
+        };
+        let open = ways.filter(|way| !self.tried.contains(way) && failures(way) < 2);
+        // The first of the best: `min_by_key` gives that.
+        let way = open.min_by_key(failures)?;
+        self.tried.insert(way);
+        Some(way)
+    }
+
+    /// `way` has failed.
+    pub fn failed(&mut self, way: Way, failure: &Failure) {
+        let blame = match failure.blame {
+            Blame::Proxy if self.routes.is_proxied(way) => Blame::Proxy,
+            _ => Blame::Server,
+        };
+        match blame {
+            Blame::Proxy => _ = self.bad_proxies.insert(way.proxy),
+            Blame::Server => _ = self.bad_servers.insert(way.server),
+        }
+        if failure.transient {
+            self.routes.pass_over(way, blame);
+        } else {
+            *self.refused.entry(way.server).or_default() += 1;
+        }
+    }
+
+    /// Begins another round; false if there is nothing to hope for, because every server has refused.
+    pub fn again(&mut self) -> bool {
+        self.tried.clear();
+        self.bad_proxies.clear();
+        self.bad_servers.clear();
+        // One that refused is left out for good.
+        for server in self.refused.keys() {
+            self.tried.extend((0..self.routes.proxies.len()).map(|proxy| Way { proxy, server: *server }));
+        }
+        self.refused.len() < self.routes.upstream.servers.len()
+    }
+}
+
+fn http_client(upstream: &Upstream, proxy: &Proxy, connections: usize) -> Result<reqwest::Client, reqwest::Error> {
+    let timeout = match proxy {
+        Proxy::Direct => upstream.timeout_direct,
+        Proxy::Via(_) => upstream.timeout,
+    };
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("cvmfs-prefetchd/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .read_timeout(timeout)
+        .pool_max_idle_per_host(connections)
+        // A server of a repository does not redirect; a captive portal does.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        // The environment's proxy variables are not for a daemon.
+        .no_proxy();
+    if let Proxy::Via(url) = proxy {
+        builder = builder.proxy(reqwest::Proxy::all(url)?);
+    }
+    let mut urls = upstream.servers.iter().chain(match proxy {
+        Proxy::Direct => None,
+        Proxy::Via(url) => Some(url),
+    });
+    if urls.all(|url| url.starts_with("http://")) {
+        // No need for the machine's certificates, which may be missing.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn routes(groups: &[&[&str]], servers: usize) -> Routes {
+        let proxy = |url: &&str| if *url == "DIRECT" { Proxy::Direct } else { Proxy::Via(format!("http://{url}")) };
+        let upstream = Upstream {
+            servers: (0..servers).map(|n| format!("http://s{n}/cvmfs/r")).collect(),
+            proxies: groups.iter().map(|group| group.iter().map(proxy).collect()).collect(),
+            timeout: Duration::from_secs(5),
+            timeout_direct: Duration::from_secs(10),
+            retries: 1,
+            first_pause: Duration::from_secs(2),
+            longest_pause: Duration::from_secs(10),
+        };
+        Routes::new(upstream, 8).unwrap()
+    }
+
+    /// The ways of one round, when `outcome` says what each comes to.
+    fn walk(attempts: &mut Attempts<'_>, outcome: impl Fn(Way) -> Failure) -> Vec<(usize, usize)> {
+        let mut ways = Vec::new();
+        while let Some(way) = attempts.next_way() {
+            ways.push((way.proxy, way.server));
+            attempts.failed(way, &outcome(way));
+        }
+        ways
+    }
+
+    #[test]
+    fn a_dead_proxy_is_passed_over_and_so_is_a_dead_server() {
+        let routes = routes(&[&["a"], &["b"], &["DIRECT"]], 2);
+        let dead_proxy = |way: Way| match way.proxy {
+            0 => Failure::transient("no connection").by(Blame::Proxy),
+            _ => Failure::transient("500").by(Blame::Server),
+        };
+        assert_eq!(walk(&mut Attempts::new(&routes), dead_proxy), [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1)]);
+        // The next fetch begins behind the proxy that failed.
+        assert_eq!(Attempts::new(&routes).next_way().unwrap().proxy, 1);
+    }
+
+    #[test]
+    fn when_all_proxies_stall_the_next_server_is_tried() {
+        let routes = routes(&[&["a"], &["b"]], 2);
+        let stalls = |_| Failure::transient("no byte").by(Blame::Proxy);
+        assert_eq!(walk(&mut Attempts::new(&routes), stalls), [(0, 0), (1, 0), (0, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn a_direct_way_has_only_its_server_to_blame_and_a_refusal_is_final() {
+        let routes = routes(&[&["DIRECT"]], 3);
+        let mut attempts = Attempts::new(&routes);
+        let outcome = |way: Way| match way.server {
+            1 => Failure::refused("404"),
+            _ => Failure::transient("reset").by(Blame::Proxy),
+        };
+        assert_eq!(walk(&mut attempts, outcome), [(0, 0), (0, 1), (0, 2)]);
+        assert!(attempts.again());
+        assert_eq!(walk(&mut attempts, |_| Failure::refused("404")), [(0, 0), (0, 2)]);
+        assert!(!attempts.again());
+    }
+
+    #[test]
+    fn groups_keep_their_order_and_the_first_comes_back() {
+        for _ in 0..20 {
+            let routes = routes(&[&["a", "b", "c"], &["DIRECT"]], 1);
+            assert_eq!(routes.proxies[3].proxy, Proxy::Direct);
+        }
+        let (preference, now) = (Preference::default(), Instant::now());
+        preference.pass_over(0, 2, now);
+        preference.pass_over(0, 2, now);
+        assert_eq!(preference.get(PROXY_RESET, now), 1);
+        assert_eq!(preference.get(PROXY_RESET, now + PROXY_RESET), 0);
+    }
+}

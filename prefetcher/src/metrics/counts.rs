@@ -1,0 +1,67 @@
+//! Counters made of the accounts of all requests, at the moment in which they are asked for.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::api::RequestState;
+use crate::requests::Requests;
+
+/// The requests.
+#[derive(Debug)]
+pub(super) struct Counts(pub(super) Arc<Requests>);
+
+impl Collector for Counts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let totals = self.0.totals();
+        let a = totals.account;
+        let ends = RequestState::all().filter(|s| !matches!(s, RequestState::Unspecified | RequestState::Running));
+        let ended: Vec<_> =
+            ends.map(|state| (state.name(), totals.ended.get(&state).copied().unwrap_or_default())).collect();
+        let named = |values: &[(&str, u64)]| -> Vec<(String, u64)> {
+            values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+        };
+        let outcomes = named(&[
+            ("already_there", a.already_there_objects),
+            ("fetched", a.fetched_objects),
+            ("joined", a.joined_objects),
+            ("failed", a.failed_objects),
+            ("skipped", a.skipped_objects),
+        ]);
+        let causes = named(&[
+            ("transfer", a.failed_transfer),
+            ("verification", a.failed_verification),
+            ("write", a.failed_write),
+            ("stopped", a.failed_stopped),
+            ("given_up", a.failed_given_up),
+        ]);
+        let bytes = named(&[("stored", a.fetched_stored_bytes), ("raw", a.fetched_raw_bytes)]);
+        counter(&mut encoder, "requests", "Requests that have ended", "state", &ended)?;
+        counter(&mut encoder, "objects", "Objects of requests, by what became of them", "outcome", &outcomes)?;
+        counter(&mut encoder, "failures", "Objects that failed", "cause", &causes)?;
+        counter(&mut encoder, "bytes", "Bytes that were fetched", "kind", &bytes)?;
+        let running = ConstGauge::new(totals.running as i64);
+        let metric = encoder.encode_descriptor("running_requests", "Requests that run", None, running.metric_type())?;
+        running.encode(metric)
+    }
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(String, u64)],
+) -> Result<(), Error> {
+    let metric_type = ConstCounter::new(0u64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, metric_type)?;
+    for (value, count) in values {
+        let labels = [(label, value.as_str())];
+        ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Where a repository has the packs of a bundle: asked once through its mount, then known.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bundles::bundle::PackRef;
+use bundles::cvmfs::{Content, Mounted};
+use bundles::image::Digest;
+use bundles::object::ObjectKind;
+use bundles::path::RootPath;
+use bundles::publish::pack_path;
+
+use crate::fetch::pack::{Pack, Part};
+
+/// Most packs that are remembered.
+const MAX_KNOWN: usize = 4096;
+
+/// Packs that were asked for. What is named by its checksum does not change; what is absent may come.
+#[derive(Debug, Default)]
+pub(super) struct Packs {
+    known: Mutex<HashMap<Digest, Known>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    pack: Option<Arc<Pack>>,
+    since: Instant,
+}
+
+impl Packs {
+    /// What is known of `packs`; those that nothing is known of.
+    pub(super) fn known(&self, packs: &[PackRef], absent_for: Duration) -> (Vec<Option<Arc<Pack>>>, Vec<PackRef>) {
+        let known = self.lock();
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        for pack in packs {
+            let known = known.get(&pack.digest).filter(|k| k.pack.is_some() || k.since.elapsed() < absent_for);
+            found.push(known.and_then(|known| known.pack.clone()));
+            if known.is_none() {
+                unknown.push(pack.clone());
+            }
+        }
+        (found, unknown)
+    }
+
+    pub(super) fn remember(&self, digest: Digest, pack: Option<Arc<Pack>>) {
+        let mut known = self.lock();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(digest, Known { pack, since: Instant::now() });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks the client at `mount` what objects `pack` is made of; none if it is not there or another file. Blocks.
+pub(super) fn locate(mount: &Path, pack: &PackRef) -> Result<Option<Pack>, String> {
+    let mounted = Mounted::at(mount).map_err(|e| e.to_string())?;
+    let path = RootPath::new(format!("/{}", pack_path(&pack.digest))).map_err(|e| e.to_string())?;
+    let Some((size, content)) = mounted.content(&path).map_err(|e| e.to_string())? else { return Ok(None) };
+    if size != pack.size {
+        return Err(format!("{path} has {size} bytes, its bundle says {}", pack.size));
+    }
+    Ok(match content {
+        Content::Whole { hash, compressed } => {
+            Some(Pack { parts: vec![Part { hash, kind: ObjectKind::File, start: 0, raw_size: size, compressed }] })
+        }
+        Content::Chunks { chunks, compressed } => {
+            let part = |chunk: &bundles::cvmfs::Chunk| Part {
+                hash: chunk.hash,
+                kind: ObjectKind::Chunk,
+                start: chunk.offset,
+                raw_size: chunk.size,
+                compressed,
+            };
+            Some(Pack { parts: chunks.iter().map(part).collect() })
+        }
+        // Not among the repository's objects.
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_known_for_good_and_what_is_absent_for_a_while() {
+        let packs = Packs::default();
+        let refs: Vec<PackRef> = [b"a", b"b", b"c"].map(|n| PackRef { digest: Digest::of(n), size: 1 }).into();
+        packs.remember(refs[0].digest, Some(Arc::new(Pack { parts: Vec::new() })));
+        packs.remember(refs[1].digest, None);
+        let (found, unknown) = packs.known(&refs, Duration::from_secs(60));
+        assert!(found[0].is_some() && found[1].is_none());
+        assert_eq!(unknown, refs[2..]);
+        let (_, unknown) = packs.known(&refs, Duration::ZERO);
+        assert_eq!(unknown, refs[1..]);
+    }
+
+    #[test]
+    fn a_directory_without_a_client_has_no_packs() {
+        let directory = tempfile::tempdir().unwrap();
+        locate(directory.path(), &PackRef { digest: Digest::of(b"x"), size: 1 }).unwrap_err();
+    }
+}
