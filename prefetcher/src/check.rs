@@ -140,7 +140,7 @@ fn sink(settings: &Settings, config: &Config) -> SinkReport {
     let directory = choice.directory.as_ref();
     let access = directory.map(|found| Access::to(&found.path));
     let written = directory.filter(|_| choice.kind != Kind::Mount);
-    let workspace = written.filter(|found| !found.alien && !found.has_inner_quota()).map(|found| &found.workspace);
+    let workspace = written.filter(|found| found.has_quota_manager()).map(|found| &found.workspace);
     let manager = workspace.map(|workspace| QuotaManager::in_workspace(workspace).reachable());
     let sink = repository::sink(settings, config, &Arc::new(Semaphore::new(1)));
     SinkReport {

@@ -84,11 +84,10 @@ pub fn sink(settings: &Settings, config: &Config, readers: &Arc<Semaphore>) -> A
         Some(found) => {
             let rules = match kind {
                 Kind::Managed => Rules::Client,
-                Kind::Lower if !found.alien && found.has_quota_manager() => Rules::Client,
+                Kind::Lower if found.has_quota_manager() => Rules::Client,
                 _ => Rules::Group,
             };
-            let has_manager = rules == Rules::Client && !found.has_inner_quota();
-            let manager = has_manager.then(|| QuotaManager::in_workspace(&found.workspace));
+            let manager = found.has_quota_manager().then(|| QuotaManager::in_workspace(&found.workspace));
             Arc::new(PosixCache::with(&canonical(&found.path), rules, allowed, manager))
         }
         None => {

@@ -220,7 +220,8 @@ impl Source<'_> {
     /// A cache directory by hand. If it is the one that the client describes, its quota and workspace are known, too.
     fn directory_by_hand(&self, path: PathBuf, described: Option<&ClientCache>) -> CacheDirectory {
         let same = described.and_then(directory_of).filter(|found| found.path == path);
-        let unknown = CacheDirectory { workspace: path.clone(), path, shared: true, alien: false, quota: None };
+        let unknown =
+            CacheDirectory { workspace: path.clone(), path, shared: true, alien: false, quota: None, counted: true };
         self.overridden(same.unwrap_or(unknown))
     }
 
@@ -238,6 +239,7 @@ impl Source<'_> {
         }
         if let Some(quota_mb) = self.one.quota_mb {
             directory.quota = (quota_mb > 0).then(|| quota_mb.saturating_mul(MIB));
+            directory.counted = quota_mb > 0;
         }
         directory
     }

@@ -174,6 +174,31 @@ async fn files_are_read_through_the_mount_where_nothing_can_be_written() {
     assert_eq!((origin.requests(), site.cache_files().len()), (0, 0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_that_hangs_fails_its_objects_and_the_daemon_goes_on() {
+    let mut site = Site::new();
+    site.repository = "sink = \"mount\"\n".into();
+    let mut wanted = objects(5, 40);
+    for (number, object) in wanted.iter_mut().enumerate() {
+        object.entry.path = RootPath::new(format!("/file-{number}")).unwrap();
+        fs::write(site.mount().join(format!("file-{number}")), &object.raw).unwrap();
+    }
+    let origin = Origin::start(&wanted).await;
+    let bundle = bundle("image", &wanted);
+    site.publish(&bundle);
+    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout_s = 1").await;
+    assert_eq!(daemon.prefetch_bundle(&bundle).await.state(), RequestState::Done);
+    // Opening a FIFO without a writer blocks as a hung mount does.
+    fs::remove_dir_all(site.mount()).unwrap();
+    nix::unistd::mkfifo(&site.mount(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let status = daemon.prefetch_bundle(&bundle).await;
+    assert_eq!((status.state(), account(&status).failed_transfer), (RequestState::Failed, 40), "{status:?}");
+    assert!(status.error.contains("did not give"), "{}", status.error);
+    fs::remove_file(site.mount()).unwrap();
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(daemon.ended().await.success());
+}
+
 /// What `check` says for a node whose client is configured by `local`, and whether it succeeded.
 fn check(site: &Site, local: &str) -> (bool, serde_json::Value, String) {
     fs::create_dir_all(site.client_config()).unwrap();

@@ -39,19 +39,21 @@ pub struct CacheDirectory {
     pub shared: bool,
     /// Filled by others, too, and never cleaned by the client.
     pub alien: bool,
-    /// Most bytes; `None` if nobody counts.
+    /// Most bytes; `None` if there is no limit, or none is known.
     pub quota: Option<u64>,
+    /// Whether the client counts what is there. What is not known of a cache is taken for granted.
+    pub counted: bool,
 }
 
 impl CacheDirectory {
     /// Whether its quota is kept by a process of its own, which listens to a FIFO.
     pub fn has_quota_manager(&self) -> bool {
-        self.shared && !self.alien && self.quota.is_some()
+        self.shared && !self.alien && self.counted
     }
 
     /// Whether its quota is kept inside the client, out of reach.
     pub fn has_inner_quota(&self) -> bool {
-        !self.shared && !self.alien && self.quota.is_some()
+        !self.shared && !self.alien && self.counted
     }
 }
 
@@ -104,12 +106,14 @@ fn directory(values: &Values, instance: &str, fqrn: &str) -> CacheDirectory {
     let path = alien.or_else(|| get("DIR")).map_or(own, PathBuf::from);
     let workspace = get("WORKSPACE").or_else(|| values.get("CVMFS_WORKSPACE").filter(|value| !value.is_empty()));
     let quota_mb = get("QUOTA_LIMIT").map_or(DEFAULT_QUOTA_MB, |value| value.trim().parse().unwrap_or(0));
+    let quota = u64::try_from(quota_mb).ok().filter(|mb| *mb > 0).map(|mb| mb.saturating_mul(MIB));
     CacheDirectory {
         workspace: workspace.map_or_else(|| path.clone(), PathBuf::from),
         path,
         shared,
         alien: alien.is_some(),
-        quota: u64::try_from(quota_mb).ok().filter(|mb| *mb > 0).map(|mb| mb.saturating_mul(MIB)),
+        quota,
+        counted: quota.is_some(),
     }
 }
 
@@ -143,7 +147,14 @@ mod tests {
 
     fn at(path: &str, workspace: &str, shared: bool, alien: bool, quota_mb: u64) -> CacheDirectory {
         let quota = (quota_mb > 0).then_some(quota_mb * MIB);
-        CacheDirectory { path: path.into(), workspace: workspace.into(), shared, alien, quota }
+        CacheDirectory {
+            path: path.into(),
+            workspace: workspace.into(),
+            shared,
+            alien,
+            quota,
+            counted: quota.is_some(),
+        }
     }
 
     #[test]

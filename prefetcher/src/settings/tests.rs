@@ -58,6 +58,9 @@ fn what_is_written_by_hand_wins() {
     let more = format!("{BY_HAND}workspace = \"/w\"\nquota_mb = 7\n");
     let directory = settings(CLIENT, &more).unwrap().choice.directory.unwrap();
     assert_eq!((directory.workspace.as_path(), directory.quota), (Path::new("/w"), Some(7 * MIB)));
+    assert!(directory.has_quota_manager(), "what is not known of a cache is taken for granted");
+    let uncounted = settings("absent", &format!("{BY_HAND}quota_mb = 0\n")).unwrap().choice.directory.unwrap();
+    assert!(!uncounted.has_quota_manager());
     for (sink, kind) in [("alien", Kind::Alien), ("lower", Kind::Lower), ("mount", Kind::Mount)] {
         let found = settings("absent", &format!("{BY_HAND}sink = {sink:?}")).unwrap();
         assert_eq!(found.choice.kind, kind);

@@ -109,10 +109,9 @@ pub fn choose(cache: &ClientCache, has_servers: bool, access: impl FnOnce(&Path)
 }
 
 fn reason(kind: Kind, found: &CacheDirectory) -> String {
-    let told = match (found.has_quota_manager(), found.quota) {
-        (true, _) => format!("its quota manager listens in {}", found.workspace.display()),
-        (false, None) => "nobody keeps a quota there".into(),
-        (false, Some(_)) => "its quota manager cannot be told".into(),
+    let told = match found.has_quota_manager() {
+        true => format!("its quota manager listens in {}", found.workspace.display()),
+        false => "nobody keeps a quota there".into(),
     };
     let what = match kind {
         Kind::Lower => "the client reads what is in the lower tier",
@@ -130,7 +129,7 @@ mod tests {
     const OURS: Access = Access { owner: Some(7), user: 7, writable: true };
 
     fn directory(shared: bool, alien: bool, quota: Option<u64>) -> CacheDirectory {
-        CacheDirectory { path: "/c".into(), workspace: "/w".into(), shared, alien, quota }
+        CacheDirectory { path: "/c".into(), workspace: "/w".into(), shared, alien, quota, counted: quota.is_some() }
     }
 
     #[test]

@@ -177,6 +177,7 @@ impl QuotaManager {
 
     /// Asks what is in the cache. Waits for the answer until the deadline.
     pub fn status(&self, deadline: Duration) -> Result<Status, Untold> {
+        self.reachable()?;
         let end = Instant::now() + deadline;
         let mut answer = self.return_pipe()?;
         self.send(&status_record(answer.number))?;
