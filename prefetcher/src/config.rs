@@ -16,9 +16,9 @@ use crate::logging::LogFormat;
 /// Where the daemon looks for its configuration.
 pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/prefetchd.toml";
 /// Where the daemon listens.
-pub const DEFAULT_SOCKET: &str = "/run/cvmfs-prefetch/prefetchd.sock";
+pub const DEFAULT_SOCKET: &str = "/run/cvmfs-prefetchd/prefetchd.sock";
 /// Where the daemon keeps bundles.
-pub const DEFAULT_STORE: &str = "/var/lib/cvmfs-prefetch/store";
+pub const DEFAULT_STORE: &str = "/var/lib/cvmfs-prefetchd/store";
 
 /// What the file says, defaults filled in.
 #[derive(Debug, Clone, Deserialize)]

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bundles::bundle::{Bundle, PackRef};
-use bundles::image::{ChainId, Digest};
+use bundles::image::{ChainId, Digest, ImageId};
 use bundles::store::{Origin, Store, StoreError, Stored, Usage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;

@@ -15,7 +15,7 @@ pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/snapshotter.toml";
 /// let config = snapshotter::config::Config::parse(r#"
 ///     socket = "/run/cvmfs-prefetch/snapshotter.sock"       # containerd's `address`
 ///     root = "/var/lib/cvmfs-prefetch/snapshotter"          # metadata, unpacked layers, containers' writes
-///     prefetch_socket = "/run/cvmfs-prefetch/prefetchd.sock" # leave out for no prefetch
+///     prefetch_socket = "/run/cvmfs-prefetchd/prefetchd.sock" # leave out for no prefetch
 ///     look_up_deadline_ms = 2000
 ///
 ///     [[repositories]]                                      # asked in this order

@@ -11,6 +11,8 @@ use prefetcher::client::Client;
 
 use super::{LONG, Origin, Site, by_chain, until};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_cvmfs-prefetchd");
+
 /// A running daemon; killed when dropped.
 pub struct Daemon {
     child: Child,
@@ -26,9 +28,19 @@ impl Daemon {
 
     pub async fn start_with(site: &Site, origins: &[&Origin], more: &str) -> Self {
         let config = site.configure(origins, more);
+        Self::spawned(site, Command::new(BINARY).arg("--config").arg(&config)).await
+    }
+
+    /// Starts it by a command that takes its command line as arguments.
+    pub async fn start_by(site: &Site, origins: &[&Origin], mut command: Command) -> Self {
+        let config = site.configure(origins, "");
+        Self::spawned(site, command.arg(BINARY).arg("--config").arg(&config)).await
+    }
+
+    async fn spawned(site: &Site, command: &mut Command) -> Self {
         let log = site.path("log");
         let mut daemon = Self {
-            child: spawn(&config, &log),
+            child: spawn(command, &log),
             client: Client::connect_lazy(&site.path("prefetchd.sock")).with_deadline(LONG),
             log,
         };
@@ -86,14 +98,8 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(config: &Path, log: &Path) -> Child {
+fn spawn(command: &mut Command, log: &Path) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_cvmfs-prefetchd"))
-        .arg("--config")
-        .arg(config)
-        .env("RUST_LOG", "debug,h2=info,hyper_util=info,tower=info")
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+    let levels = "debug,h2=info,hyper_util=info,tower=info";
+    command.env("RUST_LOG", levels).stdin(Stdio::null()).stderr(log).spawn().unwrap()
 }
