@@ -27,7 +27,7 @@ struct Held {
 impl Held {
     async fn start(call: impl FnOnce(&Bundle) -> PrefetchRequest) -> Self {
         let (site, mut wanted) = (Site::new(), objects(1, 2));
-        wanted.insert(0, Object::new(&noise(12 << 20)));
+        wanted.insert(0, Object::new(&noise(7 << 20)));
         let origin = Origin::start(&wanted).await;
         origin.set(&wanted[0], Behaviour::Hold(wanted[0].stored.clone()));
         let bundle = site::bundle("image", &wanted);

@@ -32,7 +32,7 @@ async fn with_first(wanted: &[Object], behaviour: Behaviour) -> (Site, Origin, R
 async fn a_corrupt_object_never_enters_the_cache() {
     let mut wanted = objects(1, 4);
     // One way for small objects, another for large ones.
-    for first in [wanted[0].clone(), Object::new(&noise(9 << 20))] {
+    for first in [wanted[0].clone(), Object::new(&noise(7 << 20))] {
         wanted[0] = first;
         let mut corrupt = wanted[0].stored.clone();
         let middle = corrupt.len() / 2;
@@ -55,7 +55,7 @@ async fn a_body_of_another_length_is_refused_before_it_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_body_is_asked_for_again_then_counted() {
     let mut wanted = objects(3, 2);
-    for first in [wanted[0].clone(), Object::new(&noise(9 << 20))] {
+    for first in [wanted[0].clone(), Object::new(&noise(7 << 20))] {
         wanted[0] = first;
         let stored = wanted[0].stored.clone();
         let half = stored.len() / 2;
