@@ -16,7 +16,7 @@
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::de::{Decoder, read::Reader};
 use bincode::error::DecodeError;
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 use sha2::{Digest, Sha256};
 
 /// Magic and version, which the streaming format of traces has in common.
@@ -185,7 +185,20 @@ impl Format {
         bytes: &[u8],
         minor: Minor,
     ) -> Result<T, BadFile> {
-        let (value, used) = self.decode::<T, LIMIT>(bytes, minor)?;
+        self.whole(bytes, minor, self.decode::<T, LIMIT>(bytes, minor)?)
+    }
+
+    /// The same for a value that borrows from the bytes.
+    pub(crate) fn borrow_all<'a, T: BorrowDecode<'a, Minor>, const LIMIT: usize>(
+        &self,
+        bytes: &'a [u8],
+        minor: Minor,
+    ) -> Result<T, BadFile> {
+        let decoded = bincode::borrow_decode_from_slice_with_context(bytes, config::<LIMIT>(), minor);
+        self.whole(bytes, minor, decoded.map_err(|e| self.content(e.to_string()))?)
+    }
+
+    fn whole<T>(&self, bytes: &[u8], minor: Minor, (value, used): (T, usize)) -> Result<T, BadFile> {
         match used == bytes.len() || minor > Minor(self.minor) {
             true => Ok(value),
             false => Err(self.content(format!("{} bytes are left over", bytes.len() - used))),

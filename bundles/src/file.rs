@@ -28,7 +28,7 @@ pub enum FileError {
 }
 
 /// Reads `path` and decodes it.
-pub(crate) fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, BadFile>) -> Result<T, FileError> {
+pub(crate) fn read<T>(path: &Path, decode: impl FnOnce(&[u8]) -> Result<T, BadFile>) -> Result<T, FileError> {
     let io = |source| FileError::Io { path: path.to_owned(), source };
     let bad = |source| FileError::Bad { path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(io)?.len();

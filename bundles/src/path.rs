@@ -1,8 +1,11 @@
 //! Paths inside a container's root file system or inside a repository.
 
+use std::borrow::Borrow;
 use std::fmt;
 
-use bincode::de::{Decoder, read::Reader};
+use bincode::Decode;
+use bincode::de::read::{BorrowReader, Reader};
+use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::{Encoder, write::Writer};
 use bincode::error::{DecodeError, EncodeError};
 
@@ -116,6 +119,13 @@ fn fault(bytes: &[u8]) -> Option<&'static str> {
     (!plain).then_some("holds an empty, `.` or `..` component")
 }
 
+/// Equal paths have equal bytes, with equal hashes.
+impl Borrow<[u8]> for RootPath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Display for RootPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
@@ -143,21 +153,33 @@ impl bincode::Encode for RootPath {
 
 impl<C> bincode::Decode<C> for RootPath {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let len = u64::decode(decoder)? as usize;
-        if len > MAX_LEN {
-            return Err(DecodeError::OtherString(format!("a path of {len} bytes, at most {MAX_LEN} are allowed")));
-        }
-        decoder.claim_bytes_read(len)?;
-        let mut bytes = vec![0; len];
+        let mut bytes = vec![0; length(decoder)?];
         decoder.reader().read(&mut bytes)?;
         Self::new(bytes).map_err(|e| DecodeError::OtherString(e.to_string()))
     }
 }
 
-impl<'de, C> bincode::BorrowDecode<'de, C> for RootPath {
-    fn borrow_decode<D: bincode::de::BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        bincode::Decode::decode(decoder)
+bincode::impl_borrow_decode!(RootPath);
+
+/// What stands in a file where a path should, for readers that have checked the same path before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PathBytes<'a>(pub(crate) &'a [u8]);
+
+impl<'de, C> bincode::BorrowDecode<'de, C> for PathBytes<'de> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let length = length(decoder)?;
+        decoder.borrow_reader().take_bytes(length).map(Self)
     }
+}
+
+/// The length of the path that follows.
+fn length<D: Decoder>(decoder: &mut D) -> Result<usize, DecodeError> {
+    let length = u64::decode(decoder)?;
+    if length > MAX_LEN as u64 {
+        return Err(DecodeError::OtherString(format!("a path of {length} bytes, at most {MAX_LEN} are allowed")));
+    }
+    decoder.claim_bytes_read(length as usize)?;
+    Ok(length as usize)
 }
 
 #[cfg(test)]

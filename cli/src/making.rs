@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
-use bundles::builder::{Policy, Repositories, Tree, Uses};
+use anyhow::{Result, bail};
+use bundles::builder::{Policy, Repositories, TraceFile, Tree, Uses};
 use bundles::bundle::Share;
 use bundles::image::ImageId;
 use bundles::image::registry::Image;
 use bundles::path::RootPath;
-use bundles::trace::Trace;
 
 use crate::repository;
 
@@ -72,36 +71,13 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads traces, a few at a time: only what a bundle needs of them is kept. Tells the image of the first, too.
+/// Reads traces, of which only what a bundle needs is kept. Tells the image of the first, too.
 pub(crate) fn read(traces: &[PathBuf], profiles: &[(String, PathBuf)]) -> Result<(Uses, ImageId)> {
-    let named = profiles.iter().map(|(name, path)| (Some(name), path));
-    let all: Vec<_> = traces.iter().map(|path| (None, path)).chain(named).collect();
-    let mut batches = all.chunks(std::thread::available_parallelism().map_or(1, usize::from));
-    let (mut uses, mut image) = (Uses::default(), None);
-    std::thread::scope(|scope| -> Result<()> {
-        let mut read_next = || {
-            let batch = batches.next()?.iter();
-            Some(batch.map(|(_, path)| scope.spawn(|| Trace::read(path))).collect::<Vec<_>>())
-        };
-        let mut reading = read_next();
-        let mut profiles = all.iter().map(|(profile, _)| *profile);
-        while let Some(batch) = reading {
-            let batch: Vec<_> = batch.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
-            // The next ones are read while these are added.
-            reading = read_next();
-            for (read, profile) in batch.into_iter().zip(&mut profiles) {
-                let mut trace = read.map_err(|_| anyhow!("a thread that read a trace panicked"))??;
-                if let Some(profile) = profile {
-                    trace.profile.clone_from(profile);
-                }
-                image.get_or_insert_with(|| trace.image.clone());
-                uses.add(trace);
-            }
-        }
-        Ok(())
-    })?;
+    let traces = traces.iter().map(|path| TraceFile { path: path.clone(), profile: None });
+    let named = profiles.iter().map(|(name, path)| TraceFile { path: path.clone(), profile: Some(name.clone()) });
+    let uses = Uses::read(&traces.chain(named).collect::<Vec<_>>())?;
     tracing::debug!(traces = uses.len(), "traces read");
-    match image {
+    match uses.image().cloned() {
         Some(image) => Ok((uses, image)),
         None => bail!("no trace was given: record one with `cvmfs-prefetch record`"),
     }

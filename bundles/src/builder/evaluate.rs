@@ -113,7 +113,7 @@ pub(super) fn leave_out(trace: usize, uses: &Uses, located: &Located, sizes: &[u
     let weighed = weigh(uses, located, |place| place != trace, policy);
     let profile = &uses.traces[trace].profile;
     let known = weighed.profiles.iter().position(|known| known.name == *profile);
-    let used_by_it = |file: usize| uses.files[file].uses.iter().filter(|used| used.trace as usize == trace);
+    let used_by_it = |file: usize| uses.of_file(file).iter().filter(|used| used.trace as usize == trace);
     let (mut asked, mut common) = (Fit::default(), Fit::default());
     let (mut needed, mut held) = (HashSet::new(), Vec::new());
     for (place, object) in located.objects.iter().enumerate() {

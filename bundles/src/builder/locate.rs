@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::layers::Found;
+use super::names::FileName;
 use super::repositories::Repositories;
 use super::tree::Root;
-use super::uses::{FileName, FileUsed, Uses};
+use super::uses::{FileUsed, Uses};
 use super::{BuildError, RUNTIME_READS};
 use crate::bundle::Skipped;
 use crate::cvmfs::{CatalogRef, Content};
@@ -63,15 +64,14 @@ pub(super) async fn locate(
         }
     }
     // In an order that does not depend on the traces', for the first file of an object gives it its path.
-    let mut order: Vec<usize> = (0..uses.files.len()).collect();
-    order.sort_unstable_by_key(|file| &uses.files[*file].name);
-    for file in order {
-        let used = &uses.files[file];
-        if used.uses.is_empty() {
+    let mut files: Vec<_> = uses.files.iter().zip(0..).collect();
+    files.sort_unstable();
+    for (name, file) in files {
+        if uses.of_file(file).is_empty() {
             located.skipped.written += 1;
             continue;
         }
-        match &used.name {
+        match name {
             FileName::Image(path) => match root.resolve(&mut repositories.image, path).await? {
                 Found::File { path, size, content } => located.add(Some(file), 0, &path, size, &content),
                 Found::NotInImage => located.skipped.not_in_image += 1,

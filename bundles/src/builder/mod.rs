@@ -1,30 +1,35 @@
 //! From traces to a bundle.
 //!
-//! 1. [`uses`] keeps of each trace which file it used when, and [`profiles`] what kind of work it shows.
+//! 1. [`read`] reads traces side by side; [`collect`] keeps of each which file ([`names`]) it used when, and [`profiles`] what
+//!    kind of work it shows; [`uses`] has all of that by file.
 //! 2. [`locate`] finds the objects behind those files: [`tree`] says where an image's files are, [`layers`] which layer shows a
 //!    path, [`repositories`] are asked for the rest.
 //! 3. [`weigh`] says of each object how many starts need it, and when.
-//! 4. [`choose`] keeps what is worth its bytes, in order of expected need.
+//! 4. [`sizes`] asks the servers how large each object is there.
+//! 5. [`choose`] keeps what is worth its bytes, in order of expected need.
 //!
 //! [`rebase`] carries a bundle over to another image, [`evaluate`] says how good bundles of some traces are.
 //!
 //! All of it is counting, sorting and integers: the same traces, in whatever order, give the same bytes.
 
 mod choose;
+mod collect;
 mod evaluate;
 mod layers;
 mod locate;
+mod names;
 mod policy;
 mod profiles;
+mod read;
 mod rebase;
 mod repositories;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod uses;
 mod weigh;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use tracing::debug;
 
 use crate::bundle::{Bundle, BundleObject, MAX_OBJECTS, Need, Skipped};
@@ -35,8 +40,10 @@ pub use evaluate::{Amount, Evaluation, Fit, LeftOut, evaluate};
 use locate::Located;
 pub use policy::Policy;
 pub use profiles::MAX_NAME as MAX_PROFILE_NAME;
+pub use read::TraceFile;
 pub use rebase::rebase;
 pub use repositories::Repositories;
+use sizes::with_stored_sizes;
 use tree::Root;
 pub use tree::Tree;
 pub use uses::Uses;
@@ -45,9 +52,6 @@ use weigh::weigh;
 /// What containerd itself reads of an image's root file system at every CreateContainer, to find the container's user
 /// and groups, before anything runs that a recorder could follow. Source: `oci.WithUser` and `oci.WithAdditionalGIDs`.
 const RUNTIME_READS: [&str; 2] = ["/etc/passwd", "/etc/group"];
-
-/// How many objects' sizes are asked for at a time.
-const SIZE_REQUESTS: usize = 32;
 
 /// Why a bundle cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -144,21 +148,4 @@ impl locate::LocatedObject {
             ..BundleObject::file(self.hash, self.raw_size, self.path.clone())
         }
     }
-}
-
-/// Asks the servers for the size of every object, which also shows that they have them all.
-async fn with_stored_sizes(
-    objects: Vec<BundleObject>,
-    repositories: &Repositories,
-) -> Result<Vec<BundleObject>, CvmfsError> {
-    stream::iter(objects)
-        .map(|mut object| async move {
-            if let Some(server) = repositories.server(object.repository) {
-                object.stored_size = server.stored_size(&object.hash, object.kind).await?;
-            }
-            Ok(object)
-        })
-        .buffered(SIZE_REQUESTS)
-        .try_collect()
-        .await
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::bundle::{MAX_PROFILES, Profile};
-use crate::trace::{Trace, Use};
+use crate::trace::{FileUse, PathNumber, Paths, Use};
 
 /// The longest name of a profile, in bytes.
 pub const MAX_NAME: usize = 100;
@@ -13,9 +13,9 @@ const OTHERS: &str = "others";
 
 /// What a trace's container was run for: what was said when it was recorded; else its program with the first argument, and
 /// what that is an option for; else, if the command was not kept, the first program it executed.
-pub(super) fn name_of(trace: &Trace) -> String {
-    let name = match (trace.profile.as_str(), trace.command.as_slice()) {
-        ("", []) => first_program(trace),
+pub(super) fn name_of(said: &str, command: &[String], files: &[FileUse<PathNumber>], paths: &Paths) -> String {
+    let name = match (said, command) {
+        ("", []) => first_program(files, paths),
         ("", [program, first, second, ..]) if first.starts_with('-') => format!("{program} {first} {second}"),
         ("", [program, first, ..]) => format!("{program} {first}"),
         ("", [program]) => program.clone(),
@@ -24,11 +24,11 @@ pub(super) fn name_of(trace: &Trace) -> String {
     tidy(&name)
 }
 
-fn first_program(trace: &Trace) -> String {
+fn first_program(files: &[FileUse<PathNumber>], paths: &Paths) -> String {
     // Hooks on the container's root are none of its processes, and come before them.
-    let executed = trace.files.iter().filter(|file| file.how == Use::Exec);
+    let executed = files.iter().filter(|file| file.how == Use::Exec);
     let first = executed.min_by_key(|file| (!file.process.is_known(), file.at_us));
-    first.map(|file| file.path.to_string()).unwrap_or_default()
+    first.map(|file| paths.get(file.path).to_string()).unwrap_or_default()
 }
 
 /// As one short line.
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::image::{ChainId, Digest, ImageId};
     use crate::path::RootPath;
-    use crate::trace::{FileUse, Process};
+    use crate::trace::{FileUse, Process, Trace, read_numbered};
 
     #[test]
     fn a_trace_is_named_by_what_was_said_by_its_command_or_by_its_program() {
@@ -72,7 +72,12 @@ mod tests {
         let files = vec![exec("/hook", 1), inside("/usr/bin/python3", 9), inside("/bin/ls", 12)];
         let trace = Trace { files, ..Trace::of(image) };
         let imported = Trace { files: vec![exec("/bin/ls", 2), exec("/bin/cat", 1)], ..trace.clone() };
-        assert_eq!(name_of(&imported), "/bin/cat");
+        let name = |trace: Trace| {
+            let mut paths = Paths::default();
+            let (trace, files) = read_numbered(&trace.to_bytes().unwrap(), &mut paths).unwrap();
+            name_of(&trace.profile, &trace.command, &files, &paths)
+        };
+        assert_eq!(name(imported), "/bin/cat");
         let long = "x".repeat(200);
         for (profile, command, expected) in [
             ("", &[][..], "/usr/bin/python3"),
@@ -85,7 +90,7 @@ mod tests {
             (&long, &[], &long[..MAX_NAME]),
         ] {
             let command = command.iter().map(ToString::to_string).collect();
-            assert_eq!(name_of(&Trace { profile: profile.to_owned(), command, ..trace.clone() }), expected);
+            assert_eq!(name(Trace { profile: profile.to_owned(), command, ..trace.clone() }), expected);
         }
     }
 

@@ -52,9 +52,8 @@ impl Repositories {
 
     /// All names, the image's first.
     pub(super) fn names(&self) -> Vec<String> {
-        let image = &self.image.manifest().repository;
-        let others = self.others.keys().filter(|name| *name != image);
-        std::iter::once(image).chain(others).cloned().collect()
+        let others = self.other_than_images().map(|(name, _)| name);
+        std::iter::once(&self.image.manifest().repository).chain(others).cloned().collect()
     }
 
     fn place(&self, name: &str) -> Option<u16> {
@@ -86,15 +85,17 @@ impl Repositories {
         })
     }
 
-    /// The server of the repository at that place among the names.
-    pub(super) fn server(&self, place: u16) -> Option<&Server> {
-        match place {
-            0 => Some(self.image_server()),
-            _ => self.others.get(self.names().get(usize::from(place))?).map(|other| match other {
-                Other::Catalogs(repository) => repository.server(),
-                Other::Mounted(mounted) => mounted.server(),
-            }),
-        }
+    /// The servers of all of them, in the order of the names.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &Server> {
+        let others = self.other_than_images().map(|(_, other)| match other {
+            Other::Catalogs(repository) => repository.server(),
+            Other::Mounted(mounted) => mounted.server(),
+        });
+        std::iter::once(self.image_server()).chain(others)
+    }
+
+    fn other_than_images(&self) -> impl Iterator<Item = (&String, &Other)> {
+        self.others.iter().filter(|(name, _)| **name != self.image.manifest().repository)
     }
 
     /// The nested catalogs on the way to these files, outer ones before inner ones. Which those are a mounted client does

@@ -24,18 +24,22 @@ fn incomplete(trace: Trace) -> Trace {
 }
 
 fn uses(traces: &[Trace]) -> Uses {
-    let mut uses = Uses::default();
-    traces.iter().for_each(|trace| uses.add(trace.clone()));
-    uses
+    // Each by itself, as if each was read on a processor of its own.
+    let collected = traces.iter().map(|trace| {
+        let mut collection = collect::Collection::default();
+        collection.add(&trace.to_bytes().unwrap(), None).unwrap();
+        collection
+    });
+    Uses::of(collected.collect())
 }
 
 /// An object for each file, in order of names, whose hash tells the name.
 fn located(uses: &Uses) -> Located {
     let mut located = Located::default();
     let mut files: Vec<_> = uses.files.iter().enumerate().collect();
-    files.sort_by_key(|(_, file)| &file.name);
-    for (place, file) in files {
-        let uses::FileName::Image(path) = &file.name else { panic!("{file:?}") };
+    files.sort_by_key(|(_, name)| *name);
+    for (place, name) in files {
+        let names::FileName::Image(path) = name else { panic!("{name:?}") };
         located.objects.push(object(path, &[(place, None)]));
     }
     located

@@ -1,23 +1,25 @@
 //! Which file was used in which trace, and when: all of the traces that a bundle is made of.
-//!
-//! Traces are added one by one and not kept, so that memory grows with the uses only, not with all that is told of them.
 
-use std::collections::HashMap;
+use std::num::NonZeroU32;
 
-use super::profiles;
+use foldhash::fast::RandomState;
+use indexmap::IndexSet;
+
+use super::collect::{Collection, Use};
+use super::names::FileName;
 use crate::image::ImageId;
-use crate::path::RootPath;
-use crate::trace::{FileUse, MountedRepository, Phase, Range, Trace};
+use crate::trace::{Phase, Phases, Range};
 
 /// Many traces, reduced to what a bundle needs of them.
 #[derive(Debug, Default)]
 pub struct Uses {
     pub(super) traces: Vec<Traced>,
-    pub(super) files: Vec<UsedFile>,
-    known: HashMap<FileName, usize>,
-    /// Parts of files that were read, each list once: most traces of an image have the same.
-    parts: Vec<Box<[Range]>>,
-    known_parts: HashMap<Box<[Range]>, u32>,
+    pub(super) files: IndexSet<FileName, RandomState>,
+    /// All uses, those of a file beside each other, in the order of the files.
+    uses: Vec<FileUsed>,
+    /// For each file where its uses end.
+    ends: Vec<usize>,
+    parts: Parts,
 }
 
 /// One trace.
@@ -26,30 +28,13 @@ pub(super) struct Traced {
     pub(super) image: ImageId,
     pub(super) complete: bool,
     pub(super) profile: String,
-}
-
-/// What a file is called.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum FileName {
-    /// Of the image, by its path in the container.
-    Image(RootPath),
-    /// Of another repository, by that one's name and the path in it.
-    Other(String, RootPath),
-}
-
-/// A file, and who used it.
-#[derive(Debug)]
-pub(super) struct UsedFile {
-    pub(super) name: FileName,
-    /// The uses that need what is published, at most one a trace.
-    pub(super) uses: Vec<FileUsed>,
+    pub(super) phases: Phases,
 }
 
 /// One trace's use of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileUsed {
     pub(super) trace: u32,
-    pub(super) phase: Phase,
     pub(super) touched: Touched,
     pub(super) at_us: u64,
 }
@@ -59,33 +44,83 @@ pub(super) struct FileUsed {
 pub(super) enum Touched {
     /// All, or it is not known.
     All,
-    /// Only these, by their place among the parts.
-    Parts(u32),
+    /// Only these, by their number among the parts, from 1.
+    Parts(NonZeroU32),
+}
+
+/// Parts of files that were read, each list once: most traces of an image have the same.
+#[derive(Debug, Default)]
+pub(super) struct Parts(IndexSet<Box<[Range]>, RandomState>);
+
+impl Parts {
+    pub(super) fn add(&mut self, parts: &[Range]) -> Touched {
+        let place = self.0.get_index_of(parts).unwrap_or_else(|| self.0.insert_full(parts.into()).0);
+        Touched::Parts(NonZeroU32::MIN.saturating_add(place as u32))
+    }
+
+    fn get(&self, number: NonZeroU32) -> &[Range] {
+        self.0.get_index(number.get() as usize - 1).map_or(&[], |parts| parts)
+    }
 }
 
 impl Uses {
-    /// Adds a trace.
-    pub fn add(&mut self, trace: Trace) {
-        let number = self.traces.len() as u32;
-        self.traces.push(Traced {
-            image: trace.image.clone(),
-            complete: trace.is_complete(),
-            profile: profiles::name_of(&trace),
-        });
-        for used in trace.files {
-            let needed = used.needs_image().then(|| FileUsed {
-                trace: number,
-                phase: trace.phases.of(used.at_us),
-                touched: self.touched(&used),
-                at_us: used.at_us,
-            });
-            let next = self.files.len();
-            let place = *self.known.entry(name(&trace.repositories, used.path)).or_insert_with_key(|name| {
-                self.files.push(UsedFile { name: name.clone(), uses: Vec::new() });
-                next
-            });
-            self.files[place].uses.extend(needed);
+    /// The uses of all `collections`, whose traces come in their order.
+    pub(super) fn of(collections: Vec<Collection>) -> Self {
+        let mut uses = Self::default();
+        let mut by_trace = Vec::new();
+        for Collection { traces, files, parts, .. } in collections {
+            let files: Vec<u32> = files.into_iter().map(|name| uses.files.insert_full(name).0 as u32).collect();
+            let touched: Vec<Touched> = parts.0.iter().map(|parts| uses.parts.add(parts)).collect();
+            for (traced, mut used) in traces {
+                for one in &mut used {
+                    one.file = files[one.file as usize];
+                    if let Touched::Parts(number) = one.touched {
+                        one.touched = touched[number.get() as usize - 1];
+                    }
+                }
+                uses.traces.push(traced);
+                by_trace.push(used);
+            }
         }
+        uses.sort(by_trace);
+        uses
+    }
+
+    /// Puts the uses of each file beside each other.
+    fn sort(&mut self, by_trace: Vec<Vec<Use>>) {
+        let mut counts = vec![0; self.files.len()];
+        by_trace.iter().flatten().for_each(|used| counts[used.file as usize] += 1);
+        // Where the next use of each file goes.
+        let mut next: Vec<usize> = Vec::with_capacity(counts.len());
+        let all = counts.iter().fold(0, |before, count| {
+            next.push(before);
+            before + count
+        });
+        self.uses = vec![FileUsed { trace: 0, touched: Touched::All, at_us: 0 }; all];
+        for (trace, used) in (0..).zip(by_trace) {
+            for Use { file, touched, at_us } in used {
+                let place = &mut next[file as usize];
+                self.uses[*place] = FileUsed { trace, touched, at_us };
+                *place += 1;
+            }
+        }
+        self.ends = next;
+    }
+
+    /// The image of the first trace.
+    pub fn image(&self) -> Option<&ImageId> {
+        self.traces.first().map(|trace| &trace.image)
+    }
+
+    /// The uses of a file that need what is published, at most one a trace.
+    pub(super) fn of_file(&self, file: usize) -> &[FileUsed] {
+        let begin = file.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.uses[begin..self.ends[file]]
+    }
+
+    /// In which phase of its trace a use was.
+    pub(super) fn phase(&self, used: &FileUsed) -> Phase {
+        self.traces[used.trace as usize].phases.of(used.at_us)
     }
 
     /// How many traces there are.
@@ -102,42 +137,12 @@ impl Uses {
     pub(super) fn touches(&self, used: &FileUsed, start: u64, end: u64) -> bool {
         match used.touched {
             Touched::All => true,
-            Touched::Parts(place) => {
-                let parts = self.parts.get(place as usize).map_or(&[][..], |parts| parts);
+            Touched::Parts(number) => {
+                let parts = self.parts.get(number);
                 let first = parts.partition_point(|part| part.end <= start);
                 parts.get(first).is_some_and(|part| part.start < end)
             }
         }
-    }
-
-    fn touched(&mut self, used: &FileUse) -> Touched {
-        // Only what was asked for counts: what the kernel read ahead it would not have waited for.
-        let Some(ranges) = &used.ranges else { return Touched::All };
-        match ranges.read.as_slice() {
-            [part] if part.start == 0 && part.end >= used.size => Touched::All,
-            read => {
-                let next = self.parts.len() as u32;
-                let place = *self.known_parts.entry(read.into()).or_insert_with_key(|read| {
-                    self.parts.push(read.clone());
-                    next
-                });
-                Touched::Parts(place)
-            }
-        }
-    }
-}
-
-/// What the file at `path` in a container with these repositories is called.
-fn name(mounted: &[MountedRepository], path: RootPath) -> FileName {
-    let inside = |mounted: &RootPath| {
-        let rest = path.as_bytes().strip_prefix(mounted.as_bytes())?;
-        RootPath::new(rest).ok()
-    };
-    // The innermost mount is the one that is seen.
-    let found = mounted.iter().filter_map(|mounted| Some((mounted, inside(&mounted.path)?)));
-    match found.max_by_key(|(mounted, _)| mounted.path.as_bytes().len()) {
-        Some((mounted, inside)) => FileName::Other(mounted.name.clone(), inside),
-        None => FileName::Image(path),
     }
 }
 
@@ -145,34 +150,23 @@ fn name(mounted: &[MountedRepository], path: RootPath) -> FileName {
 mod tests {
     use super::*;
     use crate::image::{ChainId, Digest};
-    use crate::trace::Ranges;
+    use crate::path::RootPath;
+    use crate::trace::{FileUse, Ranges, Trace};
 
-    fn path(text: &str) -> RootPath {
-        RootPath::new(text).unwrap()
-    }
-
-    fn trace(files: Vec<FileUse>) -> Trace {
+    fn uses(file: FileUse) -> Uses {
         let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
-        Trace { files, ..Trace::of(image) }
+        let trace = Trace { files: vec![file], ..Trace::of(image) };
+        let mut collection = Collection::default();
+        collection.add(&trace.to_bytes().unwrap(), None).unwrap();
+        Uses::of(vec![collection])
     }
 
-    #[test]
-    fn files_are_the_images_or_those_of_the_innermost_repository() {
-        let mounted = |path_: &str, name: &str| MountedRepository { path: path(path_), name: name.into() };
-        let repositories = [mounted("/cvmfs/a.b", "a.b"), mounted("/cvmfs/a.b/in", "c.d")];
-        for (of, expected) in [
-            ("/bin/sh", FileName::Image(path("/bin/sh"))),
-            ("/cvmfs/a.bc/x", FileName::Image(path("/cvmfs/a.bc/x"))),
-            ("/cvmfs/a.b/x/y", FileName::Other("a.b".into(), path("/x/y"))),
-            ("/cvmfs/a.b/in/y", FileName::Other("c.d".into(), path("/y"))),
-        ] {
-            assert_eq!(name(&repositories, path(of)), expected);
-        }
+    fn file() -> FileUse {
+        FileUse { size: 100, ..FileUse::of(RootPath::new("/a").unwrap()) }
     }
 
     #[test]
     fn a_part_is_touched_if_something_in_it_was_asked_for() {
-        let file = |ranges: Option<Ranges>| FileUse { size: 100, ranges, ..FileUse::of(path("/a")) };
         let read = |parts: &[(u64, u64)]| {
             let parts = parts.iter().map(|(start, end)| Range { start: *start, end: *end }).collect();
             Some(Ranges::new(parts, vec![Range { start: 90, end: 100 }]))
@@ -186,9 +180,8 @@ mod tests {
             (read(&[(29, 31)]), [true, true, false]),
             (read(&[(0, 1), (60, 61)]), [true, false, true]),
         ] {
-            let mut uses = Uses::default();
-            uses.add(trace(vec![file(ranges.clone())]));
-            let used = uses.files[0].uses[0];
+            let uses = uses(FileUse { ranges: ranges.clone(), ..file() });
+            let used = uses.of_file(0)[0];
             let touched = [(0, 30), (30, 60), (60, 100)].map(|(start, end)| uses.touches(&used, start, end));
             assert_eq!(touched, expected, "{ranges:?}");
         }
@@ -205,9 +198,8 @@ mod tests {
             (true, part(0, 4096), true),
             (true, Some(Ranges { ahead: vec![Range { start: 0, end: 1 }], ..Ranges::default() }), true),
         ] {
-            let mut uses = Uses::default();
-            uses.add(trace(vec![FileUse { written, ranges: ranges.clone(), ..FileUse::of(path("/a")) }]));
-            assert_eq!(uses.files[0].uses.len(), usize::from(needed), "{written} {ranges:?}");
+            let uses = uses(FileUse { written, ranges: ranges.clone(), ..file() });
+            assert_eq!(uses.of_file(0).len(), usize::from(needed), "{written} {ranges:?}");
         }
     }
 }

@@ -66,8 +66,8 @@ pub(super) fn weigh(uses: &Uses, located: &Located, chosen: impl Fn(usize) -> bo
     for object in &located.objects {
         scratch.clear();
         for source in &object.sources {
-            let file = &uses.files[source.file];
-            let used = file.uses.iter().filter(|used| profile_of[used.trace as usize].is_some());
+            let used = uses.of_file(source.file).iter();
+            let used = used.filter(|used| profile_of[used.trace as usize].is_some());
             scratch.extend(used.filter(|used| source.is_needed_by(used, uses)).copied());
         }
         let need = match object.always {
@@ -95,7 +95,7 @@ impl Scale<'_> {
     /// The need of an object with these uses.
     fn need(&self, used: &mut Vec<FileUsed>) -> Option<Need> {
         // One use a trace, the first, though it may have come to the object by several files.
-        used.sort_unstable_by_key(|used| (used.trace, used.at_us, used.phase));
+        used.sort_unstable_by_key(|used| (used.trace, used.at_us));
         used.dedup_by_key(|used| used.trace);
         let mut by_profile = vec![Count::default(); self.all.len()];
         for one in used.iter() {
@@ -122,15 +122,17 @@ impl Scale<'_> {
             })
         };
         let total = sum(&by_profile);
-        used.sort_unstable_by_key(|used| (used.at_us, used.phase));
-        let (first, typical) = (used.first()?, used.get((used.len() - 1) / 2)?);
+        let in_time = |used: &FileUsed| (used.at_us, self.uses.phase(used));
+        let first = *used.iter().min_by_key(|used| in_time(used))?;
+        let middle = (used.len() - 1) / 2;
+        let typical = *used.select_nth_unstable_by_key(middle, in_time).1;
         Some(Need {
             used_in: total.total(),
             share: total.share_of(sum(self.all)),
             confidence: Share::ALL,
             first_us: first.at_us,
             typical_us: typical.at_us,
-            phase: typical.phase,
+            phase: self.uses.phase(&typical),
             profiles,
         })
     }

@@ -2,20 +2,21 @@
 
 use std::fmt;
 
-use bincode::de::Decoder;
+use bincode::BorrowDecode;
+use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
 
 use super::{Process, Ranges};
 use crate::codec::{self, Minor};
-use crate::path::RootPath;
+use crate::path::{PathBytes, RootPath};
 
-/// The first use of one file.
+/// The first use of one file, which is named by its path, or by what a reader has in place of that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FileUse {
+pub struct FileUse<P = RootPath> {
     /// Where the file is, seen from inside the container.
-    pub path: RootPath,
+    pub path: P,
     /// Microseconds from time zero.
     pub at_us: u64,
     /// Size in bytes at that moment.
@@ -32,11 +33,17 @@ pub struct FileUse {
     pub ranges: Option<Ranges>,
 }
 
-impl FileUse {
+impl<P> FileUse<P> {
     /// An open at time zero of which nothing more is told, to be filled in.
-    pub fn of(path: RootPath) -> Self {
+    pub fn of(path: P) -> Self {
         let (how, process) = (Use::Open, Process::default());
         Self { path, at_us: 0, size: 0, open_flags: 0, how, process, written: false, ranges: None }
+    }
+
+    /// The same by another name.
+    pub(super) fn named<Q>(self, path: Q) -> FileUse<Q> {
+        let Self { path: _, at_us, size, open_flags, how, process, written, ranges } = self;
+        FileUse { path, at_us, size, open_flags, how, process, written, ranges }
     }
 
     /// Whether a recorder that tells ranges tells those of this use. Of processes outside the container, such as hooks, it
@@ -53,7 +60,7 @@ impl FileUse {
 }
 
 /// All but the ranges, which are records of their own: they are known only later.
-impl bincode::Encode for FileUse {
+impl<P: bincode::Encode> bincode::Encode for FileUse<P> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         let Self { path, at_us, size, open_flags, how, process, written, ranges: _ } = self;
         (path, at_us, size, open_flags, how).encode(encoder)?;
@@ -61,9 +68,10 @@ impl bincode::Encode for FileUse {
     }
 }
 
-impl bincode::Decode<Minor> for FileUse {
-    fn decode<D: Decoder<Context = Minor>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let (path, at_us, size, open_flags, how) = bincode::Decode::decode(decoder)?;
+impl<'de> BorrowDecode<'de, Minor> for FileUse<PathBytes<'de>> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Minor>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let path = BorrowDecode::borrow_decode(decoder)?;
+        let (at_us, size, open_flags, how) = bincode::Decode::decode(decoder)?;
         let (written, process) = (codec::added(decoder, 1)?, codec::added(decoder, 1)?);
         Ok(Self { path, at_us, size, open_flags, how, process, written, ranges: None })
     }
@@ -126,5 +134,3 @@ impl<C> bincode::Decode<C> for Use {
         })
     }
 }
-
-bincode::impl_borrow_decode!(Use);

@@ -20,6 +20,7 @@ mod join;
 mod left_out;
 mod lookup;
 mod losses;
+mod paths;
 mod phases;
 mod process;
 mod ranges;
@@ -42,9 +43,11 @@ pub use file_use::{FileUse, Use};
 pub use left_out::{LeftOut, LeftOutReason};
 pub use lookup::Lookup;
 pub use losses::{Cause, Losses};
+pub(crate) use paths::{PathNumber, Paths};
 pub use phases::{Phase, Phases};
 pub use process::Process;
 pub use ranges::{Range, Ranges};
+pub(crate) use reader::read as read_numbered;
 pub use records::{Head, Tail};
 pub use repository::MountedRepository;
 pub use unseen::Unseen;
@@ -135,7 +138,13 @@ impl Trace {
 
     /// Reads a trace file's bytes, or those of a prefix of one.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadFile> {
-        reader::read(bytes)
+        let mut paths = Paths::default();
+        let (trace, files) = reader::read(bytes, &mut paths)?;
+        let named = |file: FileUse<PathNumber>| {
+            let path = paths.get(file.path).clone();
+            file.named(path)
+        };
+        Ok(Self { files: files.into_iter().map(named).collect(), ..trace })
     }
 
     /// The bytes of a trace file. An unfinished trace is written as what it is, without an end.

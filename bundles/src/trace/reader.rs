@@ -4,28 +4,34 @@ use super::block::{self, Chain, Next};
 use super::join::Parts;
 use super::phases::Marks;
 use super::records::{self, Head, Tail};
-use super::{Cut, End, FORMAT, LeftOut, Lookup, Losses, MountedRepository, Trace, Unseen, join, repository};
+use super::{Cut, End, FORMAT, FileUse, LeftOut, Lookup, Losses, MountedRepository, PathNumber, Paths, Trace, Unseen};
+use super::{join, repository};
 use crate::codec::{BadFile, MAX_PAYLOAD, Minor, START};
+use crate::path::PathBytes;
 
-/// Reads a trace file's bytes.
-pub(super) fn read(bytes: &[u8]) -> Result<Trace, BadFile> {
+/// A trace without its files, and these.
+type Numbered = (Trace, Vec<FileUse<PathNumber>>);
+
+/// Reads a trace file's bytes, or those of a prefix of one. Its paths are added to `paths`; in place of a path each file has
+/// the number of that.
+pub(crate) fn read(bytes: &[u8], paths: &mut Paths) -> Result<Numbered, BadFile> {
     let minor = FORMAT.minor_of(bytes)?;
     let (start, blocks) = bytes.split_first_chunk::<START>().ok_or_else(|| truncated(bytes))?;
-    let reader = Reader { chain: Chain::new(*start), minor, records: 0, raw: 0, found: Found::default() };
+    let reader = Reader { chain: Chain::new(*start), minor, records: 0, raw: 0, found: Found::of(paths) };
     reader.blocks(bytes, blocks)
 }
 
-struct Reader {
+struct Reader<'a> {
     chain: Chain,
     minor: Minor,
     records: usize,
     raw: usize,
-    found: Found,
+    found: Found<'a>,
 }
 
 /// What the records say.
-#[derive(Default)]
-struct Found {
+struct Found<'a> {
+    paths: &'a mut Paths,
     marks: Marks,
     repositories: Vec<MountedRepository>,
     parts: Parts,
@@ -33,8 +39,8 @@ struct Found {
     directories: Vec<Lookup>,
 }
 
-impl Reader {
-    fn blocks(mut self, file: &[u8], mut rest: &[u8]) -> Result<Trace, BadFile> {
+impl Reader<'_> {
+    fn blocks(mut self, file: &[u8], mut rest: &[u8]) -> Result<Numbered, BadFile> {
         let Next::Block { kind: block::HEAD, raw, rest: behind } = block::open(&mut self.chain, rest)? else {
             return Err(truncated(file));
         };
@@ -77,13 +83,22 @@ impl Reader {
     }
 }
 
-impl Found {
+impl<'a> Found<'a> {
+    fn of(paths: &'a mut Paths) -> Self {
+        let (absent, directories) = (Vec::new(), Vec::new());
+        Self { paths, marks: Marks::default(), repositories: Vec::new(), parts: Parts::default(), absent, directories }
+    }
+
     fn record(&mut self, kind: u32, body: &[u8], minor: Minor) -> Result<(), BadFile> {
         match kind {
-            records::FILE => self.parts.file(records::body(body, minor)?),
+            records::FILE => {
+                let file: FileUse<PathBytes<'_>> = records::borrowed(body, minor)?;
+                let path = self.paths.number(file.path)?;
+                self.parts.file(file.named(path));
+            }
             records::CONTENT => {
-                let (id, path) = records::body(body, minor)?;
-                self.parts.content(id, path);
+                let (id, path) = records::borrowed(body, minor)?;
+                self.parts.content(id, self.paths.number(path)?);
             }
             records::RANGES => {
                 let (id, ranges) = records::body(body, minor)?;
@@ -106,19 +121,18 @@ impl Found {
     }
 
     /// What there is of a trace whose recorder did not come to its end.
-    fn prefix(self, head: Head, cut: Cut) -> Result<Trace, BadFile> {
+    fn prefix(self, head: Head, cut: Cut) -> Result<Numbered, BadFile> {
         let (lost, left_out) = (Losses::default(), LeftOut::default());
-        let trace = self.trace(head, Tail { end: End::Unfinished(cut), duration_us: 0, lost, left_out })?;
-        Ok(Trace { duration_us: trace.files.last().map_or(0, |file| file.at_us), ..trace })
+        let (trace, files) = self.trace(head, Tail { end: End::Unfinished(cut), duration_us: 0, lost, left_out })?;
+        Ok((Trace { duration_us: files.last().map_or(0, |file| file.at_us), ..trace }, files))
     }
 
-    fn trace(self, head: Head, tail: Tail) -> Result<Trace, BadFile> {
+    fn trace(self, head: Head, tail: Tail) -> Result<Numbered, BadFile> {
         let files = match tail.end {
-            End::Unfinished(_) => self.parts.join_prefix()?,
-            _ => self.parts.join(!head.unseen.has(Unseen::RANGES))?,
+            End::Unfinished(_) => self.parts.join_prefix(self.paths)?,
+            _ => self.parts.join(self.paths, !head.unseen.has(Unseen::RANGES))?,
         };
-        Ok(Trace {
-            image: head.image,
+        let trace = Trace {
             clock: head.clock,
             duration_us: tail.duration_us,
             end: tail.end,
@@ -130,10 +144,11 @@ impl Found {
             phases: self.marks.phases(),
             left_out: tail.left_out,
             repositories: self.repositories,
-            files,
             absent: join::first_lookups(self.absent),
             directories: join::first_lookups(self.directories),
-        })
+            ..Trace::of(head.image)
+        };
+        Ok((trace, files))
     }
 }
 

@@ -3,6 +3,7 @@
 //! The head and the end block hold one structure each. A block of records holds records, one behind the other, each of
 //! a kind (integer), the length of its body (integer), and the body. Integers and bodies are bincode, as everywhere.
 
+use bincode::BorrowDecode;
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
@@ -122,6 +123,11 @@ pub(super) fn take(block: &[u8]) -> Result<(u32, &[u8], &[u8]), BadFile> {
 /// Decodes a body.
 pub(super) fn body<T: bincode::Decode<Minor>>(bytes: &[u8], minor: Minor) -> Result<T, BadFile> {
     FORMAT.decode_all::<T, CLAIM>(bytes, minor)
+}
+
+/// Decodes a body that names a path, without a copy of that.
+pub(super) fn borrowed<'a, T: BorrowDecode<'a, Minor>>(bytes: &'a [u8], minor: Minor) -> Result<T, BadFile> {
+    FORMAT.borrow_all::<T, CLAIM>(bytes, minor)
 }
 
 /// The error of a trace with too much of something.

@@ -5,7 +5,7 @@ mod joining;
 
 use super::*;
 use crate::image::{ChainId, Digest};
-use crate::path::RootPath;
+use crate::path::{PathBytes, RootPath};
 use compatibility::newer;
 
 fn path(text: &str) -> RootPath {
@@ -218,13 +218,15 @@ fn what_is_over_a_limit_is_neither_written_nor_read() {
     let taken = (0..).take_while(|id| parts.ranges(*id, ranges.clone()).is_ok()).count();
     assert_eq!(taken, join::MAX_RANGES / 60_000);
     // One content at many paths is as much as many contents.
-    let mut parts = join::Parts::default();
+    let (mut parts, mut paths) = (join::Parts::default(), Paths::default());
     parts.ranges(1, ranges).unwrap();
     for number in 0..=taken as u64 {
-        parts.file(file(number, Use::Open));
-        parts.content(1, file(number, Use::Open).path);
+        let file = file(number, Use::Open);
+        let path = paths.number(PathBytes(file.path.as_bytes())).unwrap();
+        parts.file(file.named(path));
+        parts.content(1, path);
     }
-    assert!(parts.join(true).unwrap_err().to_string().contains("more than 16000000 ranges"));
+    assert!(parts.join(&paths, true).unwrap_err().to_string().contains("more than 16000000 ranges"));
 }
 
 #[test]
