@@ -3,15 +3,15 @@
 #![no_main]
 
 use bundles::bundle::{Bundle, FORMAT};
+use bundles::codec::Format;
+use bundles_fuzz::{compressed, pieces};
 
-/// The input as sections: of each, its number, flags, length (two bytes) and content.
-fn sections(mut input: &[u8]) -> Vec<u8> {
+/// The input as sections.
+fn sections(input: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();
-    while let Some(([number, flags, low, high], rest)) = input.split_first_chunk::<4>() {
-        let (content, behind) = rest.split_at(usize::from(u16::from_le_bytes([*low, *high])).min(rest.len()));
-        input = behind;
-        let stored = zstd::bulk::compress(content, 1).expect("it fits");
-        payload.extend_from_slice(&[*number, 0, *flags & 1, 0]);
+    for (number, flags, content) in pieces(input) {
+        let stored = compressed(content);
+        payload.extend_from_slice(&[number, 0, flags & 1, 0]);
         payload.extend_from_slice(&(stored.len() as u32).to_le_bytes());
         payload.extend_from_slice(&(content.len() as u32).to_le_bytes());
         payload.extend_from_slice(&stored);
@@ -20,12 +20,15 @@ fn sections(mut input: &[u8]) -> Vec<u8> {
 }
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    let _ = Bundle::from_bytes(input);
-    for payload in [input.to_vec(), sections(input)] {
-        let Ok(file) = FORMAT.wrap(&payload) else { return };
-        if let Ok(bundle) = Bundle::from_bytes(&file) {
-            let again = bundle.to_bytes().expect("what was read can be written");
-            assert_eq!(Bundle::from_bytes(&again).expect("and read"), bundle);
-        }
+    let Some((how, input)) = input.split_first() else { return };
+    let format = Format { minor: u16::from(how >> 4), ..FORMAT };
+    let file = match how & 3 {
+        0 => input.to_vec(),
+        1 => format.wrap(input).expect("it is short"),
+        _ => format.wrap(&sections(input)).expect("it is short"),
+    };
+    if let Ok(bundle) = Bundle::from_bytes(&file) {
+        let again = bundle.to_bytes().expect("what was read can be written");
+        assert_eq!(Bundle::from_bytes(&again).expect("and read"), bundle);
     }
 });

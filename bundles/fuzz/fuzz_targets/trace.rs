@@ -1,21 +1,47 @@
-//! Trace files: as they are, and as blocks with a right checksum, so that the decoders behind it are reached.
+//! Trace files: as they are, and as blocks with right checksums, so that the decoders behind these are reached.
 #![no_main]
 
-use bundles::image::{ChainId, Digest, ImageId};
 use bundles::path::RootPath;
-use bundles::trace::{Clock, End, FileUse, Head, LeftOut, Losses, Range, Ranges, Tail, Trace, TraceWriter, Unseen};
+use bundles::trace::{End, FORMAT, FileUse, Range, Ranges, Trace};
+use bundles_fuzz::{compressed, image, pieces};
+use sha2::{Digest, Sha256};
 
-/// A file whose second block is `raw`; a prefix, or one that is finished.
-fn with_block(kind: u8, raw: &[u8], unseen: Unseen, finished: bool) -> Option<Vec<u8>> {
-    let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
-    let head = Head { image, clock: Clock::default(), recorder: String::new(), unseen, command: Vec::new(), profile: String::new() };
-    let mut writer = TraceWriter::new(Vec::new(), &head).ok()?;
-    writer.block(kind, raw).ok()?;
-    if !finished {
-        return writer.leave().ok();
+const HEAD: u8 = 1;
+const RECORDS: u8 = 2;
+const END: u8 = 3;
+
+/// A file of some minor version that grows by blocks.
+struct File {
+    bytes: Vec<u8>,
+    /// What the next checksum covers besides its block.
+    link: Vec<u8>,
+}
+
+impl File {
+    fn new(minor: u8) -> Self {
+        let bytes = [&FORMAT.magic[..], &FORMAT.major.to_le_bytes(), &u16::from(minor).to_le_bytes()].concat();
+        Self { link: bytes.clone(), bytes }
     }
-    let (lost, left_out) = (Losses::default(), LeftOut::default());
-    writer.finish(&Tail { end: End::Stopped, duration_us: 0, lost, left_out }).ok()
+
+    fn block(&mut self, kind: u8, compress: bool, raw: &[u8]) {
+        let stored = if compress { compressed(raw) } else { raw.to_vec() };
+        let mut block = vec![kind, compress.into(), 0, 0];
+        block.extend_from_slice(&(stored.len() as u32).to_le_bytes());
+        block.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+        block.extend_from_slice(&stored);
+        self.link = Sha256::new().chain_update(&self.link).chain_update(&block).finalize().to_vec();
+        self.bytes.extend_from_slice(&block);
+        self.bytes.extend_from_slice(&self.link);
+    }
+}
+
+/// The head of a recorder that tells nothing of itself, and whether it tells ranges.
+fn head(minor: u8, ranges: bool) -> Vec<u8> {
+    let (image, time_and_recorder) = ([0; 34], [0; 2]);
+    let unseen: &[u8] = if ranges { &[0] } else { &[251, 0, 2] };
+    let (clock_and_command, profile) = ([0; 3], [0; 1]);
+    let added = [&clock_and_command[..], &profile];
+    [&[&image[..], &time_and_recorder, unseen].concat(), &added[..usize::from(minor).min(2)].concat()[..]].concat()
 }
 
 /// A finished trace of a file with ranges made of `input`, in whatever order and overlapping.
@@ -29,26 +55,37 @@ fn with_ranges(input: &[u8]) -> Trace {
         ranges: Some(Ranges::new(ranges(read), ranges(ahead))),
         ..FileUse::of(RootPath::new("/file").expect("it is a path"))
     };
-    let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
-    Trace { files: vec![file], ..Trace::of(image) }
+    Trace { files: vec![file], ..Trace::of(image()) }
 }
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    let files = [
-        Some(input.to_vec()),
-        with_block(2, input, Unseen::default(), false),
-        with_block(2, input, Unseen::default(), true),
-        with_block(2, input, Unseen::RANGES, true),
-        with_block(3, input, Unseen::default(), false),
-    ];
-    for mut trace in files.into_iter().flatten().filter_map(|file| Trace::from_bytes(&file).ok()) {
-        let again = Trace::from_bytes(&trace.to_bytes().expect("what was read can be written")).expect("and read");
-        // A prefix is written whole, and ends where its files end.
-        if let End::Unfinished(_) = trace.end {
-            trace.end = again.end;
-        }
-        assert_eq!(again, trace);
+    let Some((how, input)) = input.split_first() else { return };
+    let (minor, with_head, told, finished) = (how & 3, how & 4 != 0, how & 8 != 0, how & 16 != 0);
+    let mut file = File::new(minor);
+    if with_head {
+        file.block(HEAD, false, &head(minor, told));
     }
-    let trace = with_ranges(input);
-    assert_eq!(Trace::from_bytes(&trace.to_bytes().expect("it can be written")).expect("and read"), trace);
+    match how >> 5 {
+        0 => file.bytes = input.to_vec(),
+        1 => {
+            let trace = with_ranges(input);
+            return assert_eq!(
+                Trace::from_bytes(&trace.to_bytes().expect("it can be written")).expect("and read"),
+                trace
+            );
+        }
+        2..5 => file.block(RECORDS, false, input),
+        _ => pieces(input).for_each(|(kind, compress, raw)| file.block(kind, compress & 1 != 0, raw)),
+    }
+    if finished {
+        // Stopped, after no time, with nothing lost and, since version 1.1, nothing left out.
+        file.block(END, false, &[3, 0, 0, 0, 0][..4 + usize::from(minor > 0)]);
+    }
+    let Ok(mut trace) = Trace::from_bytes(&file.bytes) else { return };
+    let again = Trace::from_bytes(&trace.to_bytes().expect("what was read can be written")).expect("and read");
+    // A prefix is written whole, and ends where its files end.
+    if let End::Unfinished(_) = trace.end {
+        trace.end = again.end;
+    }
+    assert_eq!(again, trace);
 });

@@ -1,25 +1,22 @@
 //! File catalogs: SQLite databases that list a sub-tree. Source: `cvmfs/catalog_sql.h`, schema 2.5.
 
+mod row;
+
 use std::collections::BTreeMap;
 
 use md5::{Digest, Md5};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::CvmfsError;
-use crate::object::{ContentHash, HashAlgorithm};
+use crate::object::ContentHash;
 use crate::path::RootPath;
+
+// For fuzz targets.
+#[doc(hidden)]
+pub use row::{RawChunk, RawEntry};
 
 /// The largest catalog that is read, decompressed.
 pub const MAX_SIZE: u64 = 4 << 30;
-
-const FLAG_DIRECTORY: u32 = 1;
-const FLAG_FILE: u32 = 4;
-const FLAG_LINK: u32 = 8;
-const FLAG_SPECIAL: u32 = 16;
-const FLAG_CHUNKED: u32 = 64;
-const FLAG_EXTERNAL: u32 = 128;
-const HASH_SHIFT: u32 = 8;
-const COMPRESSION_SHIFT: u32 = 11;
 
 /// One path of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +82,20 @@ pub struct Chunk {
     pub hash: ContentHash,
 }
 
+impl Chunk {
+    /// Refuses chunks that do not cover a file of `size` bytes, one behind the other.
+    pub(super) fn cover(chunks: &[Self], size: u64) -> Result<(), String> {
+        let mut next = 0u64;
+        for chunk in chunks {
+            if chunk.offset != next {
+                return Err(format!("has no chunk at offset {next}"));
+            }
+            next = next.saturating_add(chunk.size);
+        }
+        if next == size { Ok(()) } else { Err(format!("has {size} bytes, its chunks end at {next}")) }
+    }
+}
+
 /// A catalog, open.
 #[derive(Debug)]
 pub(super) struct Catalog {
@@ -122,7 +133,7 @@ impl Catalog {
     /// The entry of `path`, if this catalog has it.
     pub(super) fn lookup(&self, path: &RootPath) -> Result<Option<Entry>, CvmfsError> {
         let (high, low) = md5_of(path);
-        let sql = format!("SELECT {COLUMNS} FROM catalog WHERE md5path_1 = ?1 AND md5path_2 = ?2");
+        let sql = format!("SELECT {} FROM catalog WHERE md5path_1 = ?1 AND md5path_2 = ?2", row::COLUMNS);
         let mut statement = self.database.prepare_cached(&sql).map_err(|e| self.failure(e))?;
         let row = statement.query_row((high, low), |row| Ok(self.entry(row))).optional();
         row.map_err(|e| self.failure(e))?.transpose()
@@ -131,7 +142,7 @@ impl Catalog {
     /// The entries of the directory `path`, in order of their names.
     pub(super) fn list(&self, path: &RootPath) -> Result<Vec<Entry>, CvmfsError> {
         let (high, low) = md5_of(path);
-        let sql = format!("SELECT {COLUMNS} FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2");
+        let sql = format!("SELECT {} FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2", row::COLUMNS);
         let mut statement = self.database.prepare_cached(&sql).map_err(|e| self.failure(e))?;
         let mut rows = statement.query((high, low)).map_err(|e| self.failure(e))?;
         let mut entries = Vec::new();
@@ -144,71 +155,19 @@ impl Catalog {
 
     fn entry(&self, row: &Row<'_>) -> Result<Entry, CvmfsError> {
         let raw = RawEntry::read(row).map_err(|e| self.failure(e))?;
-        let kind = if raw.flags & FLAG_DIRECTORY != 0 {
-            EntryKind::Directory
-        } else if raw.flags & FLAG_LINK != 0 {
-            EntryKind::Symlink(raw.symlink.clone())
-        } else if raw.flags & FLAG_SPECIAL != 0 || raw.mode & 0o170000 != 0o100000 {
-            EntryKind::Special
-        } else if raw.flags & FLAG_FILE != 0 {
-            EntryKind::File(self.content(&raw)?)
-        } else {
-            return Err(self.wrong(format!("{:?} has flags {:#x}", String::from_utf8_lossy(&raw.name), raw.flags)));
-        };
-        Ok(Entry { name: raw.name, kind, mode: raw.mode, size: raw.size, mtime: raw.mtime, uid: raw.uid, gid: raw.gid })
+        let chunks = if raw.is_chunked() { self.chunks(&raw).map_err(|e| self.failure(e))? } else { Vec::new() };
+        raw.entry(chunks).map_err(|why| CvmfsError::Catalog { mountpoint: self.mountpoint.to_string(), why })
     }
 
-    fn content(&self, raw: &RawEntry) -> Result<Content, CvmfsError> {
-        let compressed = (raw.flags >> COMPRESSION_SHIFT) & 7 == 0;
-        if raw.flags & FLAG_EXTERNAL != 0 {
-            return Ok(Content::External);
-        }
-        if raw.flags & FLAG_CHUNKED != 0 {
-            return Ok(Content::Chunks { chunks: self.chunks(raw)?, compressed });
-        }
-        Ok(Content::Whole { hash: self.hash(raw, &raw.hash)?, compressed })
-    }
-
-    fn chunks(&self, raw: &RawEntry) -> Result<Vec<Chunk>, CvmfsError> {
+    fn chunks(&self, raw: &RawEntry) -> rusqlite::Result<Vec<RawChunk>> {
         let sql = "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ?1 AND md5path_2 = ?2 ORDER BY offset";
-        let mut statement = self.database.prepare_cached(sql).map_err(|e| self.failure(e))?;
-        let rows = statement.query_map(raw.md5, |row| {
-            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64, row.get::<_, Vec<u8>>(2)?))
-        });
-        let (mut chunks, mut next) = (Vec::new(), 0);
-        for row in rows.map_err(|e| self.failure(e))? {
-            let (offset, size, hash) = row.map_err(|e| self.failure(e))?;
-            if offset != next {
-                return Err(self.wrong(format!("{:?}: no chunk at offset {next}", String::from_utf8_lossy(&raw.name))));
-            }
-            next = offset.saturating_add(size);
-            chunks.push(Chunk { offset, size, hash: self.hash(raw, &hash)? });
-        }
-        if next != raw.size {
-            return Err(self.wrong(format!("{:?}: its chunks end at {next}", String::from_utf8_lossy(&raw.name))));
-        }
-        Ok(chunks)
-    }
-
-    fn hash(&self, raw: &RawEntry, bytes: &[u8]) -> Result<ContentHash, CvmfsError> {
-        let name = || String::from_utf8_lossy(&raw.name).into_owned();
-        let algorithm = match (raw.flags >> HASH_SHIFT) & 7 {
-            0 => HashAlgorithm::Sha1,
-            1 => HashAlgorithm::Rmd160,
-            2 => HashAlgorithm::Shake128,
-            other => return Err(self.wrong(format!("{:?} has the unknown hash algorithm {other}", name()))),
-        };
-        let digest =
-            bytes.try_into().map_err(|_| self.wrong(format!("{:?} has a hash of {} bytes", name(), bytes.len())))?;
-        Ok(ContentHash { algorithm, digest })
+        let mut statement = self.database.prepare_cached(sql)?;
+        let chunks = statement.query_map(raw.md5, RawChunk::read)?.collect();
+        chunks
     }
 
     fn failure(&self, error: rusqlite::Error) -> CvmfsError {
         failure(&self.mountpoint, error)
-    }
-
-    fn wrong(&self, why: String) -> CvmfsError {
-        CvmfsError::Catalog { mountpoint: self.mountpoint.to_string(), why }
     }
 }
 
@@ -238,45 +197,6 @@ fn nested_catalogs(
         }
     }
     Ok(nested)
-}
-
-const COLUMNS: &str = "md5path_1, md5path_2, hash, size, mode, mtime, flags, name, symlink, uid, gid";
-
-struct RawEntry {
-    md5: (i64, i64),
-    hash: Vec<u8>,
-    size: u64,
-    mode: u32,
-    mtime: i64,
-    flags: u32,
-    name: Vec<u8>,
-    symlink: Vec<u8>,
-    uid: u32,
-    gid: u32,
-}
-
-impl RawEntry {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let bytes = |column: usize| -> rusqlite::Result<Vec<u8>> {
-            use rusqlite::types::ValueRef::{Blob, Text};
-            Ok(match row.get_ref(column)? {
-                Blob(bytes) | Text(bytes) => bytes.to_vec(),
-                _ => Vec::new(),
-            })
-        };
-        Ok(Self {
-            md5: (row.get(0)?, row.get(1)?),
-            hash: bytes(2)?,
-            size: row.get::<_, i64>(3)? as u64,
-            mode: row.get(4)?,
-            mtime: row.get(5)?,
-            flags: row.get(6)?,
-            name: bytes(7)?,
-            symlink: bytes(8)?,
-            uid: row.get(9)?,
-            gid: row.get(10)?,
-        })
-    }
 }
 
 /// The key of a path: the MD5 of its text (the root's is empty), as two little-endian integers.

@@ -7,7 +7,8 @@ use rsa::pkcs1v15::Pkcs1v15Sign;
 use rsa::pkcs8::DecodePublicKey;
 use rsa::traits::PublicKeyParts;
 use sha1::{Digest, Sha1};
-use x509_cert::der::{DecodePem, Encode};
+use x509_cert::der::pem::{self, PemLabel};
+use x509_cert::der::{Decode, Encode};
 
 use super::CvmfsError;
 use super::signed::SignedText;
@@ -51,8 +52,10 @@ impl Certificate {
     /// Takes the content of a certificate object: PEM.
     pub fn from_pem(pem: &[u8]) -> Result<Self, CvmfsError> {
         let malformed = |why: String| CvmfsError::Malformed { file: "certificate", why };
-        let certificate = x509_cert::Certificate::from_pem(pem).map_err(|e| malformed(e.to_string()))?;
-        let der = certificate.to_der().map_err(|e| malformed(e.to_string()))?;
+        // Not `Certificate::from_pem`: its reader waits forever for the bytes that a length promises behind the end.
+        let (label, der) = pem::decode_vec(pem).map_err(|e| malformed(e.to_string()))?;
+        x509_cert::Certificate::validate_pem_label(label).map_err(|e| malformed(e.to_string()))?;
+        let certificate = x509_cert::Certificate::from_der(&der).map_err(|e| malformed(e.to_string()))?;
         let spki = certificate.tbs_certificate.subject_public_key_info.to_der();
         let spki = spki.map_err(|e| malformed(e.to_string()))?;
         let key = RsaPublicKey::from_public_key_der(&spki).map_err(|e| malformed(e.to_string()))?;
@@ -64,5 +67,19 @@ impl Certificate {
     pub fn signed(&self, signed: &SignedText<'_>) -> bool {
         let digest = Sha1::digest(signed.hash.as_bytes());
         self.key.verify(Pkcs1v15Sign::new::<Sha1>(), &digest, signed.signature).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_cut_is_refused() {
+        // A tag without a length; a sequence of 266 bytes, and a string of 16 MB, of which none are there; nothing.
+        for content in ["BA==", "MIIBCg==", "BIP///8=", ""] {
+            let pem = format!("-----BEGIN CERTIFICATE-----\n{content}\n-----END CERTIFICATE-----\n");
+            assert!(Certificate::from_pem(pem.as_bytes()).is_err(), "{content}");
+        }
     }
 }

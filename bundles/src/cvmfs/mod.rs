@@ -27,6 +27,10 @@ pub use mounted::{Mounted, attribute, version};
 pub use repository::{CatalogRef, Repository};
 pub use server::Server;
 
+// For fuzz targets.
+#[doc(hidden)]
+pub use mounted::chunks as listed_chunks;
+
 use crate::object::{BadHash, BadObject};
 use crate::path::BadPath;
 

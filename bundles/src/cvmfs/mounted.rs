@@ -106,8 +106,8 @@ pub fn attribute(path: &Path, name: &str) -> std::io::Result<Option<String>> {
 }
 
 /// The chunks of a list: a heading, then a line `hash,offset,size` for each; they must cover `size` bytes.
-fn chunks(list: &str, size: u64) -> Result<Vec<Chunk>, String> {
-    let (mut chunks, mut next) = (Vec::new(), 0u64);
+pub fn chunks(list: &str, size: u64) -> Result<Vec<Chunk>, String> {
+    let mut chunks = Vec::new();
     for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hash,")) {
         let mut columns = line.split(',');
         let (Some(hash), Some(offset), Some(length), None) =
@@ -117,17 +117,10 @@ fn chunks(list: &str, size: u64) -> Result<Vec<Chunk>, String> {
         };
         let hash: ContentHash = hash.trim_end_matches('P').parse().map_err(|e| format!("{e}"))?;
         let number = |text: &str| text.trim().parse::<u64>().map_err(|e| format!("{line:?}: {e}"));
-        let (offset, length) = (number(offset)?, number(length)?);
-        if offset != next {
-            return Err(format!("no chunk at offset {next}"));
-        }
-        next = next.saturating_add(length);
-        chunks.push(Chunk { offset, size: length, hash });
+        chunks.push(Chunk { offset: number(offset)?, size: number(length)?, hash });
     }
-    match next == size {
-        true => Ok(chunks),
-        false => Err(format!("the chunks end at {next}, the file at {size}")),
-    }
+    Chunk::cover(&chunks, size).map_err(|why| format!("the file {why}"))?;
+    Ok(chunks)
 }
 
 #[cfg(test)]

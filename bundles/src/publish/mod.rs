@@ -25,6 +25,10 @@ pub use directory::publish;
 pub use registry::{Pushed, push};
 pub use tarball::tarball;
 
+// For fuzz targets.
+#[doc(hidden)]
+pub use registry::with_entry;
+
 use crate::bundle::Bundle;
 use crate::codec::BadFile;
 use crate::file::FileError;

@@ -157,7 +157,7 @@ async fn update_tag(client: &Client, image: &Digest, listed: &Descriptor) -> Res
 
 /// The index `there` (none: an empty one) with `listed` in it, and how many other bundles were taken out. What others
 /// wrote stays as it is.
-fn with_entry(there: Option<&[u8]>, listed: &Descriptor) -> Result<(Vec<u8>, usize), String> {
+pub fn with_entry(there: Option<&[u8]>, listed: &Descriptor) -> Result<(Vec<u8>, usize), String> {
     let mut index = match there {
         Some(bytes) => serde_json::from_slice(bytes).map_err(|e| e.to_string())?,
         None => json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}),

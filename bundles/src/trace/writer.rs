@@ -154,12 +154,6 @@ impl<W: Write> TraceWriter<W> {
         Ok(self.out)
     }
 
-    /// Writes `raw` as a block of `kind`, whatever is in it. For fuzz targets.
-    #[doc(hidden)]
-    pub fn block(&mut self, kind: u8, raw: &[u8]) -> Result<(), WriteError> {
-        Ok(self.out.write_all(&block::seal(&mut self.chain, kind, raw)?)?)
-    }
-
     /// What was written so far.
     #[cfg(test)]
     pub(super) fn written(&self) -> &W {

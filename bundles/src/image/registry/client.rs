@@ -10,7 +10,7 @@ use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, LOCATION};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 
@@ -177,7 +177,8 @@ impl Client {
             if content_type(answer.headers()) != INDEX_TYPE {
                 return Ok(None);
             }
-            let next = next_page(answer.headers(), &url);
+            let link = answer.headers().get(LINK).and_then(|link| link.to_str().ok());
+            let next = link.and_then(|link| next_page(link, &url));
             pages.push(read(answer, MAX_MANIFEST).await?);
             match next {
                 Some(next) if pages.len() < MAX_PAGES => url = next,
@@ -323,9 +324,8 @@ fn wrong_digest(url: &Url, expected: &str, found: &Digest) -> RegistryError {
     RegistryError::Digest { url: shown(url), expected: expected.to_owned(), found: found.to_string() }
 }
 
-/// The target of `Link: <...>; rel="next"`, on the same host.
-fn next_page(headers: &HeaderMap, url: &Url) -> Option<Url> {
-    let link = headers.get("link")?.to_str().ok()?;
+/// The target of a header `Link: <...>; rel="next"`, on the same host.
+pub fn next_page(link: &str, url: &Url) -> Option<Url> {
     let (target, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
     let next = url.join(target).ok()?;
     (rest.contains("next") && next.origin() == url.origin()).then_some(next)

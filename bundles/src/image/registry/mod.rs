@@ -11,6 +11,10 @@ pub(crate) mod referrers;
 pub use error::RegistryError;
 pub use fetch::fetch_bundle;
 
+// For fuzz targets.
+#[doc(hidden)]
+pub use {client::next_page, referrers::listed};
+
 use oci_client::client::current_platform_resolver;
 use oci_client::manifest::OciImageIndex;
 use serde::Deserialize;
@@ -77,7 +81,9 @@ async fn resolve(client: &Client) -> Result<(Manifest, Digest), RegistryError> {
     Ok((manifest, raw.digest))
 }
 
-fn image(reference: &str, manifest: &str, layers: &[(&str, u64)], config: &[u8]) -> Result<Image, RegistryError> {
+/// The image whose manifest has the digest `manifest` and these layers (digest, size), and this configuration.
+#[doc(hidden)]
+pub fn image(reference: &str, manifest: &str, layers: &[(&str, u64)], config: &[u8]) -> Result<Image, RegistryError> {
     let malformed = |why: String| RegistryError::Malformed { reference: reference.to_owned(), why };
     let (names, sizes): (Vec<&str>, Vec<u64>) = layers.iter().copied().unzip();
     let digests = |texts: &[&str]| -> Result<Vec<Digest>, BadDigest> { texts.iter().map(|t| t.parse()).collect() };

@@ -28,9 +28,15 @@ pub(crate) async fn find(client: &Client, subject: &Digest, kind: &str) -> Resul
     };
     let mut found = Vec::new();
     for page in pages {
-        let index: Index = serde_json::from_slice(&page)
-            .map_err(|e| client.malformed(format!("its list of artifacts of {subject}: {e}")))?;
-        found.extend(index.manifests.into_iter().filter(|m| m.artifact_type.as_deref() == Some(kind)));
+        let artifacts = listed(&page, kind);
+        found.extend(artifacts.map_err(|e| client.malformed(format!("its list of artifacts of {subject}: {e}")))?);
     }
     Ok(found)
+}
+
+/// The artifacts of type `kind` in an index.
+pub fn listed(index: &[u8], kind: &str) -> serde_json::Result<Vec<Descriptor>> {
+    let Index { mut manifests } = serde_json::from_slice(index)?;
+    manifests.retain(|manifest| manifest.artifact_type.as_deref() == Some(kind));
+    Ok(manifests)
 }

@@ -1,0 +1,131 @@
+//! Rows of a catalog, and what they say.
+
+use rusqlite::Row;
+use rusqlite::types::ValueRef::{Blob, Text};
+
+use super::{Chunk, Content, Entry, EntryKind};
+use crate::object::{ContentHash, HashAlgorithm};
+
+const FLAG_DIRECTORY: u32 = 1;
+const FLAG_FILE: u32 = 4;
+const FLAG_LINK: u32 = 8;
+const FLAG_SPECIAL: u32 = 16;
+const FLAG_CHUNKED: u32 = 64;
+const FLAG_EXTERNAL: u32 = 128;
+const HASH_SHIFT: u32 = 8;
+const COMPRESSION_SHIFT: u32 = 11;
+
+/// The columns of [`RawEntry`], in its order.
+pub(super) const COLUMNS: &str = "md5path_1, md5path_2, hash, size, mode, mtime, flags, name, symlink, uid, gid";
+
+/// A row of the table `catalog`.
+#[derive(Debug, Default)]
+pub struct RawEntry {
+    /// The key of its path.
+    pub md5: (i64, i64),
+    /// Digest of its object.
+    pub hash: Vec<u8>,
+    /// Bytes of the file.
+    pub size: u64,
+    /// As `stat` gives it.
+    pub mode: u32,
+    /// Seconds since 1970.
+    pub mtime: i64,
+    /// What it is, and how its objects are hashed and compressed.
+    pub flags: u32,
+    /// Last component of the path.
+    pub name: Vec<u8>,
+    /// Target of a symbolic link.
+    pub symlink: Vec<u8>,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A row of the table `chunks`.
+#[derive(Debug)]
+pub struct RawChunk {
+    /// Where it starts in the file.
+    pub offset: u64,
+    /// Bytes, decompressed.
+    pub size: u64,
+    /// Digest of its object.
+    pub hash: Vec<u8>,
+}
+
+impl RawEntry {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let bytes = |column: usize| -> rusqlite::Result<Vec<u8>> {
+            Ok(match row.get_ref(column)? {
+                Blob(bytes) | Text(bytes) => bytes.to_vec(),
+                _ => Vec::new(),
+            })
+        };
+        Ok(Self {
+            md5: (row.get(0)?, row.get(1)?),
+            hash: bytes(2)?,
+            size: row.get::<_, i64>(3)? as u64,
+            mode: row.get(4)?,
+            mtime: row.get(5)?,
+            flags: row.get(6)?,
+            name: bytes(7)?,
+            symlink: bytes(8)?,
+            uid: row.get(9)?,
+            gid: row.get(10)?,
+        })
+    }
+
+    pub(super) fn is_chunked(&self) -> bool {
+        self.flags & FLAG_CHUNKED != 0
+    }
+
+    /// What the row says, with those of its chunks in order of their offsets; or why it cannot be right.
+    pub fn entry(self, chunks: Vec<RawChunk>) -> Result<Entry, String> {
+        let wrong = |name: &[u8], why: String| format!("{:?} {why}", String::from_utf8_lossy(name));
+        let kind = if self.flags & FLAG_DIRECTORY != 0 {
+            EntryKind::Directory
+        } else if self.flags & FLAG_LINK != 0 {
+            EntryKind::Symlink(self.symlink)
+        } else if self.flags & FLAG_SPECIAL != 0 || self.mode & 0o170000 != 0o100000 {
+            EntryKind::Special
+        } else if self.flags & FLAG_FILE != 0 {
+            EntryKind::File(self.content(chunks).map_err(|why| wrong(&self.name, why))?)
+        } else {
+            return Err(wrong(&self.name, format!("has flags {:#x}", self.flags)));
+        };
+        let Self { name, mode, size, mtime, uid, gid, .. } = self;
+        Ok(Entry { name, kind, mode, size, mtime, uid, gid })
+    }
+
+    fn content(&self, chunks: Vec<RawChunk>) -> Result<Content, String> {
+        let compressed = (self.flags >> COMPRESSION_SHIFT) & 7 == 0;
+        if self.flags & FLAG_EXTERNAL != 0 {
+            return Ok(Content::External);
+        }
+        if !self.is_chunked() {
+            return Ok(Content::Whole { hash: self.object(&self.hash)?, compressed });
+        }
+        let chunk = |raw: RawChunk| Ok(Chunk { offset: raw.offset, size: raw.size, hash: self.object(&raw.hash)? });
+        let chunks = chunks.into_iter().map(chunk).collect::<Result<Vec<_>, String>>()?;
+        Chunk::cover(&chunks, self.size)?;
+        Ok(Content::Chunks { chunks, compressed })
+    }
+
+    fn object(&self, digest: &[u8]) -> Result<ContentHash, String> {
+        let algorithm = match (self.flags >> HASH_SHIFT) & 7 {
+            0 => HashAlgorithm::Sha1,
+            1 => HashAlgorithm::Rmd160,
+            2 => HashAlgorithm::Shake128,
+            other => return Err(format!("has the unknown hash algorithm {other}")),
+        };
+        let digest = digest.try_into().map_err(|_| format!("has a hash of {} bytes", digest.len()))?;
+        Ok(ContentHash { algorithm, digest })
+    }
+}
+
+impl RawChunk {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { offset: row.get::<_, i64>(0)? as u64, size: row.get::<_, i64>(1)? as u64, hash: row.get(2)? })
+    }
+}
