@@ -9,13 +9,14 @@ export CXX = ccache clang++
 CARGO = cargo
 DEMO = $(CARGO_TARGET_DIR)/debug/demo
 
-.PHONY: help setup build lint test demo bench-tracer bench-bundles clean-caches
+.PHONY: help setup build lint test demo bench-tracer bench-bundles bench-prefetch clean-caches
 
 help:
 	@echo "make demo    set up a site on this machine and show a cold, a prefetched and a warm start (root)"
 	@echo "make test    format, lints, all tests (root)"
 	@echo "make bench-tracer  what the recorder costs, as ratios of one run (root)"
 	@echo "make bench-bundles  how good, small and quick bundles are (root)"
+	@echo "make bench-prefetch  how quick the daemon is; QUICK=1 for a short run, OPTIONS=--full for all (root)"
 	@echo "make build   all programs, in $(CARGO_TARGET_DIR)/debug"
 	@echo "make setup   install what building and testing need"
 
@@ -45,6 +46,10 @@ bench-tracer: setup
 bench-bundles: setup
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO_TARGET_DIR)/debug/bench-bundles
+
+bench-prefetch: setup
+	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO_TARGET_DIR)/debug/bench-prefetch $(if $(QUICK),--quick) $(OPTIONS)
 
 clean-caches:
 	rm -rf $(HOME)/.cache/cvmfs-prefetch

@@ -17,6 +17,7 @@ pub mod fixture;
 pub mod images;
 pub mod namespace;
 pub mod node;
+pub mod prefetch_bench;
 pub mod process;
 pub mod publisher;
 pub mod registry;

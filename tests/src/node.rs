@@ -1,7 +1,8 @@
 //! A worker node: client, prefetch daemon, snapshotter and containerd, each with empty caches and stores of its own.
 
+mod cvmfs;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use prefetcher::api::{RequestState, RequestStatus};
 use prefetcher::client::Client as DaemonClient;
 use tracer::cri::pod::{Outcome, PodSpec};
 
-use crate::client::{Client, ClientSpec};
+use crate::client::Client;
 use crate::containerd::{Containerd, ContainerdSpec};
 use crate::namespace::{SiteDirectory, cgroup_parent};
 use crate::process::{Daemon, binary, run_command};
 use crate::site::{FQRN, Site};
+
+pub use cvmfs::{Cvmfs, CvmfsSpec, daemon_client};
 
 /// The snapshotter's name in containerd's configuration.
 pub const SNAPSHOTTER: &str = "cvmfs-prefetch";
@@ -59,16 +62,10 @@ impl Node {
     /// Starts a node named `name` at `site`.
     pub async fn start(site: &Site, name: &str, spec: NodeSpec) -> Result<Self> {
         let directory = SiteDirectory::new(name)?;
-        let client = Client::start(&ClientSpec {
-            mount_point: directory.path().join("cvmfs"),
-            cache: directory.path().join("cache"),
-            url: site.client_url(),
-            proxy: site.proxy().filter(|_| spec.proxy),
-            public_key: site.repository.public_key().to_owned(),
-            run_directory: directory.subdirectory("client")?,
-        })?;
-        write_configurations(site, &directory, spec)?;
-        let daemon = if spec.daemon { Some(start_daemon(&directory)?) } else { None };
+        let proxy = site.proxy().filter(|_| spec.proxy);
+        let of_cvmfs = CvmfsSpec { daemon: spec.daemon, proxy, ..CvmfsSpec::default() };
+        let Cvmfs { daemon, client } = Cvmfs::start(site, &directory, &of_cvmfs)?;
+        configure_snapshotter(&directory)?;
         let snapshotter = if spec.snapshotter { Some(start_snapshotter(&directory)?) } else { None };
         let containerd = Containerd::start(
             &directory.path().join("containerd"),
@@ -87,7 +84,7 @@ impl Node {
 
     /// The cache directory of the client.
     pub fn cache(&self) -> PathBuf {
-        self.directory.path().join("cache")
+        cvmfs::cache_of(&self.directory)
     }
 
     /// Where files for and of this node can be put.
@@ -153,7 +150,7 @@ impl Node {
 
     /// A client of this node's prefetch daemon.
     pub fn prefetch(&self) -> DaemonClient {
-        DaemonClient::connect_lazy(&self.directory.path().join("prefetchd.sock")).with_deadline(START)
+        cvmfs::daemon_client(self.directory.path())
     }
 
     /// Waits until all of the daemon's requests have ended; these, the newest first, less those for the sandbox image.
@@ -171,7 +168,7 @@ impl Node {
 
     /// Starts the prefetch daemon (again).
     pub fn start_daemon(&mut self) -> Result<()> {
-        self.daemon = Some(start_daemon(&self.directory)?);
+        self.daemon = Some(cvmfs::start_daemon(&self.directory)?);
         Ok(())
     }
 
@@ -191,31 +188,16 @@ impl Node {
     }
 }
 
-fn write_configurations(site: &Site, directory: &SiteDirectory, spec: NodeSpec) -> Result<()> {
-    let at = |name: &str| directory.path().join(name).display().to_string();
-    let (mount, cache) = (at("cvmfs"), at("cache"));
-    let mut daemon = format!(
-        "socket = {:?}\nstore = {:?}\nremember_absent_s = 0\n[[repository]]\nname = {FQRN:?}\nmount = {mount:?}\nservers = [{:?}]\ncache = {cache:?}\n",
-        at("prefetchd.sock"),
-        at("store"),
-        site.daemon_url(),
-    );
-    if let Some(proxy) = site.proxy().filter(|_| spec.proxy) {
-        writeln!(daemon, "proxy = {proxy:?}")?;
-    }
-    std::fs::write(at("prefetchd.toml"), daemon)?;
-    let snapshotter = format!(
-        "socket = {:?}\nroot = {:?}\nprefetch_socket = {:?}\n[[repositories]]\nname = {FQRN:?}\nmount = {mount:?}\n",
+fn configure_snapshotter(directory: &SiteDirectory) -> Result<()> {
+    let at = |name: &str| directory.path().join(name);
+    let configuration = format!(
+        "socket = {:?}\nroot = {:?}\nprefetch_socket = {:?}\n[[repositories]]\nname = {FQRN:?}\nmount = {:?}\n",
         at("snapshotter.sock"),
         at("snapshots"),
-        at("prefetchd.sock"),
+        cvmfs::socket_of(directory.path()),
+        cvmfs::mount_of(directory),
     );
-    std::fs::write(at("snapshotter.toml"), snapshotter)?;
-    Ok(())
-}
-
-fn start_daemon(directory: &SiteDirectory) -> Result<Daemon> {
-    start(directory, "cvmfs-prefetchd", "prefetchd")
+    Ok(std::fs::write(at("snapshotter.toml"), configuration)?)
 }
 
 fn start_snapshotter(directory: &SiteDirectory) -> Result<Daemon> {

@@ -86,16 +86,33 @@ pub struct Target {
     pub name: String,
     /// What it was.
     pub value: f64,
-    /// What it had to be, at most.
+    /// What it had to be, at most or at least.
     pub limit: f64,
+    /// Which of both.
+    pub bound: Bound,
     /// Whether it was.
     pub ok: bool,
+}
+
+/// On which side of its limit a value has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// Not above.
+    AtMost,
+    /// Not below.
+    AtLeast,
 }
 
 impl Target {
     /// A value that must not be above a limit.
     pub fn at_most(name: &str, value: f64, limit: f64) -> Self {
-        Self { name: name.to_owned(), value, limit, ok: value <= limit }
+        Self { name: name.to_owned(), value, limit, bound: Bound::AtMost, ok: value <= limit }
+    }
+
+    /// A value that must not be below a limit.
+    pub fn at_least(name: &str, value: f64, limit: f64) -> Self {
+        Self { name: name.to_owned(), value, limit, bound: Bound::AtLeast, ok: value >= limit }
     }
 }
 
@@ -142,7 +159,9 @@ impl Report {
         table.push('\n');
         for target in &self.targets {
             let word = if target.ok { "ok" } else { "MISSED" };
-            let _ = writeln!(table, "{:<48} {:>7.3}  (at most {:.3})  {word}", target.name, target.value, target.limit);
+            let Target { name, value, limit, bound, .. } = target;
+            let bound = if *bound == Bound::AtMost { "at most" } else { "at least" };
+            let _ = writeln!(table, "{name:<48} {value:>7.3}  ({bound} {limit:.3})  {word}");
         }
         table
     }

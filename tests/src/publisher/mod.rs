@@ -159,6 +159,11 @@ impl Repository {
         self.put(&repository_path(path)?, Node::file(stored, now()?))
     }
 
+    /// Stores an object that is in no catalog; its name.
+    pub fn put_object(&self, content: &[u8], kind: ObjectKind) -> Result<ContentHash> {
+        Ok(self.objects.put(content, kind)?.hash)
+    }
+
     /// Makes `path` a symbolic link.
     pub fn put_symlink(&mut self, path: &str, target: &str) -> Result<()> {
         let content = Content::Link { target: target.into(), size: target.len() as u64 };

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hyper::server::conn::http1;
@@ -66,6 +67,11 @@ impl Origin {
         let task = tokio::spawn(serve(listener, client.to_owned(), Arc::clone(&self.shared))).abort_handle();
         ports.insert(client.to_owned(), Port { address, task });
         Ok(address)
+    }
+
+    /// Time since its start, by which requests are logged.
+    pub fn now(&self) -> Duration {
+        self.shared.log.now()
     }
 
     /// All requests so far, in the order of their arrival.

@@ -1,0 +1,73 @@
+//! What is measured, and how often.
+
+use std::time::Duration;
+
+use crate::web::LineSpec;
+
+/// 200 Mbit/s, in bytes.
+const SLOW: u64 = 25_000_000;
+
+/// `make bench-prefetch`.
+#[derive(Debug, Clone, clap::Parser)]
+pub struct Options {
+    /// Round trips of 0 and 20 ms, one repetition, fewer ways
+    #[arg(long)]
+    pub quick: bool,
+    /// Every round trip with and without squid and with a limit of bandwidth
+    #[arg(long)]
+    pub full: bool,
+    /// A second image of 5,000 files, 400 MB
+    #[arg(long)]
+    pub large: bool,
+    /// How often everything is repeated; 3, or 1 with --quick
+    #[arg(long)]
+    pub repetitions: Option<usize>,
+}
+
+impl Options {
+    pub(super) fn repetitions(&self) -> usize {
+        self.repetitions.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+
+    /// Between which everything is measured, the nearest first.
+    pub(super) fn conditions(&self) -> Vec<Condition> {
+        let far: &[u64] = if self.quick { &[0, 20] } else { &[0, 5, 20, 50, 100] };
+        let mut conditions: Vec<Condition> = far.iter().map(|ms| Condition::of(*ms)).collect();
+        for ms in far.iter().copied().filter(|ms| self.full || (*ms == 20 && !self.quick)) {
+            conditions.push(Condition { squid: true, ..Condition::of(ms) });
+            conditions.push(Condition { bytes_per_second: Some(SLOW), ..Condition::of(ms) });
+            if self.full {
+                conditions.push(Condition { squid: true, bytes_per_second: Some(SLOW), ..Condition::of(ms) });
+            }
+        }
+        conditions
+    }
+}
+
+/// What is between a node and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Condition {
+    pub(super) round_trip_ms: u64,
+    pub(super) bytes_per_second: Option<u64>,
+    /// A squid that has nothing yet, near the node.
+    pub(super) squid: bool,
+}
+
+impl Condition {
+    pub(super) fn of(round_trip_ms: u64) -> Self {
+        Self { round_trip_ms, bytes_per_second: None, squid: false }
+    }
+
+    pub(super) fn line(&self) -> LineSpec {
+        LineSpec { total_bytes_per_second: self.bytes_per_second, ..LineSpec::with_round_trip(self.round_trip()) }
+    }
+
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_millis(self.round_trip_ms)
+    }
+
+    pub(super) fn name(&self) -> String {
+        let rate = self.bytes_per_second.map_or(String::new(), |rate| format!(", {} Mbit/s", rate * 8 / 1_000_000));
+        format!("{} ms{rate}{}", self.round_trip_ms, if self.squid { ", squid" } else { "" })
+    }
+}

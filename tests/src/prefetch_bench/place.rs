@@ -1,0 +1,68 @@
+//! A node for one measurement: everything of it is new, and gone afterwards.
+
+use std::path::Path;
+
+use anyhow::Result;
+use prefetcher::client::Client as DaemonClient;
+
+use super::options::Condition;
+use crate::namespace::SiteDirectory;
+use crate::node::{Cvmfs, CvmfsSpec, daemon_client};
+use crate::site::Site;
+use crate::web::Squid;
+
+/// Always the same: the daemon's store knows by its mount point where a bundle came from.
+const NAME: &str = "bench-node";
+
+/// Client, perhaps daemon and squid. Dropped, they stop and their files go.
+#[derive(Debug)]
+pub(super) struct Place {
+    // In the order in which they stop.
+    pub(super) cvmfs: Cvmfs,
+    squid: Option<Squid>,
+    directory: Directory,
+}
+
+#[derive(Debug)]
+struct Directory(SiteDirectory);
+
+impl Place {
+    /// Starts it, on a line that is like `condition`.
+    pub(super) fn start(site: &Site, condition: &Condition, spec: CvmfsSpec) -> Result<Self> {
+        site.set_line(condition.line());
+        let directory = Directory(SiteDirectory::new(NAME)?);
+        let squid = condition.squid.then(|| Squid::start(&directory.0.subdirectory("squid")?)).transpose()?;
+        let proxy = squid.as_ref().map(Squid::url);
+        let cvmfs = Cvmfs::start(site, &directory.0, &CvmfsSpec { proxy, ..spec })?;
+        Ok(Self { cvmfs, squid, directory })
+    }
+
+    pub(super) fn mount(&self) -> &Path {
+        self.cvmfs.client.mount_point()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.0.path()
+    }
+
+    pub(super) fn proxy(&self) -> Option<String> {
+        self.squid.as_ref().map(Squid::url)
+    }
+
+    pub(super) fn daemon(&self) -> DaemonClient {
+        daemon_client(self.path())
+    }
+
+    /// The daemon's process.
+    pub(super) fn daemon_pid(&self) -> Option<u32> {
+        self.cvmfs.daemon.as_ref().map(crate::process::Daemon::pid)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(self.0.path()) {
+            tracing::warn!(%error, "a measurement's files stay until the end");
+        }
+    }
+}
