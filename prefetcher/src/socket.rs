@@ -102,8 +102,10 @@ impl Socket {
             _ => {}
         }
         let listener = UnixListener::bind(&aside).map_err(failed("bind"))?;
-        std::os::unix::fs::chown(&aside, access.owner.map(Uid::as_raw), access.group.map(Gid::as_raw))
-            .map_err(failed("give another owner or group to"))?;
+        if access.owner.is_some() || access.group.is_some() {
+            std::os::unix::fs::chown(&aside, access.owner.map(Uid::as_raw), access.group.map(Gid::as_raw))
+                .map_err(failed("give another owner or group to"))?;
+        }
         fs::set_permissions(&aside, fs::Permissions::from_mode(access.mode))
             .map_err(failed("set the permissions of"))?;
         fs::rename(&aside, path).map_err(failed("name"))?;

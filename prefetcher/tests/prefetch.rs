@@ -19,7 +19,7 @@ async fn a_published_bundle_fills_the_cache_and_a_second_request_fetches_nothing
     wanted.push(Object::new(b""));
     wanted.push(Object::compressed(b"piece", Compression::best(), ObjectKind::Chunk));
     wanted.push(Object::compressed(b"SQLite", Compression::fast(), ObjectKind::Catalog));
-    wanted.push(Object::compressed(&noise(9 << 20), Compression::fast(), ObjectKind::File));
+    wanted.push(Object::compressed(&noise(7 << 20), Compression::fast(), ObjectKind::File));
     let origin = Origin::start(&wanted).await;
     let bundle = bundle("python", &wanted);
     site.publish(&bundle);
