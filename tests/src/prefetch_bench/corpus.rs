@@ -11,10 +11,13 @@ const SMALLEST: f64 = 1024.0;
 const LARGEST: f64 = 6.0 * 1024.0 * 1024.0;
 /// Spread of the sizes' logarithms: half of the files have an eighth of the mean size or less, a tenth has two thirds of the bytes.
 const SPREAD: f64 = 1.8;
-/// How many words there are to write with; with zlib, a word of such a vocabulary takes a third of its letters.
-const WORDS: usize = 3000;
-/// One of so many words is noise instead.
-const NOISE: u32 = 40;
+/// How many words there are to write with.
+const WORDS: usize = 2000;
+/// Of so many words one is noise and two are a passage from further above; then zlib makes a third of it.
+const PLAIN: u32 = 40;
+/// Bytes of such a passage, and how far above it is.
+const PASSAGE: usize = 32;
+const ABOVE: usize = 30_000;
 
 /// What files are made.
 #[derive(Debug, Clone, Copy)]
@@ -57,11 +60,15 @@ impl Corpus {
 fn text(words: &[Vec<u8>], size: usize, random: &mut StdRng) -> Vec<u8> {
     let mut text = Vec::with_capacity(size + 16);
     while text.len() < size {
-        match random.random_range(0..NOISE) {
+        match random.random_range(0..PLAIN) {
             0 => text.extend_from_slice(&random.next_u64().to_le_bytes()),
+            1 | 2 if text.len() > 2 * PASSAGE => {
+                let from = random.random_range(text.len().saturating_sub(ABOVE)..text.len() - PASSAGE);
+                text.extend_from_within(from..from + PASSAGE);
+            }
             _ => {
                 // Some words are much more frequent than others.
-                let rank = random.random_range(0..words.len()) * random.random_range(1..=words.len()) / words.len();
+                let rank = (words.len() as f64 * random.random::<f64>().powi(3)) as usize;
                 text.extend_from_slice(&words[rank]);
                 text.push(b' ');
             }

@@ -16,10 +16,10 @@ const LONG: Duration = Duration::from_secs(600);
 /// The bytes that the server sends for 50 calls, as a multiple of those for one.
 pub(super) async fn measure(site: &Site, workload: &Workload) -> Result<f64> {
     let condition = Condition::of(0);
-    let place = Place::start(site, &condition, with_daemon(site)?)?;
+    let place = Place::start(site, &condition, with_daemon(site, &[]))?;
     let one = prefetch(site, &place, by_name(&workload.packed)).await?.bytes();
     drop(place);
-    let place = Place::start(site, &condition, with_daemon(site)?)?;
+    let place = Place::start(site, &condition, with_daemon(site, &[]))?;
     site.origin.take_requests();
     let call = || {
         // A connection of its own for each.

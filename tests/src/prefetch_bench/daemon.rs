@@ -42,9 +42,10 @@ impl Prefetch {
 }
 
 /// A node with a daemon that keeps its bundles in the site's own directory: they are there at the next start.
-pub(super) fn with_daemon(site: &Site) -> Result<CvmfsSpec> {
+pub(super) fn with_daemon(site: &Site, options: &[String]) -> CvmfsSpec {
     let store = Some(site.directory.path().join("store"));
-    Ok(CvmfsSpec { daemon: true, store, daemon_options: AS_NICE_AS_OTHERS.to_owned(), ..CvmfsSpec::default() })
+    let daemon_options = [&[AS_NICE_AS_OTHERS.to_owned()], options].concat().join("\n");
+    CvmfsSpec { daemon: true, store, daemon_options, ..CvmfsSpec::default() }
 }
 
 /// By name: the bundle is in the daemon's store, or in the repository.
@@ -89,6 +90,6 @@ pub(super) fn finished(place: &Place, status: &RequestStatus) -> Result<Account>
 
 /// Has a daemon bring the bundle into its store.
 pub(super) async fn prime(site: &Site, workload: &Workload) -> Result<()> {
-    let place = Place::start(site, &Condition::of(0), with_daemon(site)?)?;
+    let place = Place::start(site, &Condition::of(0), with_daemon(site, &[]))?;
     prefetch(site, &place, by_name(&workload.packed)).await.map(drop)
 }

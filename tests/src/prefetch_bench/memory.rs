@@ -36,7 +36,7 @@ pub(super) async fn measure(site: &Site, workload: &Workload, options: &Options)
     let large = if options.quick { 3 } else { 15 };
     eprintln!("memory: storing {large} large objects ...");
     let (bundle, files) = with_large(site, &workload.packed, large)?;
-    let place = Place::start(site, &Condition::of(0), with_daemon(site)?)?;
+    let place = Place::start(site, &Condition::of(0), with_daemon(site, &[]))?;
     tokio::time::sleep(REST).await;
     let pid = place.daemon_pid().context("the daemon runs")?;
     let idle = mebibytes(pid, "VmRSS")?;

@@ -37,6 +37,7 @@ use rounds::Runs;
 use workload::Workload;
 
 pub use options::Options;
+pub use ways::Way;
 
 const REPORT: &str = "bench/out/prefetch.json";
 const TIMES_PLOT: &str = "bench/out/prefetch-times.svg";
@@ -86,6 +87,11 @@ pub async fn run(options: Options) -> Result<()> {
     let core_bytes_per_second = stored.bytes_per_second_and_core()?;
     // Not measured: it brings the bundle into the store.
     daemon::prime(&site, &workload).await?;
+    if !options.way.is_empty() {
+        let runs = Runs::measure(&site, ("usual", &workload), &stored, &options).await?;
+        println!("\n{}", table::of(&runs));
+        return Ok(());
+    }
     let memory = memory::measure(&site, &workload, &options).await?;
     let crowd = crowd::measure(&site, &workload).await?;
     let interference = interference::measure(&site, &workload, &other, &options).await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ways::Way;
 use crate::web::LineSpec;
 
 /// 200 Mbit/s, in bytes.
@@ -22,6 +23,15 @@ pub struct Options {
     /// How often everything is repeated; 3, or 1 with --quick
     #[arg(long)]
     pub repetitions: Option<usize>,
+    /// Only these ways, and nothing but their times
+    #[arg(long, value_enum)]
+    pub way: Vec<Way>,
+    /// Only at these round trips, in milliseconds
+    #[arg(long, value_name = "MS")]
+    pub round_trip: Vec<u64>,
+    /// A further line of the daemon's configuration
+    #[arg(long, value_name = "KEY = VALUE")]
+    pub daemon: Vec<String>,
 }
 
 impl Options {
@@ -29,8 +39,20 @@ impl Options {
         self.repetitions.unwrap_or(if self.quick { 1 } else { 3 })
     }
 
+    /// Which ways are measured.
+    pub(super) fn ways(&self) -> Vec<Way> {
+        match (self.way.is_empty(), self.quick) {
+            (false, _) => self.way.clone(),
+            (true, true) => vec![Way::Readers16, Way::Objects, Way::Packs, Way::Limit],
+            (true, false) => Way::ALL.into(),
+        }
+    }
+
     /// Between which everything is measured, the nearest first.
     pub(super) fn conditions(&self) -> Vec<Condition> {
+        if !self.round_trip.is_empty() {
+            return self.round_trip.iter().map(|ms| Condition::of(*ms)).collect();
+        }
         let far: &[u64] = if self.quick { &[0, 20] } else { &[0, 5, 20, 50, 100] };
         let mut conditions: Vec<Condition> = far.iter().map(|ms| Condition::of(*ms)).collect();
         for ms in far.iter().copied().filter(|ms| self.full || (*ms == 20 && !self.quick)) {

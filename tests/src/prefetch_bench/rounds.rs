@@ -33,8 +33,8 @@ impl Runs {
         for repetition in 1..=options.repetitions() {
             for condition in options.conditions() {
                 eprintln!("{name}, {}, repetition {repetition} ...", condition.name());
-                for way in Way::of(options) {
-                    let run = ways::measure(site, (name, workload), stored, condition, way).await?;
+                for way in options.ways() {
+                    let run = ways::measure(site, (name, workload), stored, condition, way, options).await?;
                     eprintln!("  {:<20} {:>8.3} s  {} requests", way.name(), run.seconds, run.requests_at.len());
                     runs.push(run);
                 }

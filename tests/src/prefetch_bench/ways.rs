@@ -20,9 +20,9 @@ const FAR: Duration = Duration::from_millis(20);
 const SAMPLE: usize = 200;
 
 /// How the files are had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Way {
+pub enum Way {
     /// Read through the mount one after the other.
     Sequential,
     /// Read through the mount by 8, as a client does that is told which files belong together.
@@ -52,13 +52,6 @@ impl Way {
         Self::Packs,
         Self::Limit,
     ];
-
-    pub(super) fn of(options: &Options) -> Vec<Self> {
-        match options.quick {
-            true => vec![Self::Readers16, Self::Objects, Self::Packs, Self::Limit],
-            false => Self::ALL.into(),
-        }
-    }
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -115,6 +108,7 @@ pub(super) async fn measure(
     stored: &Stored<'_>,
     condition: Condition,
     way: Way,
+    options: &Options,
 ) -> Result<Run> {
     let run = Run {
         workload: name,
@@ -136,7 +130,7 @@ pub(super) async fn measure(
             Ok(seen(site, label::DAEMON, Run { seconds: took.as_secs_f64(), ..run }))
         }
         Way::Objects | Way::Packs => {
-            let place = Place::start(site, &condition, with_daemon(site)?)?;
+            let place = Place::start(site, &condition, with_daemon(site, &options.daemon))?;
             let request = match way {
                 Way::Packs => by_name(&workload.packed),
                 _ => by_content(&workload.plain)?,
