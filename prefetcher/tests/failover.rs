@@ -7,6 +7,9 @@ mod site;
 use prefetcher::api::{RequestState, RequestStatus};
 use site::{Behaviour, Daemon, Object, Origin, Site, account, bundle, objects};
 
+/// What is wrong with a proxy, and what it does when an object is asked for.
+type Case<'a> = (&'a str, &'a dyn Fn(&Object) -> Behaviour);
+
 /// What a request ends like whose client has these proxies before the server `behind`.
 async fn through(proxies: &str, behind: &Origin, wanted: &[Object], more: &str) -> (Site, RequestStatus) {
     let mut site = Site::new();
@@ -24,7 +27,7 @@ async fn the_next_proxy_takes_over_from_one_that_fails_in_any_way() {
     let wanted = objects(30, 20);
     let page = b"<html>Please log in to use the guest network</html>";
     let cut = |o: &Object| Behaviour::Cut(o.stored.clone(), o.stored.len() / 2);
-    let cases: [(&str, &dyn Fn(&Object) -> Behaviour); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("dies in the middle of a body", &cut),
         ("lets nobody through", &|_| Behaviour::Status(403, "Access denied")),
         ("wants a log-in", &|_| Behaviour::Status(407, "")),

@@ -16,6 +16,9 @@ use flate2::Compression;
 use prefetcher::api::RequestState;
 use site::{Behaviour, Daemon, Object, Origin, REPOSITORY, Site, account, bundle, by_chain, noise, objects, until};
 
+/// What is wrong, the objects in the pack, what the server does in its place, and how many objects come on their own.
+type Case<'a> = (&'a str, &'a [Object], &'a dyn Fn(&Object) -> Behaviour, usize);
+
 /// A pack that holds some objects, as the repository has it: its parts.
 struct Published {
     parts: Vec<Object>,
@@ -137,7 +140,7 @@ async fn what_a_pack_does_not_give_comes_on_its_own_and_no_wrong_byte_gets_in() 
     }
     // A pack that is cut, is another file, is refused, is not there.
     let whole = |pack: &Object| pack.stored.clone();
-    let cases: [(&str, &[Object], &dyn Fn(&Object) -> Behaviour, usize); 5] = [
+    let cases: [Case<'_>; 5] = [
         ("spoiled objects", &spoiled, &|pack| Behaviour::Send(whole(pack)), 3),
         ("a cut body", &wanted, &|pack| Behaviour::Cut(whole(pack), 20), 50),
         ("another file", &wanted, &|pack| Behaviour::Send(Object::new(&noise(pack.raw.len())).stored), 50),

@@ -162,8 +162,7 @@ impl Catalog {
     fn chunks(&self, raw: &RawEntry) -> rusqlite::Result<Vec<RawChunk>> {
         let sql = "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ?1 AND md5path_2 = ?2 ORDER BY offset";
         let mut statement = self.database.prepare_cached(sql)?;
-        let chunks = statement.query_map(raw.md5, RawChunk::read)?.collect();
-        chunks
+        statement.query_map(raw.md5, RawChunk::read)?.collect()
     }
 
     fn failure(&self, error: rusqlite::Error) -> CvmfsError {
