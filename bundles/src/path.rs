@@ -1,6 +1,5 @@
 //! Paths inside a container's root file system or inside a repository.
 
-use std::borrow::Borrow;
 use std::fmt;
 
 use bincode::Decode;
@@ -29,13 +28,21 @@ impl RootPath {
     /// Checks `bytes`. The root itself is `/`.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, BadPath> {
         let bytes = bytes.into();
-        match fault(&bytes) {
-            None => Ok(Self(bytes)),
-            Some(why) => {
-                let shown = &bytes[..bytes.len().min(200)];
-                Err(BadPath { path: String::from_utf8_lossy(shown).into_owned(), why })
-            }
-        }
+        Self::check(&bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// Checks `bytes`, without a copy of them.
+    pub(crate) fn check(bytes: &[u8]) -> Result<(), BadPath> {
+        fault(bytes).map_or(Ok(()), |why| {
+            let shown = &bytes[..bytes.len().min(200)];
+            Err(BadPath { path: String::from_utf8_lossy(shown).into_owned(), why })
+        })
+    }
+
+    /// The path of bytes that were checked before.
+    pub(crate) fn checked(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
     }
 
     /// The bytes, starting with `/`.
@@ -117,13 +124,6 @@ fn fault(bytes: &[u8]) -> Option<&'static str> {
     }
     let plain = bytes[1..].split(|b| *b == b'/').all(|c| !c.is_empty() && c != b"." && c != b"..");
     (!plain).then_some("holds an empty, `.` or `..` component")
-}
-
-/// Equal paths have equal bytes, with equal hashes.
-impl Borrow<[u8]> for RootPath {
-    fn borrow(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 impl fmt::Display for RootPath {

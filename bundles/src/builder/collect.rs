@@ -66,7 +66,7 @@ impl Collection {
     fn place(&mut self, path: PathNumber) -> u32 {
         let Places { repositories, of_paths } = &mut self.places;
         *of_paths[path.place()].get_or_insert_with(|| {
-            let name = name(repositories, self.paths.get(path).clone());
+            let name = name(repositories, self.paths.get(path));
             self.files.insert_full(name).0 as u32
         })
     }

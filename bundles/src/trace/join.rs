@@ -113,24 +113,27 @@ const NOWHERE: usize = usize::MAX;
 /// if first the kernel was seen to read it.
 fn first_uses(mut uses: Vec<FileUse<PathNumber>>, paths: &Paths) -> (Vec<FileUse<PathNumber>>, Vec<usize>) {
     uses.sort_by_key(|file| file.at_us);
-    let mut files: Vec<FileUse<PathNumber>> = Vec::with_capacity(uses.len());
     let mut places = vec![NOWHERE; paths.len()];
-    for file in uses {
-        let place = &mut places[file.path.place()];
-        match files.get_mut(*place) {
+    let mut files = 0;
+    for next in 0..uses.len() {
+        let (before, behind) = uses.split_at_mut(next);
+        let (place, used) = (&mut places[behind[0].path.place()], &behind[0]);
+        match before.get_mut(*place) {
             None => {
-                *place = files.len();
-                files.push(file);
+                *place = files;
+                uses.swap(files, next);
+                files += 1;
             }
             Some(earliest) => {
-                earliest.written |= file.written;
-                if earliest.how == Use::Read && matches!(file.how, Use::Exec | Use::Interpreter) {
-                    earliest.how = file.how;
+                earliest.written |= used.written;
+                if earliest.how == Use::Read && matches!(used.how, Use::Exec | Use::Interpreter) {
+                    earliest.how = used.how;
                 }
             }
         }
     }
-    (files, places)
+    uses.truncate(files);
+    (uses, places)
 }
 
 /// Each path once, in order of time.

@@ -141,7 +141,7 @@ impl Trace {
         let mut paths = Paths::default();
         let (trace, files) = reader::read(bytes, &mut paths)?;
         let named = |file: FileUse<PathNumber>| {
-            let path = paths.get(file.path).clone();
+            let path = paths.get(file.path);
             file.named(path)
         };
         Ok(Self { files: files.into_iter().map(named).collect(), ..trace })
