@@ -38,7 +38,7 @@ pub(super) async fn measure(site: &Site, workload: &Workload, options: &Options)
     let (bundle, files) = with_large(site, &workload.packed, large)?;
     let place = Place::start(site, &Condition::of(0), with_daemon(site, &[]))?;
     tokio::time::sleep(REST).await;
-    let pid = place.daemon_pid().context("the daemon runs")?;
+    let pid = place.daemon_pid()?;
     let idle = mebibytes(pid, "VmRSS")?;
     prefetch(site, &place, by_content(&bundle)?).await?;
     let peak = mebibytes(pid, "VmHWM")?;
