@@ -6,6 +6,9 @@ use super::options::Condition;
 use super::rounds::{Runs, spread};
 use super::ways::{Times, Way};
 
+/// Takes one of a request's times.
+type Part = fn(&Times) -> f64;
+
 /// A row for each way, a column for each condition: the median of the times, and their spread.
 pub(super) fn of(runs: &Runs) -> String {
     let mut conditions: Vec<Condition> = Vec::new();
@@ -33,7 +36,7 @@ pub(super) fn of(runs: &Runs) -> String {
         }
         table.push('\n');
     }
-    let more: [(&str, fn(&Times) -> f64); 4] = [
+    let more: [(&str, Part); 4] = [
         ("  first request", |times| times.first_request),
         ("  first object", |times| times.first_byte),
         ("  critical objects", |times| times.critical),
