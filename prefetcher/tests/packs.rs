@@ -64,6 +64,9 @@ fn publish_pack(site: &Site, bundle: &mut Bundle, packed: &[Object], part_size: 
     Published { parts }
 }
 
+/// What it is, what is in the pack, what the server sends for it, and how many objects then come on their own.
+type PackCase<'a> = (&'a str, &'a [Object], &'a dyn Fn(&Object) -> Behaviour, usize);
+
 /// 200 objects in one pack, or none of them; and the bundle.
 fn packed_image(site: &Site, name: &str, part_size: Option<usize>) -> (Vec<Object>, Bundle, Published) {
     let wanted = objects(20, 200);
@@ -137,7 +140,7 @@ async fn what_a_pack_does_not_give_comes_on_its_own_and_no_wrong_byte_gets_in() 
     }
     // A pack that is cut, is another file, is refused, is not there.
     let whole = |pack: &Object| pack.stored.clone();
-    let cases: [(&str, &[Object], &dyn Fn(&Object) -> Behaviour, usize); 5] = [
+    let cases: [PackCase<'_>; 5] = [
         ("spoiled objects", &spoiled, &|pack| Behaviour::Send(whole(pack)), 3),
         ("a cut body", &wanted, &|pack| Behaviour::Cut(whole(pack), 20), 50),
         ("another file", &wanted, &|pack| Behaviour::Send(Object::new(&noise(pack.raw.len())).stored), 50),
