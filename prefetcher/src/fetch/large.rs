@@ -136,6 +136,6 @@ mod tests {
     #[test]
     fn ranges_cover_an_object() {
         assert_eq!(spans(2 * SPAN + 1).collect::<Vec<_>>(), [0..SPAN, SPAN..2 * SPAN, 2 * SPAN..2 * SPAN + 1]);
-        assert_eq!(spans(SPAN).collect::<Vec<_>>(), [0..SPAN]);
+        assert!(spans(SPAN).eq(std::iter::once(0..SPAN)));
     }
 }
