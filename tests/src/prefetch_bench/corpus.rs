@@ -1,5 +1,5 @@
-//! Files like those of a program's packages: their number and bytes are given, their sizes are spread as those of files are (log-normal), and
-//! they compress to about a third. The same seed gives the same bytes.
+//! Files like those of a program's packages: their number and bytes are given, their sizes are spread as those of files are
+//! (log-normal), and they compress to about a third. The same seed gives the same bytes.
 
 use anyhow::Result;
 use rand::rngs::StdRng;
@@ -9,7 +9,7 @@ use crate::images::LayerTar;
 
 const SMALLEST: f64 = 1024.0;
 const LARGEST: f64 = 6.0 * 1024.0 * 1024.0;
-/// Spread of the sizes' logarithms: half of the files have an eighth of the mean size or less, a tenth has two thirds of the bytes.
+/// Spread of the sizes' logarithms: half of the files are smaller than a quarter of the mean, and a few are most of the bytes.
 const SPREAD: f64 = 1.8;
 /// How many words there are to write with.
 const WORDS: usize = 2000;

@@ -26,6 +26,8 @@ pub(super) struct Prefetch {
     pub(super) account: Account,
     /// Until the bundle was found.
     pub(super) lookup: Duration,
+    /// What the daemon has used of the node's cores.
+    pub(super) cores: Duration,
     /// What the daemon asked of the server, and when: since the call.
     pub(super) requests: Vec<(Duration, Request)>,
 }
@@ -65,16 +67,18 @@ pub(super) async fn prefetch(site: &Site, place: &Place, request: api::PrefetchR
     let daemon = place.daemon();
     // Connects.
     daemon.list().await?;
+    let before = place.daemon_cores()?;
     site.origin.take_requests();
     let (begun, called) = (Instant::now(), site.origin.now());
     let id = daemon.ask(request).await?;
     let status = daemon.wait(id, LONG).await?;
     let took = begun.elapsed();
+    let cores = place.daemon_cores()? - before;
     let account = finished(place, &status)?;
     let mut requests = site.origin.take_requests();
     requests.retain(|request| request.client == label::DAEMON);
     let requests = requests.into_iter().map(|request| (request.started.saturating_sub(called), request)).collect();
-    Ok(Prefetch { took, account, lookup: Duration::from_micros(status.lookup_us), requests })
+    Ok(Prefetch { took, account, lookup: Duration::from_micros(status.lookup_us), cores, requests })
 }
 
 /// The account of a request that brought everything.

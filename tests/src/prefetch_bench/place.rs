@@ -1,11 +1,12 @@
 //! A node for one measurement: everything of it is new, and gone afterwards.
 //!
-//! Its files are in memory (tmpfs). On a disk, what an earlier measurement left to be written or has just deleted slows down the next
-//! one: ext4 takes no inode again that was freed in the last minutes, and searches past all of them for each new file.
+//! Its files are in memory (tmpfs). On a disk, what an earlier measurement left to be written or has just deleted slows down
+//! the next one: ext4 takes no inode again that was freed in the last minutes, and searches past all of them for each new file.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use prefetcher::client::Client as DaemonClient;
 
@@ -67,8 +68,18 @@ impl Place {
     }
 
     /// The daemon's process.
-    pub(super) fn daemon_pid(&self) -> Option<u32> {
-        self.cvmfs.daemon.as_ref().map(crate::process::Daemon::pid)
+    pub(super) fn daemon_pid(&self) -> Result<u32> {
+        Ok(self.cvmfs.daemon.as_ref().context("the daemon runs")?.pid())
+    }
+
+    /// What the daemon has used of the cores so far, to a hundredth of a second.
+    pub(super) fn daemon_cores(&self) -> Result<Duration> {
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon_pid()?))?;
+        // Behind the name, which may hold anything: state and ten more fields, then user and system time.
+        let (_, fields) = stat.rsplit_once(") ").context("a process has a name")?;
+        let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+        Ok(ticks * TICK)
     }
 }
 

@@ -1,10 +1,13 @@
-//! The figures for people.
+//! The figures for people. Below the ways stands more of the daemon with packs.
 
 use std::fmt::Write as _;
 
 use super::options::Condition;
-use super::rounds::Runs;
-use super::ways::Way;
+use super::rounds::{Runs, spread};
+use super::ways::{Times, Way};
+
+/// Takes one of a request's times.
+type Part = fn(&Times) -> f64;
 
 /// A row for each way, a column for each condition: the median of the times, and their spread.
 pub(super) fn of(runs: &Runs) -> String {
@@ -29,6 +32,21 @@ pub(super) fn of(runs: &Runs) -> String {
                 let sampled = if runs.of(way, *condition).any(|run| run.sampled) { "*" } else { "" };
                 format!("{:.2}{sampled} ({:.2}-{:.2})", found.median, found.least, found.most)
             });
+            let _ = write!(table, "{:>26}", cell.unwrap_or_default());
+        }
+        table.push('\n');
+    }
+    let more: [(&str, Part); 4] = [
+        ("  first request", |times| times.first_request),
+        ("  first object", |times| times.first_byte),
+        ("  critical objects", |times| times.critical),
+        ("  cores' time", |times| times.cores),
+    ];
+    for (name, value) in more {
+        let _ = write!(table, "{name:<20}");
+        for condition in &conditions {
+            let values = runs.of(Way::Packs, *condition).filter_map(|run| run.prefetch.as_ref().map(value));
+            let cell = spread(values.collect()).map(|found| format!("{:.3}", found.median));
             let _ = write!(table, "{:>26}", cell.unwrap_or_default());
         }
         table.push('\n');

@@ -99,6 +99,8 @@ pub(super) struct Times {
     pub(super) first_request: f64,
     pub(super) first_byte: f64,
     pub(super) critical: f64,
+    /// Of all cores.
+    pub(super) cores: f64,
 }
 
 /// Measures one way once.
@@ -172,6 +174,7 @@ fn prefetched(run: Run, prefetch: &Prefetch) -> Run {
         first_request: first.as_secs_f64(),
         first_byte: microseconds(prefetch.account.time_to_first_byte_us),
         critical: microseconds(prefetch.account.time_to_critical_us),
+        cores: prefetch.cores.as_secs_f64(),
     };
     Run {
         seconds: prefetch.took.as_secs_f64(),

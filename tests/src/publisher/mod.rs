@@ -159,9 +159,11 @@ impl Repository {
         self.put(&repository_path(path)?, Node::file(stored, now()?))
     }
 
-    /// Stores an object that is in no catalog; its name.
-    pub fn put_object(&self, content: &[u8], kind: ObjectKind) -> Result<ContentHash> {
-        Ok(self.objects.put(content, kind)?.hash)
+    /// Puts an object, as it is stored, where the server has objects; it is in no catalog. Where it is.
+    pub fn put_stored(&self, stored: &[u8], kind: ObjectKind) -> Result<PathBuf> {
+        let path = self.objects.path(&ContentHash::sha1_of(stored), kind);
+        std::fs::write(&path, stored).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
     }
 
     /// Makes `path` a symbolic link.
