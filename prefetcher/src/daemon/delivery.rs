@@ -69,7 +69,7 @@ impl<'a> Delivery<'a> {
         let mut objects = OnTheirWay::new();
         let is_there = |pack: usize| self.packs.get(pack).is_some_and(Option::is_some);
         for portion in portions(&self.bundle, &plan, is_there) {
-            let mut missing = self.missing(&portion).await;
+            let mut missing = self.meanwhile(self.missing(&portion), &mut packs, &mut objects).await;
             missing.retain(|index| self.is_allowed(*index, &mut allowances));
             if let Some(pack) = self.pack_for(&portion, &missing) {
                 while packs.len() >= PACKS_ABREAST {
@@ -95,6 +95,23 @@ impl<'a> Delivery<'a> {
             let name = self.bundle.repositories.get(usize::from(catalog.repository));
             if let Some(repository) = name.and_then(|name| self.daemon.repositories.get(name)) {
                 self.daemon.readers.want_catalog(&repository.mount, &catalog.mountpoint);
+            }
+        }
+    }
+
+    /// Waits for `work` while what is on its way goes on: nothing of it moves unless somebody waits for it.
+    async fn meanwhile<T>(
+        &self,
+        work: impl Future<Output = T>,
+        packs: &mut OnTheirWay<'_>,
+        objects: &mut OnTheirWay<'_>,
+    ) -> T {
+        tokio::pin!(work);
+        loop {
+            let is_idle = packs.is_empty() && objects.is_empty();
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.next(packs, objects), if !is_idle => {}
             }
         }
     }

@@ -40,7 +40,7 @@ use route::{Routes, Way};
 use tries::{Tries, Turn};
 
 /// All bytes of objects in memory at a time.
-const MEMORY: u64 = 32 << 20;
+const MEMORY: u64 = 24 << 20;
 /// Objects with more stored and raw bytes than this are streamed.
 const SMALL: u64 = 4 << 20;
 /// The unit of memory permits.

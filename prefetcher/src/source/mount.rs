@@ -11,7 +11,6 @@ use bundles::file::FileError;
 use bundles::publish::{DIRECTORY, bundle_path, manifest_path};
 use bundles::store::Origin;
 use tokio::sync::Semaphore;
-use tracing::debug;
 
 use super::{Found, Miss, check_image, packs, within};
 use crate::fetch::pack::Pack;
@@ -82,20 +81,12 @@ impl Mount {
         let Ok(reader) = self.readers.clone().try_acquire_owned() else {
             return Err(format!("{what} did not answer: {READERS} reads are waiting for it"));
         };
-        let (mount, packs) = (self.path.clone(), packs.to_vec());
+        let (mount, wanted) = (self.path.clone(), packs.to_vec());
         let look = move || {
             let _reader = reader;
-            let located = packs.iter().map(|pack| packs::locate(&mount, pack));
-            located
-                .map(|pack| {
-                    pack.unwrap_or_else(|error| {
-                        debug!(error, "pack not found");
-                        None
-                    })
-                })
-                .collect()
+            packs::locate(&mount, &wanted)
         };
-        within(patience, &what, look).await
+        within(patience, &what, look).await?
     }
 }
 

@@ -11,6 +11,7 @@ use bundles::image::Digest;
 use bundles::object::ObjectKind;
 use bundles::path::RootPath;
 use bundles::publish::pack_path;
+use tracing::debug;
 
 use crate::fetch::pack::{Pack, Part};
 
@@ -57,9 +58,19 @@ impl Packs {
     }
 }
 
-/// Asks the client at `mount` what objects `pack` is made of; none if it is not there or another file. Blocks.
-pub(super) fn locate(mount: &Path, pack: &PackRef) -> Result<Option<Pack>, String> {
+/// Asks the client at `mount` what objects `packs` are made of; none for those that are not there or other files. Blocks.
+pub(super) fn locate(mount: &Path, packs: &[PackRef]) -> Result<Vec<Option<Pack>>, String> {
     let mounted = Mounted::at(mount).map_err(|e| e.to_string())?;
+    let locate = |pack| {
+        locate_one(&mounted, pack).unwrap_or_else(|error| {
+            debug!(error, "pack not found");
+            None
+        })
+    };
+    Ok(packs.iter().map(locate).collect())
+}
+
+fn locate_one(mounted: &Mounted, pack: &PackRef) -> Result<Option<Pack>, String> {
     let path = RootPath::new(format!("/{}", pack_path(&pack.digest))).map_err(|e| e.to_string())?;
     let Some((size, content)) = mounted.content(&path).map_err(|e| e.to_string())? else { return Ok(None) };
     if size != pack.size {
@@ -105,6 +116,6 @@ mod tests {
     #[test]
     fn a_directory_without_a_client_has_no_packs() {
         let directory = tempfile::tempdir().unwrap();
-        locate(directory.path(), &PackRef { digest: Digest::of(b"x"), size: 1 }).unwrap_err();
+        locate(directory.path(), &[PackRef { digest: Digest::of(b"x"), size: 1 }]).unwrap_err();
     }
 }
