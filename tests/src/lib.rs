@@ -15,6 +15,7 @@ pub mod containerd;
 pub mod demo;
 pub mod fixture;
 pub mod images;
+pub mod log;
 pub mod namespace;
 pub mod node;
 pub mod prefetch_bench;

@@ -2,16 +2,9 @@
 
 use std::process::ExitCode;
 
-use testbed::{demo, namespace};
-use tracing_subscriber::EnvFilter;
+use testbed::{demo, log, namespace};
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("testbed=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
+    log::start();
     namespace::main(demo::run)
 }
