@@ -13,7 +13,7 @@ use bundles::object::ObjectKind;
 use bundles::pack::{Packed, assemble};
 use bundles::publish::pack_path;
 use flate2::Compression;
-use prefetcher::api::RequestState;
+use prefetcher::api::{Account, RequestState};
 use site::{Behaviour, Daemon, Object, Origin, REPOSITORY, Site, account, bundle, by_chain, noise, objects, until};
 
 /// What is wrong, the objects in the pack, what the server does in its place, and how many objects come on their own.
@@ -178,6 +178,10 @@ async fn a_pack_that_fails_is_had_from_the_next_server() {
     assert_eq!((bad.requests(), good.requests()), (1, 1));
 }
 
+async fn account_so_far(daemon: &Daemon, id: u64) -> Account {
+    daemon.client.status(id).await.unwrap().account.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_images_that_share_a_pack_take_it_once() {
     let site = Site::new();
@@ -193,7 +197,9 @@ async fn two_images_that_share_a_pack_take_it_once() {
     let first = daemon.client.prefetch(by_chain(&one)).await.unwrap();
     until("the pack is asked for", || origin.requests_for(&pack.parts[0]) == 1).await;
     let second = daemon.client.prefetch(by_chain(&two)).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    while account_so_far(&daemon, second).await.wanted_objects == 0 {
+        tokio::task::yield_now().await;
+    }
     origin.open_gate();
     for id in [first, second] {
         assert_eq!(daemon.client.wait(id, site::LONG).await.unwrap().state(), RequestState::Done);

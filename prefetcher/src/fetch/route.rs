@@ -4,7 +4,7 @@
 //! failed, and servers are tried in their order. What fails is passed over by all who come after, and tried again after a
 //! while. Within one fetch, [`Attempts`] walks over the ways, and leaves out what it found failing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -131,8 +131,8 @@ pub struct Attempts<'a> {
     tried: HashSet<Way>,
     bad_proxies: HashSet<usize>,
     bad_servers: HashSet<usize>,
-    /// Servers that will not do better in another round, each with how many ways said so.
-    refused: HashMap<usize, usize>,
+    /// Servers that will not do better in another round.
+    refused: HashSet<usize>,
 }
 
 impl<'a> Attempts<'a> {
@@ -174,7 +174,7 @@ impl<'a> Attempts<'a> {
         if failure.transient {
             self.routes.pass_over(way, blame);
         } else {
-            *self.refused.entry(way.server).or_default() += 1;
+            self.refused.insert(way.server);
         }
     }
 
@@ -184,7 +184,7 @@ impl<'a> Attempts<'a> {
         self.bad_proxies.clear();
         self.bad_servers.clear();
         // One that refused is left out for good.
-        for server in self.refused.keys() {
+        for server in &self.refused {
             self.tried.extend((0..self.routes.proxies.len()).map(|proxy| Way { proxy, server: *server }));
         }
         self.refused.len() < self.routes.upstream.servers.len()
