@@ -12,6 +12,9 @@
 //!
 //! An image has one bundle: a new one takes the place of an older one. Artifacts of others are left alone.
 
+use std::collections::BTreeMap;
+
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -158,18 +161,26 @@ async fn update_tag(client: &Client, image: &Digest, listed: &Descriptor) -> Res
 /// The index `there` (none: an empty one) with `listed` in it, and how many other bundles were taken out. What others
 /// wrote stays as it is.
 pub fn with_entry(there: Option<&[u8]>, listed: &Descriptor) -> Result<(Vec<u8>, usize), String> {
-    let mut index = match there {
-        Some(bytes) => serde_json::from_slice(bytes).map_err(|e| e.to_string())?,
-        None => json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}),
-    };
-    let entries = index.get_mut("manifests").and_then(Value::as_array_mut).ok_or("it has no manifests")?;
-    let before = entries.len();
-    let same = |entry: &Value| entry["digest"] == listed.digest.as_str();
-    let known = entries.iter().filter(|entry| same(entry)).count();
-    entries.retain(|entry| !same(entry) && entry["artifactType"] != BUNDLE_TYPE);
-    let older = before - entries.len() - known;
-    entries.push(serde_json::to_value(listed).map_err(|e| e.to_string())?);
-    Ok((serde_json::to_vec(&index).map_err(|e| e.to_string())?, older))
+    let told = |error: serde_json::Error| error.to_string();
+    let empty = json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}).to_string();
+    // As text, not as values: a number that is read and written again may be another one.
+    let mut index: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_slice(there.unwrap_or(empty.as_bytes())).map_err(told)?;
+    let entries = index.get_mut("manifests").ok_or("it has no manifests")?;
+    let (mut kept, mut older) = (Vec::new(), 0);
+    for text in serde_json::from_str::<Vec<Box<RawValue>>>(entries.get()).map_err(told)? {
+        let entry: Value = serde_json::from_str(text.get()).map_err(told)?;
+        if entry["digest"] == listed.digest.as_str() {
+            continue;
+        }
+        match entry["artifactType"] == BUNDLE_TYPE {
+            true => older += 1,
+            false => kept.push(text),
+        }
+    }
+    kept.push(to_raw_value(&json!(listed)).map_err(told)?);
+    *entries = to_raw_value(&kept).map_err(told)?;
+    Ok((serde_json::to_vec(&index).map_err(told)?, older))
 }
 
 #[cfg(test)]
@@ -202,6 +213,10 @@ mod tests {
         }
         let (made, _) = with_entry(None, &ours).unwrap();
         assert_eq!(with_entry(Some(&made), &ours).unwrap(), (made, 0));
+        let huge = br#"{"manifests":[{"digest":"x","size":55555555550000000000000000000076918143}],"x": 1e400}"#;
+        let (kept, _) = with_entry(Some(huge), &ours).unwrap();
+        let kept = String::from_utf8(kept).unwrap();
+        assert!(kept.contains(r#"{"digest":"x","size":55555555550000000000000000000076918143}"#), "{kept}");
         for bad in [&b"[]"[..], b"{}", b"{\"manifests\":1}", b"x"] {
             assert!(with_entry(Some(bad), &ours).is_err());
         }
