@@ -1,10 +1,12 @@
 //! Objects of a CVMFS repository's content-addressed storage.
 
+mod inflater;
 mod unpacker;
 
 use std::fmt;
 use std::str::FromStr;
 
+pub use inflater::Inflater;
 pub use unpacker::Unpacker;
 
 use serde::Serialize;

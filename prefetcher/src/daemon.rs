@@ -26,7 +26,7 @@ use crate::repository::Repository;
 use crate::requests::{Admitted, MAX_ENDED, MAX_RUNNING, Request, Requests, Running, TooMany};
 use crate::settings::{Settings, SettingsError};
 use crate::sink::{self, SinkError};
-use crate::source::{Found, Search, Sources};
+use crate::source::{AtHand, Compared, Found, Search, Sources, Troubles};
 use delivery::Delivery;
 
 /// The daemon, apart from its socket.
@@ -236,26 +236,63 @@ impl Daemon {
     async fn outcome(&self, request: &Request, bundle: Option<Box<Bundle>>) -> RequestState {
         let search = match bundle {
             Some(bundle) => Search::Found(Box::new(Found { bundle: *bundle, place: "request".into() })),
-            None => tokio::select! {
-                search = self.sources.find(&request.wanted) => search,
-                () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+            None => match self.sources.at_hand(&request.wanted).await {
+                Ok(at_hand) => match self.deliver_at_hand(request, at_hand).await {
+                    Ok(state) => return state,
+                    Err(search) => search,
+                },
+                Err(troubles) => self.search(request, troubles).await,
             },
         };
-        let found = match search {
-            Search::Found(found) => *found,
-            Search::Absent => return RequestState::NoBundle,
+        match search {
+            Search::Found(found) => self.deliver(request, *found).await,
+            Search::Absent => RequestState::NoBundle,
             Search::Unsure(why) => {
                 request.error(&why);
-                return match self.stopping.is_cancelled() {
+                match self.stopping.is_cancelled() {
                     true => RequestState::Failed,
                     false => RequestState::NoBundle,
-                };
+                }
             }
             Search::Unusable(why) => {
                 request.error(&why);
-                return RequestState::Failed;
+                RequestState::Failed
+            }
+        }
+    }
+
+    async fn search(&self, request: &Request, troubles: Troubles) -> Search {
+        tokio::select! {
+            search = self.sources.elsewhere(&request.wanted, troubles) => search,
+            () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+        }
+    }
+
+    /// Delivers the bundle that the store has, at once, while its repository is asked whether it is still the one. If it is
+    /// not, what is to be done instead.
+    async fn deliver_at_hand(&self, request: &Request, at_hand: AtHand) -> Result<RequestState, Search> {
+        let AtHand { bundle, known } = at_hand;
+        let delivered = self.deliver(request, Found::stored(bundle));
+        let compared = async {
+            tokio::select! {
+                compared = self.sources.compared(&known, &request.wanted) => compared,
+                () = self.stopping.cancelled() => Compared::Same,
             }
         };
+        tokio::pin!(delivered, compared);
+        let (state, compared) = tokio::select! {
+            compared = &mut compared => (None, compared),
+            state = &mut delivered => (Some(state), compared.await),
+        };
+        match (compared, state) {
+            (Compared::Same, Some(state)) => Ok(state),
+            (Compared::Same, None) => Ok(delivered.await),
+            (Compared::Other(found), _) => Err(Search::Found(found)),
+            (Compared::Gone, _) => Err(self.search(request, Troubles::default()).await),
+        }
+    }
+
+    async fn deliver(&self, request: &Request, found: Found) -> RequestState {
         let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
         request.found(&found.place, &found.bundle, &plan);
         let name = found.bundle.repository();

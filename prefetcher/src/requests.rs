@@ -123,7 +123,7 @@ impl Requests {
         let inner = self.lock();
         let mut totals = inner.totals.clone();
         totals.running = inner.running.len() as u64;
-        inner.running.values().for_each(|request| totals.add(&request.account_so_far()));
+        inner.running.values().for_each(|request| totals.add(request));
         totals
     }
 
@@ -153,7 +153,7 @@ impl Running {
             inner.ended.pop_first();
         }
         *inner.totals.ended.entry(state).or_default() += 1;
-        inner.totals.add(&self.request.account_so_far());
+        inner.totals.add(&self.request);
         drop(inner);
         self.request.end(state);
     }

@@ -1,7 +1,7 @@
 //! Where bundles come from: the daemon's own store, the repositories' trees through their mounts, the images' registries.
 //!
-//! A stored bundle is compared with the one its repository has now, which costs no more than a `stat`: another one takes
-//! its place, and if there is none any more it goes. A repository that does not answer, or is not mounted, changes
+//! A stored bundle can be used at once. Meanwhile it is compared with the one its repository has now, which costs no more
+//! than a `stat`: another one takes its place, and if there is none any more it goes. A repository that does not answer, or is not mounted, changes
 //! nothing: the stored one is used.
 //!
 //! All of these can block for ever (a FUSE mount whose process hangs) and must not block us: every look-up runs on a
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bundles::bundle::{Bundle, PackRef};
+use bundles::bundle::Bundle;
 use bundles::image::{ChainId, Digest, ImageId};
 use bundles::store::{Origin, Store, StoreError, Stored, Usage};
 use futures::StreamExt;
@@ -63,6 +63,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// A bundle that was in the store.
+    pub fn stored(bundle: Bundle) -> Self {
+        Self { bundle, place: STORE.into() }
+    }
+
     /// Whether it was in the store already.
     pub fn is_stored(&self) -> bool {
         self.place == STORE
@@ -83,6 +88,33 @@ pub enum Search {
     Unsure(String),
     /// There is one that cannot be used: why not.
     Unusable(String),
+}
+
+/// A bundle of the store.
+#[derive(Debug)]
+pub struct AtHand {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// What its repository is asked.
+    pub known: Known,
+}
+
+/// What is known of a stored bundle: its image, and where it was read from.
+#[derive(Debug)]
+pub struct Known {
+    chain: ChainId,
+    origin: Option<Origin>,
+}
+
+/// What the repository of a stored bundle has now.
+#[derive(Debug)]
+pub enum Compared {
+    /// The stored one; or it does not say.
+    Same,
+    /// Another one.
+    Other(Box<Found>),
+    /// None.
+    Gone,
 }
 
 /// Why a place gave no bundle.
@@ -112,16 +144,37 @@ impl Sources {
 
     /// Searches all places for a bundle of `wanted`.
     pub async fn find(&self, wanted: &Wanted) -> Search {
-        let key = (wanted.chain, wanted.manifest);
-        let mut troubles = Troubles::default();
+        let troubles = match self.at_hand(wanted).await {
+            Ok(AtHand { bundle, known }) => match self.compared(&known, wanted).await {
+                Compared::Same => return Search::Found(Box::new(Found::stored(bundle))),
+                Compared::Other(found) => return Search::Found(found),
+                Compared::Gone => Troubles::default(),
+            },
+            Err(troubles) => troubles,
+        };
+        self.elsewhere(wanted, troubles).await
+    }
+
+    /// The bundle of `wanted` in the store, if there is one. It can be used at once, and is to be [compared](Self::compared)
+    /// meanwhile.
+    pub async fn at_hand(&self, wanted: &Wanted) -> Result<AtHand, Troubles> {
         match self.in_store(wanted).await {
-            Ok(stored) => {
-                if let Some(found) = self.compared(stored, wanted).await {
-                    return Search::Found(Box::new(found));
-                }
+            Ok(Stored { bundle, facts, places }) => {
+                self.packs.remember_places(places);
+                let known = Known { chain: bundle.image.chain_id, origin: facts.origin };
+                Ok(AtHand { bundle, known })
             }
-            Err(miss) => troubles.note(miss),
+            Err(miss) => {
+                let mut troubles = Troubles::default();
+                troubles.note(miss);
+                Err(troubles)
+            }
         }
+    }
+
+    /// Searches all places but the store, which had `troubles`.
+    pub async fn elsewhere(&self, wanted: &Wanted, mut troubles: Troubles) -> Search {
+        let key = (wanted.chain, wanted.manifest);
         if self.is_remembered(&key) {
             return troubles.search();
         }
@@ -153,9 +206,9 @@ impl Sources {
         search
     }
 
-    /// Where the repository at `mount` has packs: for each its parts, or none if that is not known.
-    pub async fn packs(&self, mount: &Path, packs: &[PackRef]) -> Vec<Option<Arc<Pack>>> {
-        let (found, unknown) = self.packs.known(packs, self.remember_absent);
+    /// Where the repository at `mount` has the packs of `bundle`: for each its parts, or none if that is not known.
+    pub async fn packs(&self, mount: &Path, bundle: &Bundle) -> Vec<Option<Arc<Pack>>> {
+        let (found, unknown) = self.packs.known(&bundle.packs, self.remember_absent);
         let Some(mount) = self.mounts.iter().find(|m| m.path == mount).filter(|_| !unknown.is_empty()) else {
             return found;
         };
@@ -164,10 +217,28 @@ impl Sources {
                 for (reference, pack) in unknown.iter().zip(located) {
                     self.packs.remember(reference.digest, pack.map(Arc::new));
                 }
+                self.keep_places(bundle);
             }
             Err(error) => warn!(%error, "packs not found, fetching object by object"),
         }
-        self.packs.known(packs, self.remember_absent).0
+        self.packs.known(&bundle.packs, self.remember_absent).0
+    }
+
+    /// The repository no longer has a pack of `bundle` where it was: it is looked for again the next time.
+    pub fn moved(&self, bundle: &Bundle, pack: &Digest) {
+        self.packs.forget(pack);
+        self.keep_places(bundle);
+    }
+
+    /// Has what is known of the packs of `bundle` noted in the store, some time.
+    fn keep_places(&self, bundle: &Bundle) {
+        let (known, _) = self.packs.known(&bundle.packs, self.remember_absent);
+        let known = bundle.packs.iter().zip(known);
+        let places: Vec<_> = known.filter_map(|(pack, known)| Some((pack.digest, Pack::clone(&*known?)))).collect();
+        let (store, chain) = (self.store.clone(), bundle.image.chain_id);
+        tokio::task::spawn_blocking(move || {
+            store.put_places(&chain, &places).unwrap_or_else(|error| warn!(%error, "places of packs not noted"));
+        });
     }
 
     /// What `of` makes of the bundles in the store.
@@ -224,31 +295,31 @@ impl Sources {
         Ok(answer.map_err(|error| error.to_string()))
     }
 
-    /// The stored bundle, unless its repository has another one now, which is then stored and given; none if it has none
-    /// any more. One that was put into the store by hand gives way to any repository's.
-    async fn compared(&self, stored: Stored, wanted: &Wanted) -> Option<Found> {
-        let origin = stored.facts.origin.as_ref();
+    /// Asks the repository of a stored bundle what it has now. Another one is stored; if there is none any more it goes from
+    /// the store. One that was put into the store by hand gives way to any repository's.
+    pub async fn compared(&self, known: &Known, wanted: &Wanted) -> Compared {
+        let Known { chain, origin } = known;
         // By the name that every bundle has: a manifest may no longer lead to it.
-        let wanted = &Wanted { chain: Some(stored.bundle.image.chain_id), ..wanted.clone() };
-        let is_origin = |mount: &&Mount| origin.is_none_or(|origin| origin.mount == mount.path);
+        let wanted = &Wanted { chain: Some(*chain), ..wanted.clone() };
+        let is_origin = |mount: &&Mount| origin.as_ref().is_none_or(|origin| origin.mount == mount.path);
         let mounts = self.mounts.iter().filter(is_origin);
-        let known = Some(origin.map_or("", |origin| origin.version.as_str()));
-        let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, known)).collect();
+        let version = Some(origin.as_ref().map_or("", |origin| origin.version.as_str()));
+        let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, version)).collect();
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(Sight::Found { found, origin }) => {
                     self.keep(&found.bundle, Some(origin)).await;
-                    return Some(*found);
+                    return Compared::Other(found);
                 }
                 Err(Miss::Gone) if origin.is_some() => {
-                    self.forget(stored.bundle.image.chain_id).await;
-                    return None;
+                    self.forget(*chain).await;
+                    return Compared::Gone;
                 }
                 // in_mount() has told whatever is wrong.
                 Ok(Sight::Same) | Err(_) => {}
             }
         }
-        Some(Found { bundle: stored.bundle, place: STORE.into() })
+        Compared::Same
     }
 
     /// Puts a bundle into the store. Not being able to is no reason to fail.
@@ -285,8 +356,8 @@ impl Sources {
 }
 
 /// What was wrong on the way, worst first.
-#[derive(Default)]
-struct Troubles {
+#[derive(Debug, Default)]
+pub struct Troubles {
     unusable: Option<String>,
     no_answer: Option<String>,
 }

@@ -168,9 +168,10 @@ async fn who_joins_raises_the_priority_and_it_can_be_set_and_is_told() {
     assert_eq!(error.code(), Some(Code::InvalidArgument));
     held.origin.open_gate();
     held.wait().await;
-    let log = held.daemon.log();
-    let told = |line: &&str| line.contains("sandbox-4711") && line.contains("request ended");
-    assert!(log.lines().any(|line| told(&line)) && log.contains("second-4712"), "{log}");
+    // The log comes a little later than the answer.
+    let told = |line: &str| line.contains("sandbox-4711") && line.contains("request ended");
+    site::until("the log tells of the end", || held.daemon.log().lines().any(told)).await;
+    assert!(held.daemon.log().contains("second-4712"), "{}", held.daemon.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,6 @@
 mod site;
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use bundles::bundle::Bundle;
 use prefetcher::api::{RequestState, RequestStatus};
@@ -69,29 +68,57 @@ async fn a_bundle_goes_with_the_repositorys_but_not_with_the_mount() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hung_mount_delays_few_requests_for_stored_bundles_by_its_deadline_and_the_others_not_at_all() {
+async fn a_hung_mount_delays_the_end_of_few_requests_for_stored_bundles_and_no_object() {
     let site = Site::new();
-    let wanted = objects(3, 1);
+    let wanted = objects(3, 6);
     let origin = Origin::start(&wanted).await;
-    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout_s = 1").await;
-    let bundles: Vec<Bundle> = (0..6).map(|n| bundle(&format!("image {n}"), &wanted)).collect();
-    for bundle in &bundles {
+    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout_s = 600").await;
+    let bundles: Vec<Bundle> = wanted.iter().map(|object| bundle(&object.entry.path.to_string(), [object])).collect();
+    let mut fifos = Vec::new();
+    for (bundle, object) in bundles.iter().zip(&wanted) {
         let path = site.publish(bundle);
         assert_eq!(daemon.prefetch_bundle(bundle).await.state(), RequestState::Done);
         fs::remove_file(&path).unwrap();
         // Opening it blocks, as a hung mount does.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::remove_file(site.cached(object)).unwrap();
+        fifos.push(path);
     }
-    let began = Instant::now();
-    let statuses = futures::future::join_all(bundles.iter().map(|b| daemon.prefetch_bundle(b))).await;
-    assert!(statuses.iter().all(from_store), "{statuses:?}");
-    // All at once, so that none waits for another's deadline.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let mut waiting = Vec::new();
+    for (bundle, object) in bundles.iter().zip(&wanted).take(4) {
+        waiting.push(daemon.client.prefetch(by_chain(bundle)).await.unwrap());
+        site::until("the object is there", || site.cached(object).exists()).await;
+    }
     // Now all readers are out.
-    let status = daemon.prefetch_bundle(&bundles[0]).await;
-    assert!(from_store(&status) && status.lookup_us < 900_000, "{status:?}");
+    for bundle in &bundles[4..] {
+        let status = daemon.prefetch_bundle(bundle).await;
+        assert!(from_store(&status) && account(&status).fetched_objects == 1, "{status:?}");
+    }
+    for (id, fifo) in waiting.into_iter().zip(&fifos) {
+        assert_eq!(daemon.client.status(id).await.unwrap().state(), RequestState::Running);
+        drop(fs::File::options().write(true).open(fifo).unwrap());
+        assert!(from_store(&daemon.client.wait(id, site::LONG).await.unwrap()));
+    }
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(daemon.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_is_outdated_is_left_for_the_one_that_took_its_place() {
+    let site = Site::new();
+    let wanted = objects(5, 2);
+    let origin = Origin::start(&wanted).await;
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let (old, new) = (bundle("image", &wanted[..1]), bundle("image", &wanted[1..]));
+    site.publish(&old);
+    assert_eq!(daemon.prefetch_bundle(&old).await.state(), RequestState::Done);
+    // Of the old one nothing comes any more.
+    fs::remove_file(site.cached(&wanted[0])).unwrap();
+    origin.set(&wanted[0], site::Behaviour::Hold(wanted[0].stored.clone()));
+    site.publish(&new);
+    let status = daemon.prefetch_bundle(&new).await;
+    assert_eq!((status.state(), account(&status).wanted_objects), (RequestState::Done, 1), "{status:?}");
+    site.assert_cached(&wanted[1..]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

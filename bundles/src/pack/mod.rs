@@ -15,6 +15,7 @@
 //! checked against its own hash, as if it came from the repository. Specified in `docs/pack-format.md`.
 
 mod index;
+mod place;
 mod plan;
 mod reader;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 mod writer;
 
 pub use index::{Index, Packed};
+pub use place::{PackPart, PackPlace, decode_places, encode_places};
 pub use plan::{Limits, PackPlan, plan};
 pub use reader::PackFile;
 pub use writer::{PackError, add_packs, assemble, file_name};

@@ -7,13 +7,14 @@ use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, InfoLogg
 use super::StoreError;
 
 /// The layout this program writes. Another needs a step in [`super::migrate`].
-pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA: u32 = 3;
 pub(super) const SCHEMA_KEY: &[u8] = b"schema";
 
 pub(super) const BUNDLES: &str = "bundles";
 pub(super) const MANIFESTS: &str = "manifests";
 pub(super) const FACTS: &str = "facts";
-const FAMILIES: [&str; 3] = [BUNDLES, MANIFESTS, FACTS];
+pub(super) const PLACES: &str = "places";
+const FAMILIES: [&str; 4] = [BUNDLES, MANIFESTS, FACTS, PLACES];
 
 /// Bundles are few and small: small buffers and files keep an idle daemon small, and make it cheap to give back the
 /// bytes of a bundle that goes.

@@ -16,6 +16,7 @@ use crate::bundle::Bundle;
 pub(super) fn migrate(database: &DB, path: &Path, found: Option<u32>) -> Result<(), StoreError> {
     let step = |from: u32| {
         let mut batch = WriteBatch::default();
+        // Layout 2 had no places of packs: they are found again.
         if from == 1 {
             from_1(database, &mut batch)?;
         }

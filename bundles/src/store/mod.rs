@@ -6,10 +6,12 @@
 //! bundles         chain ID, 32 bytes        the bundle file, as [`crate::codec`] seals it
 //! manifests       manifest digest, 32 bytes chain ID, 32 bytes
 //! facts           chain ID, 32 bytes        size, last use, and where the bundle came from: [`Facts`]
+//! places          chain ID, 32 bytes        where the repository has its packs: [`crate::pack::PackPlace`]
 //! ```
 //!
 //! Invariants: what belongs to one bundle is written and removed in one batch; every acknowledged change is synced, so
-//! that it survives a power cut. The exception is the time of the last use, whose loss does no harm. One process
+//! that it survives a power cut. The exceptions are the time of the last use and the
+//! places of packs, whose loss does no harm. One process
 //! writes a store at a time (RocksDB's lock, told as [`StoreError::InUse`]); others read it meanwhile, as a [`View`].
 
 mod error;
@@ -34,7 +36,8 @@ pub use view::{Stored, View};
 
 use crate::bundle::Bundle;
 use crate::image::{ChainId, Digest, ImageId};
-use layout::{BUNDLES, FACTS, MANIFESTS};
+use crate::pack::{PackPlace, encode_places};
+use layout::{BUNDLES, FACTS, MANIFESTS, PLACES};
 
 /// How many bytes of bundles a node keeps unless it is told otherwise.
 pub const DEFAULT_LIMIT: u64 = 256 << 20;
@@ -93,6 +96,7 @@ impl Store {
         self.add_removal(&mut batch, &victims)?;
         batch.put_cf(self.view.family(BUNDLES), chain.0.as_bytes(), bytes);
         batch.put_cf(self.view.family(FACTS), chain.0.as_bytes(), facts.to_bytes());
+        batch.delete_cf(self.view.family(PLACES), chain.0.as_bytes());
         if let Some(manifest) = &bundle.image.manifest {
             batch.put_cf(self.view.family(MANIFESTS), manifest.as_bytes(), chain.0.as_bytes());
         }
@@ -124,6 +128,17 @@ impl Store {
     /// The bundle of an image by its manifest; for the rest as [`Store::by_chain`].
     pub fn by_manifest(&self, manifest: &Digest) -> Result<Option<Stored>, StoreError> {
         self.view.chain_of(manifest)?.map_or(Ok(None), |chain| self.by_chain(&chain))
+    }
+
+    /// Keeps where the packs of a stored bundle are.
+    pub fn put_places(&self, chain: &ChainId, places: &[(Digest, PackPlace)]) -> Result<(), StoreError> {
+        let bytes = encode_places(places).map_err(|source| self.view.damaged(*chain, source))?;
+        let _changing = self.change();
+        if !self.view.has(chain)? {
+            return Ok(());
+        }
+        let family = self.view.family(PLACES);
+        self.view.database.put_cf(family, chain.0.as_bytes(), bytes).map_err(|e| self.view.failed(e))
     }
 
     /// What `of` makes of each bundle; they are read one at a time. Damaged ones are removed and counted.
@@ -207,6 +222,7 @@ impl Store {
         for chain in chains {
             batch.delete_cf(self.view.family(BUNDLES), chain.0.as_bytes());
             batch.delete_cf(self.view.family(FACTS), chain.0.as_bytes());
+            batch.delete_cf(self.view.family(PLACES), chain.0.as_bytes());
         }
         for (manifest, chain) in self.view.manifests()? {
             if chains.contains(&chain) {

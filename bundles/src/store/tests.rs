@@ -197,7 +197,7 @@ fn a_store_of_layout_1_is_updated_and_loses_what_can_no_longer_be_read() {
     assert!(matches!(View::open(directory.path()), Err(StoreError::Older { found: 1, .. })));
     for _ in 0..2 {
         let store = Store::open(directory.path(), LIMIT).unwrap();
-        assert_eq!(store.view.database.get(SCHEMA_KEY).unwrap().unwrap(), 2u32.to_le_bytes());
+        assert_eq!(store.view.database.get(SCHEMA_KEY).unwrap().unwrap(), SCHEMA.to_le_bytes());
         let listed = store.list(|stored| stored.bundle.clone()).unwrap();
         assert_eq!((listed.bundles, listed.damaged), (vec![bundle("c", Some("c"))], 0));
         assert_eq!(store.view.manifests().unwrap(), [(Digest::of(b"c"), chain("c"))]);
@@ -234,4 +234,40 @@ fn every_change_is_synced_before_it_is_acknowledged() {
     let before = syncs();
     store.by_chain(&one.image.chain_id).unwrap().unwrap();
     assert_eq!(syncs(), before);
+}
+
+#[test]
+fn places_of_packs_stay_with_their_bundle() {
+    use crate::object::ObjectKind;
+    use crate::pack::{PackPart, PackPlace};
+    let directory = tempfile::tempdir().unwrap();
+    let part = |start| PackPart {
+        hash: ContentHash::sha1_of(b"part"),
+        kind: ObjectKind::Chunk,
+        start,
+        raw_size: 7,
+        compressed: true,
+    };
+    let places = vec![(Digest::of(b"pack"), PackPlace { parts: vec![part(0), part(7)] })];
+    {
+        let store = Store::open(directory.path(), LIMIT).unwrap();
+        store.put_places(&chain("one"), &places).unwrap();
+        store.put(&bundle("one", None), None).unwrap();
+        assert_eq!(store.by_chain(&chain("one")).unwrap().unwrap().places, [], "of no bundle");
+        store.put_places(&chain("one"), &places).unwrap();
+    }
+    let store = Store::open(directory.path(), LIMIT).unwrap();
+    assert_eq!(store.by_chain(&chain("one")).unwrap().unwrap().places, places);
+    // Those of another bundle are others.
+    store.put(&bundle("one", Some("m")), None).unwrap();
+    assert_eq!(store.by_chain(&chain("one")).unwrap().unwrap().places, []);
+    store.put_places(&chain("one"), &places).unwrap();
+    store.remove(&[chain("one")]).unwrap();
+    store.put_places(&chain("one"), &places).unwrap();
+    let of = |name| store.view.database.get_cf(store.view.family(PLACES), chain(name).0.as_bytes()).unwrap();
+    assert_eq!(of("one"), None);
+    // What cannot be read is looked for again, and costs nothing else.
+    store.put(&bundle("two", None), None).unwrap();
+    store.view.database.put_cf(store.view.family(PLACES), chain("two").0.as_bytes(), b"x").unwrap();
+    assert_eq!(store.by_chain(&chain("two")).unwrap().unwrap().places, []);
 }

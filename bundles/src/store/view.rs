@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use rocksdb::{ColumnFamily, DB, IteratorMode};
+use tracing::debug;
 
-use super::layout::{self, BUNDLES, FACTS, MANIFESTS, SCHEMA};
+use super::layout::{self, BUNDLES, FACTS, MANIFESTS, PLACES, SCHEMA};
 use super::{Facts, StoreError};
 use crate::bundle::{Bundle, FORMAT};
 use crate::codec::BadFile;
 use crate::image::{ChainId, Digest};
+use crate::pack::{PackPlace, decode_places};
 
 /// A store as it is read. Opened on its own, it shows what was there at that moment, also while a daemon writes.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Stored {
     pub bundle: Bundle,
     /// What else is known of it.
     pub facts: Facts,
+    /// Where its repository has its packs, as far as that is known.
+    pub places: Vec<(Digest, PackPlace)>,
 }
 
 /// A daemon may remove a file between its being listed and opened; so often it is tried again.
@@ -83,7 +87,7 @@ impl View {
             Err(error) => return Ok(Err(error)),
         };
         Ok(match self.facts_of(chain)? {
-            Some(facts) => Ok(Stored { bundle, facts }),
+            Some(facts) => Ok(Stored { bundle, facts, places: self.places_of(chain)? }),
             None => Err(FORMAT.content("the store knows no facts of it")),
         })
     }
@@ -101,6 +105,16 @@ impl View {
     pub(super) fn facts_of(&self, chain: &ChainId) -> Result<Option<Facts>, StoreError> {
         let found = self.database.get_cf(self.family(FACTS), chain.0.as_bytes()).map_err(|e| self.failed(e))?;
         Ok(found.and_then(|found| Facts::from_bytes(&found)))
+    }
+
+    /// None, if they cannot be read: then they are looked for again.
+    fn places_of(&self, chain: &ChainId) -> Result<Vec<(Digest, PackPlace)>, StoreError> {
+        let found = self.database.get_cf(self.family(PLACES), chain.0.as_bytes()).map_err(|e| self.failed(e))?;
+        let places = found.map(|bytes| decode_places(&bytes)).transpose();
+        Ok(places
+            .inspect_err(|error| debug!(%chain, %error, "places of packs not known"))
+            .unwrap_or_default()
+            .unwrap_or_default())
     }
 
     pub(super) fn facts(&self) -> Result<Vec<(ChainId, Facts)>, StoreError> {

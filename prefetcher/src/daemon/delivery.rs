@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bundles::bundle::{Bundle, BundleObject};
 use futures::StreamExt;
@@ -19,7 +19,7 @@ use super::{Daemon, blocking};
 use crate::api::Account;
 use crate::fetch::Outcome;
 use crate::fetch::failure::{Cause, Failure};
-use crate::fetch::pack::Pack;
+use crate::fetch::pack::{Pack, parts_of};
 use crate::plan;
 use crate::repository::Repository;
 use crate::requests::Request;
@@ -37,6 +37,8 @@ pub(super) struct Delivery<'a> {
     request: &'a Request,
     bundle: Arc<Bundle>,
     packs: Vec<Option<Arc<Pack>>>,
+    /// Objects that came, to be read through the mount.
+    to_read: Mutex<Vec<usize>>,
 }
 
 type OnTheirWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>;
@@ -44,10 +46,10 @@ type OnTheirWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send + 
 impl<'a> Delivery<'a> {
     pub(super) async fn new(daemon: &'a Daemon, request: &'a Request, bundle: &Arc<Bundle>) -> Self {
         let packs = match daemon.repositories.get(bundle.repository()) {
-            Some(repository) => daemon.sources.packs(&repository.mount, &bundle.packs).await,
+            Some(repository) => daemon.sources.packs(&repository.mount, bundle).await,
             None => Vec::new(),
         };
-        Self { daemon, request, bundle: bundle.clone(), packs }
+        Self { daemon, request, bundle: bundle.clone(), packs, to_read: Mutex::default() }
     }
 
     /// Brings what is in `plan`.
@@ -87,6 +89,18 @@ impl<'a> Delivery<'a> {
         }
         while !packs.is_empty() || !objects.is_empty() {
             self.next(&mut packs, &mut objects).await;
+        }
+        self.read_what_came();
+    }
+
+    /// Has the kernel read what came until now. That takes as much of the node's cores as bringing it, so it is not done
+    /// while more is on its way, but for what the start waits for.
+    fn read_what_came(&self) {
+        let came = std::mem::take(&mut *self.to_read.lock().unwrap_or_else(PoisonError::into_inner));
+        for object in came.into_iter().map(|index| &self.bundle.objects[index]) {
+            if let Some(repository) = self.repository_of(object) {
+                self.daemon.readers.want(&repository.mount, object);
+            }
         }
     }
 
@@ -184,7 +198,7 @@ impl<'a> Delivery<'a> {
             abreast: window.limit(),
         };
         let objects: Vec<&BundleObject> = missing.iter().map(|i| &self.bundle.objects[*i]).collect();
-        let parts = pack.parts_of(&objects);
+        let parts = parts_of(pack, &objects);
         let offer = Offer {
             objects: objects.len(),
             bytes: objects.iter().map(|object| object.stored_size).sum(),
@@ -211,6 +225,12 @@ impl<'a> Delivery<'a> {
             a.packs += 1;
             a.transferred_bytes += from_pack.transferred;
         });
+        if from_pack.lacks_parts
+            && let Some(packed) = missing.first().and_then(|index| self.bundle.objects[*index].packed)
+            && let Some(pack) = self.bundle.packs.get(usize::from(packed.pack))
+        {
+            self.daemon.sources.moved(&self.bundle, &pack.digest);
+        }
         let one_by_one = from_pack.left.into_iter().map(|index| self.bring_one(index));
         futures::stream::iter(one_by_one).buffer_unordered(self.daemon.connections).collect::<()>().await;
     }
@@ -230,7 +250,7 @@ impl<'a> Delivery<'a> {
             return match mount.read(object).await {
                 Ok(()) => {
                     self.request.account(|a| a.fetched_objects += 1);
-                    self.request.delivered(index);
+                    self.arrived(index);
                 }
                 Err(failure) => self.failed(index, &failure),
             };
@@ -239,7 +259,7 @@ impl<'a> Delivery<'a> {
             Outcome::AlreadyThere => self.already_there(index),
             Outcome::Joined => {
                 self.request.account(|a| a.joined_objects += 1);
-                self.request.delivered(index);
+                self.arrived(index);
             }
             Outcome::Fetched { stored } => {
                 self.request.account(|a| a.transferred_bytes += stored);
@@ -255,7 +275,7 @@ impl<'a> Delivery<'a> {
             a.already_there_objects += 1;
             a.already_there_raw_bytes = a.already_there_raw_bytes.saturating_add(raw_size);
         });
-        self.request.delivered(index);
+        self.arrived(index);
     }
 
     fn failed(&self, index: usize, failure: &Failure) {
@@ -275,9 +295,13 @@ impl<'a> Delivery<'a> {
             a.fetched_stored_bytes += object.stored_size;
             a.fetched_raw_bytes += object.raw_size;
         });
-        self.request.delivered(index);
-        if let Some(repository) = self.repository_of(object) {
-            self.daemon.readers.want(&repository.mount, object);
+        self.to_read.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+        self.arrived(index);
+    }
+
+    fn arrived(&self, index: usize) {
+        if self.request.delivered(index) {
+            self.read_what_came();
         }
     }
 

@@ -39,6 +39,8 @@ struct Progress {
     error: String,
     bundle_source: String,
     account: Account,
+    /// That of a bundle that was found to be outdated.
+    replaced: Account,
     lookup_us: u64,
     critical: Critical,
 }
@@ -174,7 +176,8 @@ impl Request {
         self.progress.borrow().critical.is_in()
     }
 
-    /// The bundle was found, and the objects of `plan` are wanted from it.
+    /// The bundle was found, and the objects of `plan` are wanted from it. If it takes the place of another one, the account
+    /// begins anew, but for what that has cost already.
     pub fn found(&self, source: &str, bundle: &Bundle, plan: &[usize]) {
         let lookup_us = self.elapsed_us();
         let awaited = plan::critical(bundle, plan);
@@ -182,6 +185,10 @@ impl Request {
             |of: fn(&BundleObject) -> u64| plan.iter().fold(0u64, |sum, i| sum.saturating_add(of(&bundle.objects[*i])));
         self.progress.send_modify(|p| {
             p.bundle_source = source.to_owned();
+            p.error.clear();
+            let Account { transferred_bytes, packs, time_to_first_byte_us, .. } = p.account;
+            let anew = Account { transferred_bytes, packs, time_to_first_byte_us, ..Account::default() };
+            p.replaced = std::mem::replace(&mut p.account, anew);
             p.account.wanted_objects = plan.len() as u64;
             p.account.wanted_stored_bytes = bytes(|object| object.stored_size);
             p.account.wanted_raw_bytes = bytes(|object| object.raw_size);
@@ -209,9 +216,11 @@ impl Request {
         });
     }
 
-    /// The object at this place of the bundle is in the cache.
-    pub fn delivered(&self, index: usize) {
-        self.settle(|critical| _ = critical.awaited.remove(&index));
+    /// The object at this place of the bundle is in the cache. Whether it was the last of the critical ones.
+    pub fn delivered(&self, index: usize) -> bool {
+        let mut is_last = false;
+        self.settle(|critical| is_last = critical.awaited.remove(&index) && critical.is_in());
+        is_last
     }
 
     /// The object at this place of the bundle will not come.
@@ -242,6 +251,11 @@ impl Request {
     /// The account until now, without the time.
     pub fn account_so_far(&self) -> Account {
         self.progress.borrow().account
+    }
+
+    /// What was done for a bundle that another one took the place of.
+    pub(super) fn account_of_replaced(&self) -> Account {
+        self.progress.borrow().replaced
     }
 
     /// What the account does not tell yet has failed; `cause` is where the number goes.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Request;
 use crate::api::{Account, RequestState};
 
 /// Sums over all requests since the daemon runs.
@@ -16,8 +17,14 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds a request's account; its times are no numbers to add up.
-    pub(super) fn add(&mut self, of: &Account) {
+    /// Adds what a request has done.
+    pub(super) fn add(&mut self, request: &Request) {
+        self.add_account(&request.account_of_replaced());
+        self.add_account(&request.account_so_far());
+    }
+
+    /// Times are no numbers to add up.
+    fn add_account(&mut self, of: &Account) {
         let sum = &mut self.account;
         for (sum, more) in [
             (&mut sum.wanted_objects, of.wanted_objects),

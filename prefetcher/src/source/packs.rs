@@ -53,6 +53,19 @@ impl Packs {
         known.insert(digest, Known { pack, since: Instant::now() });
     }
 
+    /// Takes note of what the store knows.
+    pub(super) fn remember_places(&self, places: Vec<(Digest, Pack)>) {
+        for (digest, pack) in places {
+            if self.lock().get(&digest).is_none_or(|known| known.pack.is_none()) {
+                self.remember(digest, Some(Arc::new(pack)));
+            }
+        }
+    }
+
+    pub(super) fn forget(&self, digest: &Digest) {
+        self.lock().remove(digest);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,6 +124,11 @@ mod tests {
         assert_eq!(unknown, refs[2..]);
         let (_, unknown) = packs.known(&refs, Duration::ZERO);
         assert_eq!(unknown, refs[1..]);
+        packs.forget(&refs[0].digest);
+        packs.remember_places(vec![(refs[1].digest, Pack { parts: Vec::new() })]);
+        let (found, unknown) = packs.known(&refs, Duration::from_secs(60));
+        assert!(found[1].is_some());
+        assert_eq!(unknown, [refs[0].clone(), refs[2].clone()]);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bundles::bundle::{Bundle, BundleObject};
-use bundles::object::{ContentHash, HashAlgorithm, ObjectKind, Unpacker};
+use bundles::object::{HashAlgorithm, Inflater};
+pub use bundles::pack::{PackPart as Part, PackPlace as Pack};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
@@ -37,48 +38,22 @@ pub const MOST_RAW: u64 = 4 << 20;
 const BATCH_RAW: u64 = 1 << 20;
 const BATCH_OBJECTS: usize = 64;
 
-/// A pack file as its repository has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pack {
-    /// One, or its chunks; without gaps.
-    pub parts: Vec<Part>,
+/// The parts of `pack` that have bytes of some objects in it.
+pub fn parts_of<'a>(pack: &'a Pack, objects: &[&BundleObject]) -> Vec<&'a Part> {
+    let slots: Vec<Slot> = objects.iter().enumerate().filter_map(|(i, object)| Slot::of(i, object)).collect();
+    pack.parts.iter().filter(|part| slots.iter().any(|slot| has(part, slot))).collect()
 }
 
-impl Pack {
-    /// The parts that have bytes of some objects in it.
-    pub fn parts_of(&self, objects: &[&BundleObject]) -> Vec<&Part> {
-        let slots: Vec<Slot> = objects.iter().enumerate().filter_map(|(i, object)| Slot::of(i, object)).collect();
-        self.parts.iter().filter(|part| slots.iter().any(|slot| part.has(slot))).collect()
+fn limits(part: &Part) -> Limits {
+    match part.compressed {
+        true => Limits::compressed(part.raw_size),
+        false => Limits::exactly(part.raw_size),
     }
 }
 
-/// One object of the repository that holds a part of a pack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// Its name.
-    pub hash: ContentHash,
-    /// File or chunk.
-    pub kind: ObjectKind,
-    /// Where in the pack it begins.
-    pub start: u64,
-    /// Its bytes of the pack.
-    pub raw_size: u64,
-    /// Whether the server has it compressed.
-    pub compressed: bool,
-}
-
-impl Part {
-    fn limits(&self) -> Limits {
-        match self.compressed {
-            true => Limits::compressed(self.raw_size),
-            false => Limits::exactly(self.raw_size),
-        }
-    }
-
-    /// Whether it has bytes of a slot.
-    fn has(&self, slot: &Slot) -> bool {
-        slot.start < self.start + self.raw_size && slot.end > self.start
-    }
+/// Whether a part has bytes of a slot.
+fn has(part: &Part, slot: &Slot) -> bool {
+    slot.start < part.start + part.raw_size && slot.end > part.start
 }
 
 /// What came out of a pack.
@@ -88,6 +63,8 @@ pub struct FromPack {
     pub transferred: u64,
     /// The bundle's objects that were not got, and are not on their way either.
     pub left: Vec<usize>,
+    /// Some part was not to be had.
+    pub lacks_parts: bool,
 }
 
 /// What is going on with one pack, shared by its parts.
@@ -123,7 +100,7 @@ impl Fetcher {
             }
         }
         let slots = Slot::all(bundle, leaders.keys().copied());
-        let parts = pack.parts.iter().filter(|part| slots.iter().any(|slot| part.has(slot)));
+        let parts = pack.parts.iter().filter(|part| slots.iter().any(|slot| has(part, slot)));
         let (spoiled, transferred) = Default::default();
         let leaders = Mutex::new(leaders);
         let delivery = Delivery { repository, bundle, leaders, spoiled, transferred, delivered };
@@ -131,8 +108,10 @@ impl Fetcher {
         let parts = parts.map(|part| self.fetch_part(&delivery, part, &slots, &seams, rank));
         // What bounds them are memory and the window; they are asked for in the order of need.
         let mut coming: FuturesUnordered<_> = parts.collect();
+        let mut lacks_parts = false;
         while let Some(result) = coming.next().await {
             if let Err(error) = result {
+                lacks_parts = true;
                 warn!(%error, "a part of a pack was not to be had");
             }
         }
@@ -141,7 +120,7 @@ impl Fetcher {
         left.extend(lock(&delivery.leaders).drain().map(|(index, _)| index));
         left.sort_unstable();
         let transferred = *lock(&delivery.transferred);
-        FromPack { transferred, left }
+        FromPack { transferred, left, lacks_parts }
     }
 
     async fn fetch_part(
@@ -163,9 +142,9 @@ impl Fetcher {
                 return Ok(());
             }
             let url = routes.url(turn.way, &path);
-            let ask = Ask { url: &url, limits: part.limits(), range: None, fresh: turn.fresh };
+            let ask = Ask { url: &url, limits: limits(part), range: None, fresh: turn.fresh };
             let cutter = Cutter::new(part.start, part.start + part.raw_size, open, seams.clone());
-            let opener = Opener::new(part, cutter)?;
+            let opener = Opener::new(part, cutter);
             let _place = routes.window(turn.way).enter(rank).await;
             match in_time(routes, &ask, self.stream_part(delivery, opener, turn.way, &ask)).await {
                 // Everything that was wanted was checked on its own.
@@ -233,7 +212,7 @@ impl Delivery<'_> {
     fn open(&self, slots: &[Slot], part: &Part) -> Vec<Slot> {
         let (leaders, spoiled) = (lock(&self.leaders), lock(&self.spoiled));
         let is_open =
-            |slot: &&Slot| part.has(slot) && leaders.contains_key(&slot.index) && !spoiled.contains(&slot.index);
+            |slot: &&Slot| has(part, slot) && leaders.contains_key(&slot.index) && !spoiled.contains(&slot.index);
         slots.iter().filter(is_open).copied().collect()
     }
 
@@ -265,25 +244,24 @@ fn fits(object: &BundleObject) -> bool {
         && object.raw_size <= MOST_RAW
 }
 
-/// The stream of one part, unpacked and cut.
+/// The stream of one part, unpacked and cut. Its hash is nobody's concern: those of the objects in it are.
 struct Opener {
-    unpacker: Option<Unpacker>,
+    inflater: Option<Inflater>,
     cutter: Cutter,
 }
 
 impl Opener {
-    fn new(part: &Part, cutter: Cutter) -> Result<Self, Failure> {
-        let unpacker = part.compressed.then(|| Unpacker::new(part.hash, part.raw_size)).transpose()?;
-        Ok(Self { unpacker, cutter })
+    fn new(part: &Part, cutter: Cutter) -> Self {
+        Self { inflater: part.compressed.then(|| Inflater::new(part.hash, part.raw_size)), cutter }
     }
 
     fn feed(mut self, stored: &[u8]) -> Result<(Self, Vec<Cut>), Failure> {
         let mut cuts = Vec::new();
-        match &mut self.unpacker {
+        match &mut self.inflater {
             None => self.cutter.feed(stored, &mut cuts),
-            Some(unpacker) => {
+            Some(inflater) => {
                 let cutter = &mut self.cutter;
-                unpacker.feed(stored, |raw| {
+                inflater.feed(stored, |raw| {
                     cutter.feed(raw, &mut cuts);
                     Ok::<_, Failure>(())
                 })?;
@@ -293,7 +271,7 @@ impl Opener {
     }
 
     fn finish(self) -> Result<(), Failure> {
-        Ok(self.unpacker.map_or(Ok(()), Unpacker::finish)?)
+        Ok(self.inflater.map_or(Ok(()), Inflater::finish)?)
     }
 }
 
