@@ -9,11 +9,12 @@ export CXX = ccache clang++
 CARGO = cargo
 DEMO = $(CARGO_TARGET_DIR)/debug/demo
 
-.PHONY: help setup build lint test demo bench-tracer bench-bundles bench-prefetch clean-caches
+.PHONY: help setup build lint test containerd-suite demo bench-tracer bench-bundles bench-prefetch clean-caches
 
 help:
 	@echo "make demo    set up a site on this machine and show a cold, a prefetched and a warm start (root)"
 	@echo "make test    format, lints, all tests (root)"
+	@echo "make containerd-suite  containerd's own Go tests of snapshotters against ours (root, Go)"
 	@echo "make bench-tracer  what the recorder costs, as ratios of one run (root)"
 	@echo "make bench-bundles  how good, small and quick bundles are (root)"
 	@echo "make bench-prefetch  how quick the daemon is; QUICK=1 for a short run, OPTIONS=--full for all (root)"
@@ -34,6 +35,10 @@ lint: setup
 test: lint
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO) test --workspace --locked
+
+containerd-suite: setup
+	$(CARGO) build --workspace --all-targets --locked
+	scripts/containerd-suite
 
 demo: setup
 	$(CARGO) build --workspace --all-targets --locked

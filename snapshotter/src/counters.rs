@@ -35,6 +35,12 @@ counters! {
     lookups_timed_out,
     /// Repository look-ups not even tried, because earlier ones still hang.
     lookups_skipped,
+    /// Times that a container's layers were found to be in a mount that is dead or gone.
+    mounts_dead,
+    /// Of these: the mount came back in time.
+    mounts_recovered,
+    /// Containers not prepared, because a layer's mount is dead or the layer gone.
+    containers_refused,
     /// Hints that the prefetch daemon took.
     hints_sent,
     /// Hints that it did not take, or not in time.

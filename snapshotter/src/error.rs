@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use containerd_snapshots::tonic::{Code, Status};
 
-/// The error of a call. The first five are part of the contract with containerd, which acts on their codes.
+/// The error of a call. All but the last three are part of the contract with containerd, which acts on their codes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The key or name is taken; or, in answer to Prepare of a layer: "there is no need to unpack it".
@@ -19,6 +19,12 @@ pub enum Error {
     /// The request makes no sense whatever the state is.
     #[error("{0}: invalid argument")]
     InvalidArgument(String),
+    /// The request makes sense, but not to this snapshotter.
+    #[error("{0}: not implemented")]
+    Unimplemented(String),
+    /// Something that the snapshot stands on is not there now, but may be again later.
+    #[error("{0}: unavailable")]
+    Unavailable(String),
     /// A file operation below the root failed.
     #[error("cannot {action} {path}: {source}")]
     Disk {
@@ -50,6 +56,8 @@ impl Error {
             Self::NotFound(_) => Code::NotFound,
             Self::FailedPrecondition(_) => Code::FailedPrecondition,
             Self::InvalidArgument(_) => Code::InvalidArgument,
+            Self::Unimplemented(_) => Code::Unimplemented,
+            Self::Unavailable(_) => Code::Unavailable,
             Self::Disk { .. } | Self::Store(_) | Self::Internal(_) => Code::Internal,
         }
     }

@@ -15,7 +15,7 @@ use prefetcher::client::Client;
 use tokio::sync::mpsc;
 
 use crate::counters::Counters;
-use crate::state::Labels;
+use crate::labels::Labels;
 
 /// Hints that may wait. More than a node starts containers while the daemon takes its time for one.
 const QUEUE: usize = 256;

@@ -7,6 +7,8 @@
 //! A mount can hang. So the file system is only touched by threads of their own, which hold no lock, and a caller waits
 //! for them no longer than the deadline. While one of them hangs, no other is sent after it.
 
+mod mounted;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,7 +74,7 @@ impl Repositories {
     /// that has it.
     pub async fn find(&self, digest: Digest) -> Result<Found, NotFound> {
         let deadline = Instant::now() + self.deadline;
-        let look_ups: Vec<_> = self.repositories.iter().map(|repository| self.start(repository, digest)).collect();
+        let look_ups: Vec<_> = self.repositories.iter().map(|repository| self.look_for(repository, digest)).collect();
         let mut not_found = NotFound::Absent;
         for (repository, look_up) in self.repositories.iter().zip(look_ups) {
             match self.wait(repository, look_up, deadline).await {
@@ -84,47 +86,60 @@ impl Repositories {
                 Ok(None) => repository.well(),
                 Err(trouble) => {
                     not_found = NotFound::Unknown;
-                    repository.ill(&trouble);
-                    match trouble {
-                        Trouble::Io(_) => self.counters.lookups_failed.increment(),
-                        Trouble::TimedOut => self.counters.lookups_timed_out.increment(),
-                        Trouble::Busy => self.counters.lookups_skipped.increment(),
-                    }
+                    self.troubled(repository, &trouble);
                 }
             }
         }
         Err(not_found)
     }
 
-    fn start(&self, repository: &Arc<Repository>, digest: Digest) -> Option<LookUp> {
+    fn troubled(&self, repository: &Repository, trouble: &Trouble) {
+        repository.ill(trouble);
+        match trouble {
+            Trouble::Io(_) => self.counters.lookups_failed.increment(),
+            Trouble::TimedOut => self.counters.lookups_timed_out.increment(),
+            Trouble::Busy => self.counters.lookups_skipped.increment(),
+        }
+    }
+
+    fn look_for(&self, repository: &Arc<Repository>, digest: Digest) -> Option<LookUp<Examined>> {
+        let (store, name) = (Arc::clone(&self.store), repository.name.clone());
+        self.start(repository, digest, move |found| {
+            found.map(|layerfs| examine(&store, &name, &digest, &layerfs)).transpose()
+        })
+    }
+
+    /// Looks whether the layer is there and then does `next`, on a thread of its own.
+    fn start<T: Send + 'static>(
+        &self,
+        repository: &Arc<Repository>,
+        digest: Digest,
+        next: impl FnOnce(Option<PathBuf>) -> io::Result<Option<T>> + Send + 'static,
+    ) -> Option<LookUp<T>> {
         if repository.hanging.load(Ordering::Acquire) > 0 {
             return None;
         }
         let permit = Arc::clone(&repository.permits).try_acquire_owned().ok()?;
         let (sender, answer) = oneshot::channel();
         let progress = Arc::new(Progress::default());
-        let (of_thread, repository, store) = (Arc::clone(&progress), Arc::clone(repository), Arc::clone(&self.store));
+        let (of_thread, repository) = (Arc::clone(&progress), Arc::clone(repository));
         // The task is not aborted when nobody waits any more: what it finds out late is kept for the next pull.
         tokio::task::spawn_blocking(move || {
             let found = stat(&repository.mount, &digest);
             of_thread.looked_up(&repository);
-            let result = found.and_then(|found| match found {
-                Some(path) => examine(&store, &repository.name, &digest, &path).map(Some),
-                None => Ok(None),
-            });
             // An error here means that nobody waits any more.
-            let _ = sender.send(result);
+            let _ = sender.send(found.and_then(next));
             drop(permit);
         });
         Some(LookUp { answer, progress })
     }
 
-    async fn wait(
+    async fn wait<T>(
         &self,
         repository: &Repository,
-        look_up: Option<LookUp>,
+        look_up: Option<LookUp<T>>,
         deadline: Instant,
-    ) -> Result<Option<Examined>, Trouble> {
+    ) -> Result<Option<T>, Trouble> {
         let LookUp { answer, progress } = look_up.ok_or(Trouble::Busy)?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(result)) => result.map_err(Trouble::Io),
@@ -174,8 +189,8 @@ fn examine(store: &Store, repository: &str, digest: &Digest, layerfs: &Path) -> 
 }
 
 #[derive(Debug)]
-struct LookUp {
-    answer: oneshot::Receiver<io::Result<Option<Examined>>>,
+struct LookUp<T> {
+    answer: oneshot::Receiver<io::Result<Option<T>>>,
     progress: Arc<Progress>,
 }
 

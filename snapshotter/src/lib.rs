@@ -19,6 +19,8 @@ pub mod directories;
 pub mod error;
 pub mod filter;
 pub mod hint;
+pub mod idmap;
+pub mod labels;
 pub mod layers;
 pub mod overlay;
 pub mod server;

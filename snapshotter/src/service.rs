@@ -15,10 +15,12 @@ use crate::directories::Directories;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::hint::Hints;
+use crate::idmap;
+use crate::labels::{self, Labels};
 use crate::layers::{Found, NotFound, Repositories};
 use crate::overlay;
 use crate::snapshot::{Content, CvmfsLayer, Kind, Snapshot, label};
-use crate::state::{Change, Labels, New, State, check_active};
+use crate::state::{Change, New, State};
 use crate::store::Store;
 use crate::usage;
 use crate::whiteouts::companion;
@@ -116,21 +118,42 @@ impl Service {
     }
 
     async fn create(&self, kind: Kind, key: String, parent: String, labels: Labels) -> Result<Vec<Mount>, Error> {
+        labels::check(&labels)?;
+        let root = idmap::root_of(&labels)?;
         let parent = Some(parent).filter(|parent| !parent.is_empty());
         let image = self.inner.store.read(|state| {
             state.check_new(&key, parent.as_deref())?;
-            Ok::<_, Error>(if kind == Kind::Active { image_of_container(state, &key, parent.as_deref()) } else { None })
+            // What a container in a user namespace is based on holds copies of all files.
+            let is_container = kind == Kind::Active && root.is_none();
+            Ok::<_, Error>(if is_container { image_of_container(state, &key, parent.as_deref()) } else { None })
         })?;
         if kind == Kind::Active
             && let Some(name) = self.published(parent.as_deref(), &labels).await?
         {
             return Err(Error::AlreadyExists(name));
         }
+        let published = self.inner.store.read(|state| published_below(state, parent.as_deref()))?;
+        self.repositories.check_mounted(&published).await?;
         if let Some(chain_id) = image {
             self.hints.start_of_container(chain_id, &key);
         }
-        self.blocking(move |inner| inner.create_local(kind, &key, parent, labels)).await
+        self.blocking(move |inner| inner.create_local(kind, &key, parent, labels, root)).await
     }
+}
+
+/// The topmost layer of each repository in a chain that begins with `top`.
+fn published_below(state: &State, top: Option<&str>) -> Result<Vec<CvmfsLayer>, Error> {
+    let mut layers: Vec<CvmfsLayer> = Vec::new();
+    let Some(top) = top else { return Ok(layers) };
+    let top = state.get(top)?;
+    for snapshot in std::iter::once(top).chain(state.ancestors(top)?) {
+        if let Content::Cvmfs(layer) = &snapshot.content
+            && !layers.iter().any(|other| other.repository == layer.repository)
+        {
+            layers.push(layer.clone());
+        }
+    }
+    Ok(layers)
 }
 
 /// The image of which `key` is going to be a container, if any of its layers comes from CVMFS.
@@ -154,9 +177,26 @@ impl Inner {
         Ok(overlay::mounts(snapshot, &state.ancestors(snapshot)?, &self.directories, self.index_off))
     }
 
-    fn create_local(&self, kind: Kind, key: &str, parent: Option<String>, labels: Labels) -> Result<Vec<Mount>, Error> {
+    /// `root` is who owns the root directory of a container in a user namespace.
+    fn create_local(
+        &self,
+        kind: Kind,
+        key: &str,
+        parent: Option<String>,
+        labels: Labels,
+        root: Option<(u32, u32)>,
+    ) -> Result<Vec<Mount>, Error> {
         let on = parent.as_deref().map(|parent| self.store.read(|state| state.get(parent).cloned())).transpose()?;
-        let owner = on.map(|parent| self.directories.owner(&parent)).transpose()?;
+        let owner = on.as_ref().map(|parent| self.directories.owner(parent)).transpose()?;
+        if let (Some(root), Some(parent), Some(owner)) = (root, &on, owner)
+            && !idmap::is_shifted(owner, parent.layerfs().is_none(), root)
+        {
+            return Err(Error::Unimplemented(format!(
+                "snapshot {key:?} is for a user namespace, and this snapshotter cannot shift the owners of files: take \
+                 the capability remap-ids out of its entry in containerd's proxy_plugins"
+            )));
+        }
+        let owner = owner.or(root);
         self.with_directory(|id| {
             self.directories.make_local(id, kind, owner)?;
             let new = New { id, kind, parent, labels, content: Content::Local, now: SystemTime::now() };
@@ -238,8 +278,8 @@ impl Inner {
     }
 
     fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<(), Error> {
-        let active = self.store.read(|state| state.get(key).cloned())?;
-        check_active(key, &active)?;
+        labels::check(&labels)?;
+        let active = self.store.read(|state| state.check_commit(key, name).cloned())?;
         let files = self.directories.files(active.id);
         let usage = usage::of_directory(&files).map_err(Error::disk("measure", files))?;
         self.store.update(|state| Ok((state.commit(key, name, labels, usage, SystemTime::now())?, ())))
@@ -283,13 +323,15 @@ impl Snapshotter for Service {
     }
 
     async fn mounts(&self, key: String) -> Result<Vec<Mount>, Error> {
-        self.inner.store.read(|state| {
+        let (mounts, published) = self.inner.store.read(|state| {
             let snapshot = state.get(&key)?;
             if snapshot.kind == Kind::Committed {
                 return Err(Error::FailedPrecondition(format!("snapshot {key:?} is neither active nor a view")));
             }
-            self.inner.mounts(state, snapshot)
-        })
+            Ok((self.inner.mounts(state, snapshot)?, published_below(state, snapshot.parent.as_deref())?))
+        })?;
+        self.repositories.check_mounted(&published).await?;
+        Ok(mounts)
     }
 
     async fn prepare(

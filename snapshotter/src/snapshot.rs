@@ -113,7 +113,7 @@ impl Snapshot {
     }
 }
 
-/// Labels that containerd gives to the Prepare of a layer.
+/// Labels that containerd gives to the Prepare of a layer, and the last two to that of a container.
 pub mod label {
     /// The chain ID of the snapshot to be made. Without it there is no lazy pull.
     pub const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
@@ -123,4 +123,8 @@ pub mod label {
     pub const MANIFEST_DIGEST: &str = "containerd.io/snapshot/cri.manifest-digest";
     /// The reference that is being pulled.
     pub const IMAGE_REF: &str = "containerd.io/snapshot/cri.image-ref";
+    /// Which users of the host the container's users are.
+    pub const UID_MAPPING: &str = "containerd.io/snapshot/uidmapping";
+    /// The same for groups.
+    pub const GID_MAPPING: &str = "containerd.io/snapshot/gidmapping";
 }

@@ -8,10 +8,8 @@ use std::time::SystemTime;
 
 use crate::error::Error;
 use crate::filter::Filter;
+use crate::labels::{self, Labels, without_empty};
 use crate::snapshot::{Content, Kind, Snapshot, Usage, label};
-
-/// Labels as they are kept.
-pub type Labels = BTreeMap<String, String>;
 
 /// All snapshots.
 #[derive(Debug, Default)]
@@ -121,6 +119,21 @@ impl State {
             .map(|(name, _)| name.as_str())
     }
 
+    /// The snapshot `key`, if it can be committed as `name`.
+    pub fn check_commit(&self, key: &str, name: &str) -> Result<&Snapshot, Error> {
+        let active = self.get(key)?;
+        if name.is_empty() {
+            return Err(Error::InvalidArgument("a committed snapshot needs a name".to_owned()));
+        }
+        if self.snapshots.contains_key(name) {
+            return Err(Error::AlreadyExists(name.to_owned()));
+        }
+        if active.kind != Kind::Active {
+            return Err(Error::FailedPrecondition(format!("snapshot {key:?} is not active")));
+        }
+        Ok(active)
+    }
+
     /// Makes `key` a committed snapshot of the name `name`. The labels are replaced, not inherited.
     pub fn commit(
         &self,
@@ -130,14 +143,7 @@ impl State {
         usage: Usage,
         now: SystemTime,
     ) -> Result<Change, Error> {
-        if name.is_empty() {
-            return Err(Error::InvalidArgument("a committed snapshot needs a name".to_owned()));
-        }
-        if self.snapshots.contains_key(name) {
-            return Err(Error::AlreadyExists(name.to_owned()));
-        }
-        let active = self.get(key)?;
-        check_active(key, active)?;
+        let active = self.check_commit(key, name)?;
         let committed = Snapshot {
             kind: Kind::Committed,
             labels: without_empty(labels),
@@ -159,22 +165,23 @@ impl State {
     }
 
     /// Sets labels: those named by `fields` (`labels`, `labels.<key>`), or all if there are no fields.
-    pub fn update(&self, name: &str, labels: &Labels, fields: &[String], now: SystemTime) -> Result<Change, Error> {
+    pub fn update(&self, name: &str, given: &Labels, fields: &[String], now: SystemTime) -> Result<Change, Error> {
         let mut snapshot = self.get(name)?.clone();
         if fields.is_empty() {
-            snapshot.labels = labels.clone();
+            snapshot.labels = given.clone();
         }
         for field in fields {
             if let Some(key) = field.strip_prefix("labels.") {
-                snapshot.labels.insert(key.to_owned(), labels.get(key).cloned().unwrap_or_default());
+                snapshot.labels.insert(key.to_owned(), given.get(key).cloned().unwrap_or_default());
             } else if field == "labels" {
-                snapshot.labels = labels.clone();
+                snapshot.labels = given.clone();
             } else {
                 return Err(Error::InvalidArgument(format!(
                     "cannot update the field {field:?} of snapshot {name:?}: only labels can be updated"
                 )));
             }
         }
+        labels::check(&snapshot.labels)?;
         snapshot.labels = without_empty(snapshot.labels);
         snapshot.updated = now;
         Ok(put(name, snapshot))
@@ -213,22 +220,8 @@ impl New {
     }
 }
 
-/// Only an active snapshot can be committed.
-pub fn check_active(key: &str, snapshot: &Snapshot) -> Result<(), Error> {
-    match snapshot.kind {
-        Kind::Active => Ok(()),
-        _ => Err(Error::FailedPrecondition(format!("snapshot {key:?} is not active"))),
-    }
-}
-
 fn put(name: &str, snapshot: Snapshot) -> Change {
     Change { remove: None, put: Some((name.to_owned(), snapshot)) }
-}
-
-/// containerd's store keeps no label without a value: setting it to nothing removes it.
-fn without_empty(mut labels: Labels) -> Labels {
-    labels.retain(|_, value| !value.is_empty());
-    labels
 }
 
 /// What a filter sees of a snapshot.

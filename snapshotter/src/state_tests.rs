@@ -63,6 +63,8 @@ fn each_mistake_has_its_code() {
     assert!(matches!(commit(&mut state, "missing", "M", &[]), Err(Error::NotFound(_))));
     assert!(matches!(commit(&mut state, "active", "A", &[]), Err(Error::AlreadyExists(_))));
     assert!(matches!(commit(&mut state, "view", "V", &[]), Err(Error::FailedPrecondition(_))));
+    assert!(matches!(commit(&mut state, "view", "A", &[]), Err(Error::AlreadyExists(_))), "the name comes first");
+    assert!(matches!(commit(&mut state, "active", "", &[]), Err(Error::InvalidArgument(_))));
     assert!(matches!(commit(&mut state, "A", "V", &[]), Err(Error::FailedPrecondition(_))));
     assert!(matches!(remove(&mut state, "missing"), Err(Error::NotFound(_))));
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use containerd_snapshots::tonic::Code;
 
-use crate::plugin::{Client, Mounted, Plugin, labels};
+use crate::plugin::{Mounted, Plugin, labels};
 
 const COMMITTED: i32 = 3;
 const ACTIVE: i32 = 2;
@@ -102,7 +102,7 @@ async fn labels_kinds_usage_and_filters_are_told() {
     let mut info = client.stat("A").await.unwrap();
     assert_eq!(info.labels, labels(&[("three", "3")]));
     info.labels = labels(&[("four", "4")]);
-    let updated = client.update(info).await.unwrap();
+    let updated = client.update(info, &[]).await.unwrap();
     assert_eq!(updated.labels, labels(&[("four", "4")]));
     assert_eq!(client.stat("A").await.unwrap(), updated);
     for (filters, expected) in [
@@ -145,48 +145,4 @@ async fn a_second_plugin_does_not_take_the_socket() {
     let output = second.arg("--config").arg(plugin.path("config.toml")).output().unwrap();
     assert!(!output.status.success());
     assert!(plugin.connect().await.stat("a").await.is_ok());
-}
-
-/// Makes, commits and removes layers and containers until the end, in a name space of its own.
-async fn churn(mut client: Client, name: usize, rounds: usize) {
-    client.prepare(&format!("{name}"), "", &[]).await.unwrap();
-    client.commit(&format!("{name}"), &format!("base{name}"), &[]).await.unwrap();
-    for round in 0..rounds {
-        let (key, layer) = (format!("{name}-{round}"), format!("layer{name}-{round}"));
-        client.prepare(&key, &format!("base{name}"), &[]).await.unwrap();
-        client.commit(&key, &layer, &[]).await.unwrap();
-        client.prepare(&key, &layer, &[]).await.unwrap();
-        assert_eq!(client.remove(&layer).await.unwrap_err(), Code::FailedPrecondition);
-        client.cleanup().await.unwrap();
-        assert_eq!(client.mounts(&key).await.unwrap().len(), 1);
-        if round % 2 == 0 {
-            client.remove(&key).await.unwrap();
-            client.remove(&layer).await.unwrap();
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_clients_at_once_end_in_a_consistent_state() {
-    const CLIENTS: usize = 16;
-    const ROUNDS: usize = 6;
-    let mut plugin = Plugin::start(&[], 1000);
-    let mut clients = Vec::new();
-    for name in 0..CLIENTS {
-        clients.push(tokio::spawn(churn(plugin.connect().await, name, ROUNDS)));
-    }
-    // All of them want one more: one gets it.
-    let mut first = 0;
-    for _ in 0..CLIENTS {
-        first += usize::from(plugin.connect().await.prepare("wanted", "", &[]).await.is_ok());
-    }
-    for client in clients {
-        client.await.unwrap();
-    }
-    assert_eq!(first, 1);
-    plugin.crash_and_restart();
-    let left = plugin.connect().await.list(&[]).await.unwrap();
-    // Per client: its base, and a layer and a container for each odd round.
-    assert_eq!(left.len(), CLIENTS * (1 + 2 * (ROUNDS / 2)) + 1);
-    assert_eq!(plugin.names("snapshots").len(), left.len());
 }

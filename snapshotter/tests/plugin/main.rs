@@ -1,6 +1,12 @@
 //! The built plugin, driven over its socket as containerd does. Needs root, because snapshots are really mounted.
 #![allow(clippy::unwrap_used)]
 
+mod contract;
+mod contract_files;
+mod crash;
+mod crowd;
+mod dead_mounts;
 mod layers;
 mod lifecycle;
 mod plugin;
+mod steps;

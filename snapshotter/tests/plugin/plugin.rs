@@ -44,10 +44,7 @@ impl Plugin {
     }
 
     fn run(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cvmfs-prefetch-snapshotter"));
-        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        command.arg("--config").arg(self.path("config.toml")).env("RUST_LOG", "info,snapshotter=debug");
-        let mut child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut child = self.spawn();
         let end = Instant::now() + LIMIT;
         while std::os::unix::net::UnixStream::connect(self.path("s.sock")).is_err() {
             assert_eq!(child.try_wait().unwrap(), None, "{}", self.log());
@@ -55,6 +52,13 @@ impl Plugin {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.child = Some(child);
+    }
+
+    fn spawn(&self) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cvmfs-prefetch-snapshotter"));
+        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        command.arg("--config").arg(self.path("config.toml")).env("RUST_LOG", "info,snapshotter=debug");
+        command.stdin(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
     /// A path in the plugin's directory.
@@ -82,9 +86,27 @@ impl Plugin {
 
     /// Kills it as a crash would, and starts it again.
     pub(crate) fn crash_and_restart(&mut self) {
+        self.crash();
+        self.run();
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn crash(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Starts one that is killed after a while, whether it got as far as to serve or not.
+    pub(crate) fn crash_at_start(&mut self, after: Duration) {
+        let mut child = self.spawn();
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts it after a crash.
+    pub(crate) fn restart(&mut self) {
         self.run();
     }
 
@@ -135,11 +157,20 @@ impl Client {
     }
 
     pub(crate) async fn view(&mut self, key: &str, parent: &str) -> Result<Vec<Mount>, Code> {
+        self.view_with(key, parent, &[]).await
+    }
+
+    pub(crate) async fn view_with(
+        &mut self,
+        key: &str,
+        parent: &str,
+        with: &[(&str, &str)],
+    ) -> Result<Vec<Mount>, Code> {
         let request = ViewSnapshotRequest {
             snapshotter: "s".to_owned(),
             key: key.to_owned(),
             parent: parent.to_owned(),
-            labels: HashMap::new(),
+            labels: labels(with),
         };
         self.0.view(request).await.map(|answer| answer.into_inner().mounts).map_err(|status| status.code())
     }
@@ -175,8 +206,15 @@ impl Client {
         Ok((usage.inodes, usage.size))
     }
 
-    pub(crate) async fn update(&mut self, info: Info) -> Result<Info, Code> {
-        let request = UpdateSnapshotRequest { snapshotter: "s".to_owned(), info: Some(info), update_mask: None };
+    /// With no fields, all that can be updated is.
+    pub(crate) async fn update(&mut self, info: Info, fields: &[&str]) -> Result<Info, Code> {
+        let mut request = UpdateSnapshotRequest {
+            snapshotter: "s".to_owned(),
+            info: Some(info),
+            update_mask: Some(Default::default()),
+        };
+        // containerd always sends a mask. Its type has no name here.
+        request.update_mask.iter_mut().for_each(|mask| mask.paths = fields.iter().map(|&field| field.into()).collect());
         self.0.update(request).await.map(|answer| answer.into_inner().info.unwrap()).map_err(|status| status.code())
     }
 
@@ -216,8 +254,7 @@ impl Mounted {
                 mount(Some(source), &point, None::<&str>, flags, None::<&str>).unwrap();
             }
         } else {
-            let options = one.options.join(",");
-            mount(Some(source), &point, Some("overlay"), MsFlags::empty(), Some(options.as_str())).unwrap();
+            mount_overlay(&point, &one.options);
         }
         Self(point)
     }
@@ -243,6 +280,31 @@ impl Mounted {
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// As containerd does: what would be too long for the kernel is named from the directory that all lower ones are in.
+fn mount_overlay(point: &Path, options: &[String]) {
+    let mut options = options.to_vec();
+    let mut directory = None;
+    if options.iter().map(String::len).sum::<usize>() >= 4096 - 512 {
+        let lower = options.iter_mut().find(|option| option.starts_with("lowerdir=")).unwrap();
+        let paths: Vec<_> = lower["lowerdir=".len()..].split(':').map(PathBuf::from).collect();
+        let common = paths[0].parent().unwrap().to_owned();
+        let names: Vec<_> = paths.iter().map(|path| path.strip_prefix(&common).unwrap().to_str().unwrap()).collect();
+        *lower = format!("lowerdir={}", names.join(":"));
+        directory = Some(common);
+    }
+    let (point, options) = (point.to_owned(), options.join(","));
+    let thread = std::thread::spawn(move || {
+        if let Some(directory) = directory {
+            // The working directory is the process's; from here on this thread has its own.
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+            std::env::set_current_dir(directory).unwrap();
+        }
+        mount(Some("overlay"), &point, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+            .unwrap_or_else(|error| panic!("{error}: {options}"));
+    });
+    thread.join().unwrap();
 }
 
 fn read(root: &Path, below: &Path, found: &mut Vec<String>) {

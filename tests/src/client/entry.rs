@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub(super) links: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// A device's number: catalogs have it in place of the size.
+    pub(super) device: u32,
     /// A symbolic link's target.
     pub(super) target: Option<String>,
     /// The whole file as one object.
@@ -36,10 +38,16 @@ impl Entry {
     pub(super) fn new(row: &DirectoryEntry) -> Result<Self> {
         let target = row.is_symlink().then(|| row.symlink.clone().unwrap_or_default());
         let hash = row.content_hash.as_deref().filter(|_| row.is_file()).map(|hex| content_hash(hex, row.flags));
+        let kind = kind(row);
+        let (size, device) = match kind {
+            FileType::BlockDevice | FileType::CharDevice => (0, row.size as u32),
+            _ => (target.as_ref().map_or(row.size as u64, |target| target.len() as u64), 0),
+        };
         Ok(Self {
-            kind: kind(row),
+            kind,
             permissions: row.mode & 0o7777,
-            size: target.as_ref().map_or(row.size as u64, |target| target.len() as u64),
+            size,
+            device,
             modified: row.mtime,
             links: row.nlink(),
             uid: row.uid,

@@ -164,7 +164,7 @@ fn attributes(number: u64, entry: &Entry) -> FileAttr {
         nlink: entry.links,
         uid: entry.uid,
         gid: entry.gid,
-        rdev: 0,
+        rdev: entry.device,
         blksize: 4096,
         flags: 0,
     }

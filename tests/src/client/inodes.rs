@@ -121,7 +121,8 @@ mod tests {
     fn entry(kind: FileType, size: u64) -> Entry {
         let (permissions, modified, links, uid, gid) = (0o755, 0, 1, 0, 0);
         let (target, hash, chunked, compressed) = (None, None, false, true);
-        Entry { kind, permissions, size, modified, links, uid, gid, target, hash, chunked, compressed }
+        let device = 0;
+        Entry { kind, permissions, size, device, modified, links, uid, gid, target, hash, chunked, compressed }
     }
 
     #[test]

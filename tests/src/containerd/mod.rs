@@ -5,6 +5,7 @@
 
 mod cleanup;
 mod config;
+mod snapshots;
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use anyhow::{Context, Result, bail};
 use tracer::cri::Runtime;
 
 use crate::process::{Daemon, run_command};
+
+pub use snapshots::MountedSnapshot;
 
 /// How long containerd may take to be ready.
 const READY: Duration = Duration::from_secs(60);

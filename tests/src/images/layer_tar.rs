@@ -62,6 +62,21 @@ impl LayerTar {
         self.append(&mut header, path.as_ref(), content)
     }
 
+    /// A regular file with extended attributes, given by their names and values.
+    pub fn file_with_attributes(
+        &mut self,
+        path: impl AsRef<Path>,
+        mode: u32,
+        content: impl AsRef<[u8]>,
+        attributes: &[(&str, &[u8])],
+    ) -> Result<()> {
+        let records: Vec<u8> = attributes.iter().flat_map(|(name, value)| pax_record(name, value)).collect();
+        let mut header = self.header(EntryType::XHeader, 0o644);
+        header.set_size(records.len() as u64);
+        self.append(&mut header, Path::new("attributes"), &records)?;
+        self.file(path, mode, content)
+    }
+
     /// A directory.
     pub fn dir(&mut self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
         let mut header = self.header(EntryType::Directory, mode);
@@ -146,6 +161,17 @@ impl LayerTar {
         header.set_device_minor(minor)?;
         self.append(&mut header, path, &[])
     }
+}
+
+/// `<length of all this> SCHILY.xattr.<name>=<value>\n`
+fn pax_record(name: &str, value: &[u8]) -> Vec<u8> {
+    let rest = [b" SCHILY.xattr.", name.as_bytes(), b"=", value, b"\n"].concat();
+    // The length counts its own digits.
+    let mut length = rest.len();
+    while length != rest.len() + length.to_string().len() {
+        length = rest.len() + length.to_string().len();
+    }
+    [length.to_string().as_bytes(), &rest].concat()
 }
 
 fn relative(path: &Path) -> &Path {

@@ -7,6 +7,7 @@ mod builder;
 mod chain;
 mod daemon_faults;
 mod half_published;
+mod nasty;
 mod publisher;
 mod publishing;
 mod reader;
