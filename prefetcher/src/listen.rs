@@ -134,8 +134,13 @@ impl Listeners {
         let metrics = async {
             let Some(listener) = self.metrics else { return Ok(()) };
             info!(address = ?listener.local_addr().ok(), "serving metrics");
+            let metered = daemon.clone();
+            let text = move || {
+                let daemon = metered.clone();
+                async move { daemon.metrics().await }
+            };
             tokio::select! {
-                () = metrics::server::serve(listener, daemon.clone()) => {}
+                () = metrics::server::serve(listener, text) => {}
                 () = drained.cancelled() => {}
             }
             Ok(())

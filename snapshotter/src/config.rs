@@ -1,13 +1,19 @@
 //! The configuration file.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::wait::Policy;
 
 /// Where the configuration is looked for if no other place is given.
 pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/snapshotter.toml";
+
+/// The longest wait of a container's start that can be configured, in milliseconds.
+const MOST_WAIT_MS: u64 = 60_000;
 
 /// What the site decides.
 ///
@@ -17,6 +23,10 @@ pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/snapshotter.toml";
 ///     root = "/var/lib/cvmfs-prefetch/snapshotter"          # metadata, unpacked layers, containers' writes
 ///     prefetch_socket = "/run/cvmfs-prefetchd/prefetchd.sock" # leave out for no prefetch
 ///     look_up_deadline_ms = 2000
+///     wait = "none"                                         # or "critical", "adaptive": see docs/snapshotter.md
+///     wait_ms = 2000
+///     prefetch_at_start = false
+///     metrics_address = "127.0.0.1:9436"                    # leave out for no metrics
 ///
 ///     [[repositories]]                                      # asked in this order
 ///     name = "unpacked.cern.ch"
@@ -24,7 +34,7 @@ pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/snapshotter.toml";
 /// "#).unwrap();
 /// assert_eq!(config.repositories[0].name, "unpacked.cern.ch");
 /// ```
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The Unix socket to listen on.
@@ -39,13 +49,25 @@ pub struct Config {
     /// The prefetch daemon's socket. Without it no hints are given.
     #[serde(default)]
     pub prefetch_socket: Option<PathBuf>,
+    /// Whether the start of a container waits for its prefetch.
+    #[serde(default)]
+    pub wait: Policy,
+    /// How long at most, in milliseconds.
+    #[serde(default = "default_wait_ms")]
+    pub wait_ms: u64,
+    /// Whether the images that are on the node are prefetched when this program starts.
+    #[serde(default)]
+    pub prefetch_at_start: bool,
+    /// Where metrics are served over HTTP; nowhere if not given.
+    #[serde(default)]
+    pub metrics_address: Option<SocketAddr>,
     /// How long the Prepare of a layer may wait for the repositories, in milliseconds.
     #[serde(default = "default_look_up_deadline_ms")]
     pub look_up_deadline_ms: u64,
 }
 
 /// A mounted repository.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Repository {
     /// Its fully qualified name.
@@ -60,6 +82,10 @@ fn default_socket() -> PathBuf {
 
 fn default_root() -> PathBuf {
     "/var/lib/cvmfs-prefetch/snapshotter".into()
+}
+
+fn default_wait_ms() -> u64 {
+    2000
 }
 
 fn default_look_up_deadline_ms() -> u64 {
@@ -109,6 +135,11 @@ impl Config {
         Duration::from_millis(self.look_up_deadline_ms)
     }
 
+    /// How long the start of a container may wait for its prefetch.
+    pub fn wait_bound(&self) -> Duration {
+        Duration::from_millis(self.wait_ms)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         absolute("socket", &self.socket)?;
         absolute("root", &self.root)?;
@@ -121,6 +152,15 @@ impl Config {
         }
         if self.look_up_deadline_ms == 0 {
             return Err(value("look_up_deadline_ms", "must be at least 1"));
+        }
+        if self.wait != Policy::None && self.prefetch_socket.is_none() {
+            return Err(value("wait", "needs a prefetch_socket: without a daemon there is nothing to wait for"));
+        }
+        if self.wait_ms > MOST_WAIT_MS {
+            return Err(value(
+                "wait_ms",
+                &format!("must be at most {MOST_WAIT_MS}: a kubelet gives up soon after that"),
+            ));
         }
         let mut names = HashSet::new();
         for repository in &self.repositories {
@@ -160,6 +200,9 @@ mod tests {
             ("root = \"relative\"", "root"),
             ("root = \"/a:b\"", "root"),
             ("look_up_deadline_ms = 0", "look_up_deadline_ms"),
+            ("wait = \"critical\"", "prefetch_socket"),
+            ("prefetch_socket = \"/s\"\nwait = \"forever\"", "forever"),
+            ("wait_ms = 60001", "wait_ms"),
             ("[[repositories]]\nname = \"a\"", "mount"),
             ("[[repositories]]\nname = \"a\"\nmount = \"x\"", "\"a\""),
             ("[[repositories]]\nname = \"a\"\nmount = \"/x\"\n[[repositories]]\nname = \"a\"\nmount = \"/y\"", "twice"),

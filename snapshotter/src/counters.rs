@@ -45,6 +45,16 @@ counters! {
     hints_sent,
     /// Hints that it did not take, or not in time.
     hints_failed,
+    /// Waits for a prefetch that ended when all that the start needs had come.
+    waits_arrived,
+    /// Waits that ended because starting was expected to be sooner.
+    waits_not_worth_it,
+    /// Waits that ended because there was nothing to wait for.
+    waits_for_nothing,
+    /// Waits that took as long as they may.
+    waits_bounded,
+    /// Waits that ended because the daemon could not be asked.
+    waits_failed,
     /// Hints thrown away because too many were waiting.
     hints_dropped,
     /// Directories of removed snapshots that could not be deleted at once.

@@ -13,7 +13,9 @@
 //! Invariants: what was answered survives a crash; a layer that cannot be had from CVMFS for any reason is unpacked as
 //! by containerd's own snapshotter; no call waits longer for CVMFS than its deadline, nor at all for the daemon.
 
+pub mod check;
 pub mod config;
+pub mod containerd;
 pub mod counters;
 pub mod directories;
 pub mod error;
@@ -22,6 +24,7 @@ pub mod hint;
 pub mod idmap;
 pub mod labels;
 pub mod layers;
+pub mod metrics;
 pub mod overlay;
 pub mod server;
 pub mod service;
@@ -29,4 +32,5 @@ pub mod snapshot;
 pub mod state;
 pub mod store;
 pub mod usage;
+pub mod wait;
 pub mod whiteouts;

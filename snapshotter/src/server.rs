@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use containerd_snapshots::tonic::transport::Server;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::config::Config;
@@ -28,6 +28,19 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<()
     let service = Arc::new(Service::open(config).with_context(|| format!("cannot use {}", config.root.display()))?);
     let counters = Arc::clone(service.counters());
     let listener = listen(&config.socket).await?;
+    let metrics = match config.metrics_address {
+        Some(address) => {
+            Some(TcpListener::bind(address).await.with_context(|| format!("cannot serve metrics on {address}"))?)
+        }
+        None => None,
+    };
+    let of = Arc::clone(service.metrics());
+    let metrics = async move {
+        match metrics {
+            Some(listener) => prefetcher::metrics::server::serve(listener, move || std::future::ready(of.text())).await,
+            None => std::future::pending().await,
+        }
+    };
     tracing::info!(socket = %config.socket.display(), root = %config.root.display(), "serving");
     let (stopping, stopped) = tokio::sync::watch::channel(false);
     let wait = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
@@ -54,6 +67,7 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<()
         result = graceful => result.context("the server failed")?,
         () = patience => tracing::warn!("calls still running after {GRACE:?} are cut off"),
         () = watch => {}
+        () = metrics => {}
     }
     tracing::info!("stopped; {counters}");
     Ok(())

@@ -18,6 +18,7 @@ use crate::hint::Hints;
 use crate::idmap;
 use crate::labels::{self, Labels};
 use crate::layers::{Found, NotFound, Repositories};
+use crate::metrics::Metrics;
 use crate::overlay;
 use crate::snapshot::{Content, CvmfsLayer, Kind, Snapshot, label};
 use crate::state::{Change, New, State};
@@ -37,6 +38,7 @@ pub struct Service {
     repositories: Repositories,
     hints: Hints,
     counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
     labels_missed: Once,
 }
 
@@ -56,16 +58,25 @@ impl Service {
         let store = Arc::new(Store::open(&directories.metadata())?);
         let deadline = config.look_up_deadline();
         let repositories = Repositories::new(&config.repositories, deadline, Arc::clone(&store), Arc::clone(&counters));
-        let hints = Hints::start(config.prefetch_socket.as_deref(), Arc::clone(&counters));
+        let hints = Hints::start(config, Arc::clone(&counters));
         let index_off = overlay::index_can_be_off();
+        let metrics = Arc::new(Metrics::new(Arc::clone(&counters), Arc::clone(&store)));
         let inner = Inner { store, directories, index_off, counters: Arc::clone(&counters) };
         inner.clear()?;
-        Ok(Self { inner: Arc::new(inner), repositories, hints, counters, labels_missed: Once::new() })
+        if config.prefetch_at_start {
+            inner.store.read(State::images).iter().for_each(|chain_id| hints.present(chain_id));
+        }
+        Ok(Self { inner: Arc::new(inner), repositories, hints, counters, metrics, labels_missed: Once::new() })
     }
 
     /// The counters.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// What is served to Prometheus.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     async fn blocking<T: Send + 'static>(
@@ -135,7 +146,7 @@ impl Service {
         let published = self.inner.store.read(|state| published_below(state, parent.as_deref()))?;
         self.repositories.check_mounted(&published).await?;
         if let Some(chain_id) = image {
-            self.hints.start_of_container(chain_id, &key);
+            self.hints.start_of_container(chain_id, &key).await;
         }
         self.blocking(move |inner| inner.create_local(kind, &key, parent, labels, root)).await
     }
@@ -300,10 +311,12 @@ impl Snapshotter for Service {
     type Error = Error;
 
     async fn stat(&self, key: String) -> Result<Info, Error> {
+        let _timed = self.metrics.begin("stat");
         self.inner.store.read(|state| Ok(state.get(&key)?.info(&key)))
     }
 
     async fn update(&self, info: Info, fieldpaths: Option<Vec<String>>) -> Result<Info, Error> {
+        let _timed = self.metrics.begin("update");
         self.blocking(move |inner| {
             let labels: Labels = info.labels.into_iter().collect();
             let fields = fieldpaths.unwrap_or_default();
@@ -317,12 +330,14 @@ impl Snapshotter for Service {
     }
 
     async fn usage(&self, key: String) -> Result<ApiUsage, Error> {
+        let _timed = self.metrics.begin("usage");
         let usage = self.blocking(move |inner| inner.usage(&key)).await?;
         let number = |value| i64::try_from(value).unwrap_or(i64::MAX);
         Ok(ApiUsage { inodes: number(usage.inodes), size: number(usage.size) })
     }
 
     async fn mounts(&self, key: String) -> Result<Vec<Mount>, Error> {
+        let _timed = self.metrics.begin("mounts");
         let (mounts, published) = self.inner.store.read(|state| {
             let snapshot = state.get(&key)?;
             if snapshot.kind == Kind::Committed {
@@ -340,6 +355,7 @@ impl Snapshotter for Service {
         parent: String,
         labels: std::collections::HashMap<String, String>,
     ) -> Result<Vec<Mount>, Error> {
+        let _timed = self.metrics.begin("prepare");
         self.create(Kind::Active, key, parent, labels.into_iter().collect()).await
     }
 
@@ -349,6 +365,7 @@ impl Snapshotter for Service {
         parent: String,
         labels: std::collections::HashMap<String, String>,
     ) -> Result<Vec<Mount>, Error> {
+        let _timed = self.metrics.begin("view");
         self.create(Kind::View, key, parent, labels.into_iter().collect()).await
     }
 
@@ -358,10 +375,12 @@ impl Snapshotter for Service {
         key: String,
         labels: std::collections::HashMap<String, String>,
     ) -> Result<(), Error> {
+        let _timed = self.metrics.begin("commit");
         self.blocking(move |inner| inner.commit(&name, &key, labels.into_iter().collect())).await
     }
 
     async fn remove(&self, key: String) -> Result<(), Error> {
+        let _timed = self.metrics.begin("remove");
         self.blocking(move |inner| {
             let removed = inner.store.update(|state| state.remove(&key))?;
             inner.delete(removed.id);
@@ -371,12 +390,14 @@ impl Snapshotter for Service {
     }
 
     async fn clear(&self) -> Result<(), Error> {
+        let _timed = self.metrics.begin("cleanup");
         self.blocking(Inner::clear).await
     }
 
     type InfoStream = tokio_stream::Iter<std::vec::IntoIter<Result<Info, Error>>>;
 
     async fn list(&self, _snapshotter: String, filters: Vec<String>) -> Result<Self::InfoStream, Error> {
+        let _timed = self.metrics.begin("list");
         let filters: Result<Vec<_>, _> = filters.iter().map(|filter| Filter::parse(filter)).collect();
         let filters = filters.map_err(|error| Error::InvalidArgument(error.to_string()))?;
         let infos: Vec<_> = self

@@ -3,7 +3,7 @@
 //! An operation looks at the state and says what would change; [`crate::store`] writes that down and only then applies
 //! it. The order of the checks is containerd's, because it decides which error a caller sees.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
 use crate::error::Error;
@@ -72,6 +72,15 @@ impl State {
         self.iter().filter(move |(name, snapshot)| {
             filters.is_empty() || filters.iter().any(|filter| filter.matches(|path| field(name, snapshot, path)))
         })
+    }
+
+    /// The chain IDs of the images that are here: committed snapshots on which no other is.
+    pub fn images(&self) -> Vec<String> {
+        let committed = || self.iter().filter(|(_, snapshot)| snapshot.kind == Kind::Committed);
+        let parents: HashSet<&str> = committed().filter_map(|(_, snapshot)| snapshot.parent.as_deref()).collect();
+        let images = committed().filter(|(name, _)| !parents.contains(name.as_str()));
+        let chains: BTreeSet<&String> = images.filter_map(|(_, top)| top.labels.get(label::SNAPSHOT_REF)).collect();
+        chains.into_iter().cloned().collect()
     }
 
     /// The chain of parents of `snapshot`, nearest first.

@@ -289,8 +289,13 @@ impl<'a> Delivery<'a> {
 
     fn fetched(&self, index: usize) {
         let object = &self.bundle.objects[index];
+        let round_trip = self.repository_of(object).and_then(|repository| {
+            let routes = &repository.routes;
+            routes.window(routes.first()).round_trip()
+        });
         self.request.first_byte();
         self.request.account(|a| {
+            a.round_trip_us = round_trip.map_or(a.round_trip_us, |time| time.as_micros() as u64);
             a.fetched_objects += 1;
             a.fetched_stored_bytes += object.stored_size;
             a.fetched_raw_bytes += object.raw_size;

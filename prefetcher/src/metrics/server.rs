@@ -13,8 +13,6 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use crate::daemon::Daemon;
-
 /// Most connections at a time; more wait.
 const CONNECTIONS: usize = 16;
 /// One connection brings one answer, and takes so long at most.
@@ -23,8 +21,11 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers `GET /metrics` for as long as it is polled.
-pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
+/// Answers `GET /metrics` with `text` for as long as it is polled.
+pub async fn serve<T>(listener: TcpListener, text: impl Fn() -> T + Clone + Send + 'static)
+where
+    T: Future<Output = String> + Send + 'static,
+{
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     while let Ok(permit) = connections.clone().acquire_owned().await {
         let connection = match listener.accept().await {
@@ -35,8 +36,8 @@ pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
                 continue;
             }
         };
-        let daemon = daemon.clone();
-        let service = hyper::service::service_fn(move |request| answer(daemon.clone(), request));
+        let text = text.clone();
+        let service = hyper::service::service_fn(move |request| answer(text.clone(), request));
         tokio::spawn(async move {
             let _permit = permit;
             let mut http = http1::Builder::new();
@@ -51,10 +52,13 @@ pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     }
 }
 
-async fn answer(daemon: Arc<Daemon>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer<T: Future<Output = String>>(
+    text: impl Fn() -> T,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let is_known = request.uri().path() == "/metrics";
     let (status, format, body) = match (is_known, request.method() == Method::GET) {
-        (true, true) => (StatusCode::OK, FORMAT, daemon.metrics().await),
+        (true, true) => (StatusCode::OK, FORMAT, text().await),
         (true, false) => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered\n".into()),
         (false, _) => (StatusCode::NOT_FOUND, "text/plain", "the metrics are at /metrics\n".into()),
     };

@@ -137,7 +137,9 @@ impl Request {
         let (state, error, bundle_source, mut account, lookup_us) = {
             // Not a clone: there can be many critical objects.
             let p = self.progress.borrow();
-            (p.state, p.error.clone(), p.bundle_source.clone(), p.account, p.lookup_us)
+            let mut account = p.account;
+            account.critical_awaited_objects = p.critical.awaited.len() as u64;
+            (p.state, p.error.clone(), p.bundle_source.clone(), account, p.lookup_us)
         };
         if state == RequestState::Running {
             account.elapsed_us = self.elapsed_us();
