@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hyper::Version;
 use prefetcher::api::RequestState;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use site::{Daemon, Origin, Site, account, bundle, objects};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -16,8 +16,10 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+/// One called `name`.
+fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
@@ -36,7 +38,7 @@ fn server(authority: &Authority, name: &str, protocols: &[&str]) -> ServerConfig
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sites_own_authority_is_trusted_if_it_is_named_and_http_2_is_spoken_where_offered() {
-    let (ours, wanted) = (authority(), objects(1, 12));
+    let (ours, wanted) = (authority("ours"), objects(1, 12));
     for (protocols, by_hand, expected) in [
         (&["h2", "http/1.1"][..], true, Version::HTTP_2),
         (&["http/1.1"], true, Version::HTTP_11),
@@ -67,7 +69,7 @@ async fn a_sites_own_authority_is_trusted_if_it_is_named_and_http_2_is_spoken_wh
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_cannot_be_believed_gets_no_request_and_the_error_says_why() {
-    let (ours, other, wanted) = (authority(), authority(), objects(2, 2));
+    let (ours, other, wanted) = (authority("ours"), authority("other"), objects(2, 2));
     for (issuer, name, expected) in [
         (&other, "localhost", &["UnknownIssuer", "certificates = "][..]),
         (&ours, "elsewhere.example.org", &["not valid for name", "localhost"]),

@@ -7,6 +7,7 @@ mod site;
 
 use std::time::{Duration, Instant};
 
+use bundles::object::ObjectKind;
 use flate2::Compression;
 use prefetcher::api::{Image, PrefetchRequest, RequestState, RequestStatus};
 use prefetcher::client::Client;
@@ -35,9 +36,9 @@ async fn a_proxy_is_asked_no_more_often_than_configured() {
     }
 }
 
-/// An object that takes most of an hour at 1024 bytes a second.
-fn large() -> Object {
-    Object::compressed(&noise(3 << 20), Compression::none(), bundles::object::ObjectKind::File)
+/// An object of so many bytes on the server.
+fn incompressible(size: usize) -> Object {
+    Object::compressed(&noise(size), Compression::none(), ObjectKind::File)
 }
 
 async fn ask(client: &Client, image: Image, bytes_per_second: u64) -> u64 {
@@ -51,7 +52,9 @@ async fn wait(client: &Client, id: u64) -> RequestStatus {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_takes_no_more_than_its_own_limit_and_others_do_not_wait_for_it() {
-    let (site, wanted, slow) = (Site::new(), objects(2, 20), large());
+    // The last takes most of an hour at 1024 bytes a second.
+    let (site, wanted, slow) = (Site::new(), (0..20).map(|n| incompressible(5000 + n)), incompressible(3 << 20));
+    let wanted: Vec<Object> = wanted.collect();
     let origin = Origin::start(wanted.iter().chain([&slow])).await;
     let limited = bundle("limited", wanted.iter().take(10));
     let (endless, free) = (bundle("endless", [&slow]), bundle("free", wanted.iter().skip(10)));
