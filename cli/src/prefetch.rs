@@ -9,6 +9,7 @@ use bundles::image::{Digest, registry};
 use prefetcher::api::{Image, PrefetchRequest, Priority, RequestState, RequestStatus};
 use prefetcher::asked::MAX_BUNDLE;
 use prefetcher::client::Client;
+use prefetcher::config::LEAST_BYTES_PER_SECOND;
 use tokio_stream::StreamExt;
 
 use crate::{request, status};
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     /// End the request after so long with what it has then, e.g. 90s; also if nobody waits
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     deadline: Option<Duration>,
+    /// Let the request take so many bytes a second at most, within the node's limit
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(LEAST_BYTES_PER_SECOND..))]
+    bytes_per_second: Option<u64>,
     /// Return at once instead of waiting for the end
     #[arg(long)]
     no_wait: bool,
@@ -96,6 +100,7 @@ impl Args {
             // 0 would be none.
             deadline_ms: self.deadline.map_or(0, |deadline| (deadline.as_millis() as u64).max(1)),
             bundle,
+            bytes_per_second: self.bytes_per_second.unwrap_or(0),
             correlation_id: format!("cvmfs-prefetch, process {}", std::process::id()),
         })
     }

@@ -24,7 +24,7 @@ pub(crate) fn print(status: &RequestStatus, json: bool) -> Result<()> {
     }
     let account = status.account.unwrap_or_default();
     println!(
-        "request {}: {}, {} objects: {} were there, {} fetched ({} in {}), {} by other requests, {} failed, {} skipped",
+        "request {}: {}, {} objects: {} were there, {} fetched ({} in {}), {} by other requests, {} failed, {} skipped{}",
         status.request_id,
         status.state().name(),
         account.wanted_objects,
@@ -35,6 +35,7 @@ pub(crate) fn print(status: &RequestStatus, json: bool) -> Result<()> {
         account.joined_objects,
         account.failed_objects,
         account.skipped_objects,
+        no_room(&account),
     );
     if !status.bundle_source.is_empty() {
         println!("  bundle from: {}, found in {}", status.bundle_source, text::microseconds(status.lookup_us));
@@ -54,6 +55,14 @@ pub(crate) fn print(status: &RequestStatus, json: bool) -> Result<()> {
         println!("  error: {}", text::line(&status.error));
     }
     Ok(())
+}
+
+/// Which of the skipped objects the cache has no room for.
+fn no_room(account: &Account) -> String {
+    match account.skipped_budget_objects {
+        0 => String::new(),
+        objects => format!(" ({objects} of them for want of room in the cache)"),
+    }
 }
 
 fn moment(microseconds: u64) -> String {
@@ -161,6 +170,11 @@ mod tests {
             elapsed_us: 2_000_000,
             ..Account::default()
         };
+        assert_eq!(no_room(&account), "");
+        assert_eq!(
+            no_room(&Account { skipped_budget_objects: 4, ..account }),
+            " (4 of them for want of room in the cache)"
+        );
         assert_eq!(progress(&account), "3/5 objects, 3.0 MB of 9.0 MB, 1.5 MB/s");
         let mut status = RequestStatus { request_id: 7, account: Some(account), ..RequestStatus::default() };
         status.set_state(RequestState::NoBundle);

@@ -6,6 +6,7 @@ use bundles::bundle::Bundle;
 use bundles::codec::BadFile;
 
 use crate::api::{PrefetchRequest, Priority};
+use crate::config::LEAST_BYTES_PER_SECOND;
 use crate::wanted::{BadImage, Wanted};
 
 /// The most bytes of a bundle that comes with a call. One of a million objects has less.
@@ -28,6 +29,8 @@ pub struct Asked {
     pub deadline: Option<Duration>,
     /// The caller's name for it.
     pub correlation_id: String,
+    /// How many bytes a second it may take.
+    pub bytes_per_second: Option<u64>,
 }
 
 /// A call that makes no sense.
@@ -45,6 +48,9 @@ pub enum BadCall {
     /// The image that is named is not the bundle's.
     #[error("bundle: it is for the image {0}, not for the one that the request names")]
     OtherImage(String),
+    /// A limit that is as good as none at all.
+    #[error("bytes_per_second: {0} brings no object in time; at least {LEAST_BYTES_PER_SECOND}, or 0 for no limit")]
+    Slow(u64),
 }
 
 impl Asked {
@@ -55,6 +61,11 @@ impl Asked {
             priority => priority,
         };
         let deadline = (call.deadline_ms > 0).then(|| Duration::from_millis(call.deadline_ms).min(MAX_DEADLINE));
+        let bytes_per_second = match call.bytes_per_second {
+            0 => None,
+            limit @ 1..LEAST_BYTES_PER_SECOND => return Err(BadCall::Slow(limit)),
+            limit => Some(limit),
+        };
         let is_printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
         let correlation_id = call.correlation_id.chars().take(MAX_CORRELATION).filter(is_printable).collect();
         let image = call.image.unwrap_or_default();
@@ -68,13 +79,14 @@ impl Asked {
             }
             size => return Err(BadCall::LargeBundle(size)),
         };
-        Ok(Self { wanted, bundle, priority, deadline, correlation_id })
+        Ok(Self { wanted, bundle, priority, deadline, correlation_id, bytes_per_second })
     }
 
     /// An image that has another bundle now. Nobody waits for it.
     pub fn renewal(wanted: Wanted) -> Self {
         let correlation_id = "renewal".to_owned();
-        Self { wanted, bundle: None, priority: Priority::Low, deadline: None, correlation_id }
+        let (bundle, deadline, bytes_per_second) = (None, None, None);
+        Self { wanted, bundle, priority: Priority::Low, deadline, correlation_id, bytes_per_second }
     }
 }
 
@@ -113,6 +125,19 @@ mod tests {
         ] {
             let message = with(image, bundle).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_none_or_enough() {
+        let limit = |bytes_per_second| {
+            let image = named(&Digest::of(b"image"));
+            let asked = Asked::from_api(PrefetchRequest { image, bytes_per_second, ..Default::default() });
+            asked.map(|asked| asked.bytes_per_second).map_err(|error| error.to_string())
+        };
+        assert_eq!((limit(0), limit(1024)), (Ok(None), Ok(Some(1024))));
+        for slow in [1, 1023] {
+            assert!(limit(slow).unwrap_err().contains("at least 1024"));
         }
     }
 

@@ -20,6 +20,9 @@ pub const DEFAULT_SOCKET: &str = "/run/cvmfs-prefetchd/prefetchd.sock";
 /// Where the daemon keeps bundles.
 pub const DEFAULT_STORE: &str = "/var/lib/cvmfs-prefetchd/store";
 
+/// A smaller limit brings no object in time.
+pub const LEAST_BYTES_PER_SECOND: u64 = 1 << 10;
+
 /// What the file says, defaults filled in.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +60,9 @@ pub struct Config {
     /// Most bytes a second from all servers together. None: no limit.
     #[serde(default)]
     pub bytes_per_second: Option<u64>,
+    /// Most requests a second to each proxy, and to all servers that are reached without one together. None: no limit.
+    #[serde(default)]
+    pub requests_per_second: Option<u64>,
     /// How many threads read fetched files through their mount, for the kernel to have them. 0: none. At most 8.
     #[serde(default = "defaults::mount_readers")]
     pub mount_readers: usize,
@@ -107,6 +113,9 @@ pub struct RepositoryConfig {
     /// HTTP proxies, as `CVMFS_HTTP_PROXY` has them.
     #[serde(default)]
     pub proxy: Option<String>,
+    /// Certificates of authorities for `https`, beside the system's: a file in PEM form, or a directory of such.
+    #[serde(default)]
+    pub certificates: Option<PathBuf>,
     /// Where objects go.
     #[serde(default)]
     pub sink: SinkKind,
@@ -141,8 +150,9 @@ pub enum SinkKind {
 impl RepositoryConfig {
     /// One of which nothing but its name is given.
     pub fn named(name: String) -> Self {
-        let (mount, servers, proxy, cache, workspace) = (None, None, None, None, None);
-        Self { name, mount, servers, proxy, sink: SinkKind::Auto, cache, workspace, quota_mb: None }
+        let (mount, servers, proxy, certificates) = (None, None, None, None);
+        let (sink, cache, workspace, quota_mb) = (SinkKind::Auto, None, None, None);
+        Self { name, mount, servers, proxy, certificates, sink, cache, workspace, quota_mb }
     }
 
     /// Where the repository is mounted.
@@ -259,8 +269,11 @@ impl Config {
                 return wrong(key, &format!("{value} is not between 1 and {most}"));
             }
         }
-        if self.bytes_per_second.is_some_and(|limit| limit < 1 << 10) {
+        if self.bytes_per_second.is_some_and(|limit| limit < LEAST_BYTES_PER_SECOND) {
             return wrong("bytes_per_second", "less than 1024 brings no object in time; leave it out for no limit");
+        }
+        if self.requests_per_second == Some(0) {
+            return wrong("requests_per_second", "0 brings nothing; leave it out for no limit");
         }
         if self.store_bytes < 1 << 20 {
             return wrong("store_bytes", "less than 1048576 (1 MiB) has no room for a few bundles");
@@ -310,7 +323,12 @@ impl RepositoryConfig {
             return Err(("name", "not a fully qualified repository name, such as \"unpacked.cern.ch\"".into()));
         }
         let mount = Some(self.mount());
-        for (key, path) in [("mount", &mount), ("cache", &self.cache), ("workspace", &self.workspace)] {
+        for (key, path) in [
+            ("mount", &mount),
+            ("certificates", &self.certificates),
+            ("cache", &self.cache),
+            ("workspace", &self.workspace),
+        ] {
             path.as_deref().map_or(Ok(()), absolute).map_err(|why| (key, why))?;
         }
         if self.servers.as_ref().is_some_and(Vec::is_empty) {

@@ -1,7 +1,9 @@
 //! Runs requests: finds the bundle, plans, has it delivered, accounts.
 
 mod cost;
+mod courtesy;
 mod delivery;
+mod giving_way;
 mod portion;
 mod renewal;
 
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use bundles::bundle::Bundle;
 use bundles::store::{Store, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
@@ -39,6 +41,10 @@ pub struct Daemon {
     repositories: HashMap<String, Arc<Repository>>,
     connections: usize,
     readers: Readers,
+    /// What may be read through mounts at a time.
+    mount_reads: Arc<Semaphore>,
+    /// Told of each new request.
+    busy: Notify,
     tasks: TaskTracker,
     /// Told to start no more objects.
     stopping: CancellationToken,
@@ -96,14 +102,17 @@ impl Daemon {
         let remember_absent = Duration::from_secs(config.remember_absent_s);
         let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
         let sources = Sources::new(Arc::new(store), mounts, config.registries.clone(), deadline, remember_absent);
+        let readers = Readers::new(config.mount_readers, &mount_readers);
         Ok(Arc::new(Self {
-            metrics: Metrics::new(requests.clone(), sources.damaged().clone()),
+            metrics: Metrics::new(requests.clone(), sources.damaged().clone(), readers.left_out().clone()),
             requests,
             sources,
             fetcher: Fetcher::new(config.bytes_per_second),
             repositories,
             connections: config.connections,
-            readers: Readers::new(config.mount_readers, &mount_readers),
+            readers,
+            mount_reads: mount_readers,
+            busy: Notify::new(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
@@ -163,7 +172,13 @@ impl Daemon {
             }
         };
         self.tasks.spawn(run.instrument(span));
+        self.busy.notify_one();
         Ok(id)
+    }
+
+    /// Gives way to what containers ask the CVMFS clients for, until the daemon stops.
+    pub fn watch_clients(self: &Arc<Self>) {
+        self.tasks.spawn(giving_way::watch(self.clone()));
     }
 
     /// Looks for new bundles of images that were asked for, as often as configured, until the daemon stops.

@@ -86,6 +86,7 @@ async fn serve(config: &Config) -> Result<std::sync::Arc<Daemon>> {
     let listeners = Listeners::bind(config).await?;
     let daemon = Daemon::start(config)?;
     daemon.watch_revisions(config);
+    daemon.watch_clients();
     info!(socket = %config.socket.display(), "listening");
 
     let drained = tokio_util::sync::CancellationToken::new();

@@ -6,6 +6,7 @@ mod counts;
 pub mod server;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bundles::store::Usage;
 use prometheus_client::encoding::text::encode;
@@ -28,16 +29,18 @@ pub struct Metrics {
     critical_time: Histogram,
     bundles: Gauge,
     bundle_bytes: Gauge,
+    share: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
-    /// Metrics of these requests; `damaged` counts bundles.
-    pub fn new(requests: Arc<Requests>, damaged: Counter) -> Self {
+    /// Metrics of these requests; `damaged` counts bundles, `left_out` what was not read through mounts.
+    pub fn new(requests: Arc<Requests>, damaged: Counter, left_out: Counter) -> Self {
         let mut registry = Registry::with_prefix("cvmfs_prefetch");
         // From 1 ms to somewhat over half an hour.
         let times = || Histogram::new(exponential_buckets(0.001, 4.0, 11));
         let (request_time, first_byte_time, critical_time) = (times(), times(), times());
-        let (bundles, bundle_bytes) = (Gauge::default(), Gauge::default());
+        let (bundles, bundle_bytes, share) = (Gauge::default(), Gauge::default(), Gauge::default());
+        share.set(1.0);
         registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         for (name, help, histogram) in [
             ("request", "Time from a request to its end", &request_time),
@@ -49,8 +52,14 @@ impl Metrics {
         registry.register("stored_bundles", "Bundles in the daemon's store", bundles.clone());
         registry.register_with_unit("stored_bundle", "Size of these", Unit::Bytes, bundle_bytes.clone());
         registry.register("damaged_bundles", "Damaged bundles that were found in the store, and removed", damaged);
+        registry.register("left_out_reads", "Files and directories that were not read through their mount", left_out);
+        registry.register(
+            "window_share",
+            "How much of the connections may be used, for clients to go first",
+            share.clone(),
+        );
         registry.register_collector(Box::new(Counts(requests)));
-        Self { registry, request_time, first_byte_time, critical_time, bundles, bundle_bytes }
+        Self { registry, request_time, first_byte_time, critical_time, bundles, bundle_bytes, share }
     }
 
     /// A request has ended.
@@ -65,6 +74,11 @@ impl Metrics {
                 time.observe(seconds(microseconds));
             }
         }
+    }
+
+    /// So much of the connections may be used now.
+    pub fn share(&self, share: f64) {
+        self.share.set(share);
     }
 
     /// All of them in the text format of OpenMetrics. `stored` is unknown if the store does not answer.
@@ -94,7 +108,8 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_what_is_served() {
-        let text = Metrics::new(Requests::new(1, 1), Counter::default()).text(Some(Usage::default()));
+        let text =
+            Metrics::new(Requests::new(1, 1), Counter::default(), Counter::default()).text(Some(Usage::default()));
         let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
         let base = |name: String| match ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)) {
             Some(histogram) => histogram.to_owned(),
@@ -115,12 +130,16 @@ mod tests {
 
     #[test]
     fn names_follow_the_conventions() {
-        let damaged = Counter::default();
-        let metrics = Metrics::new(Requests::new(1, 1), damaged.clone());
+        let (damaged, left_out) = (Counter::default(), Counter::default());
+        let metrics = Metrics::new(Requests::new(1, 1), damaged.clone(), left_out.clone());
         damaged.inc_by(3);
+        left_out.inc_by(4);
+        metrics.share(0.5);
         let text = metrics.text(None);
         assert!(text.ends_with("# EOF\n"), "{text}");
-        assert!(text.contains("cvmfs_prefetch_damaged_bundles_total 3\n"), "{text}");
+        for line in ["damaged_bundles_total 3", "left_out_reads_total 4", "window_share 0.5"] {
+            assert!(text.contains(&format!("cvmfs_prefetch_{line}\n")), "{text}");
+        }
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             assert!(line.starts_with("cvmfs_prefetch_") && !line.contains("_total "), "{line}");
         }

@@ -8,7 +8,6 @@
 //! queue is left out; nothing outside of the mount is opened, whatever a bundle says.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +15,7 @@ use bundles::bundle::BundleObject;
 use bundles::object::ObjectKind;
 use bundles::path::RootPath;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
@@ -30,7 +30,7 @@ const MOST: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct Readers {
     queue: Option<SyncSender<Wanted>>,
-    left_out: Arc<AtomicU64>,
+    left_out: Counter,
 }
 
 #[derive(Debug)]
@@ -45,14 +45,14 @@ impl Readers {
     /// Starts `count` threads; with none, files are never read. A thread reads with one of `permits`, which are shared with
     /// the others that read through mounts.
     pub fn new(count: usize, permits: &Arc<Semaphore>) -> Self {
-        let left_out = Arc::new(AtomicU64::new(0));
+        let left_out = Counter::default();
         if count == 0 {
             return Self { queue: None, left_out };
         }
         let (queue, wanted) = sync_channel(QUEUE);
         let wanted = Arc::new(Mutex::new(wanted));
         for number in 0..count {
-            let (wanted, left_out, permits) = (Arc::clone(&wanted), Arc::clone(&left_out), Arc::clone(permits));
+            let (wanted, left_out, permits) = (Arc::clone(&wanted), left_out.clone(), Arc::clone(permits));
             let spawned = std::thread::Builder::new()
                 .name(format!("reader-{number}"))
                 .spawn(move || read(&wanted, &left_out, &permits));
@@ -79,23 +79,23 @@ impl Readers {
 
     fn queue(&self, wanted: Wanted) {
         if self.queue.as_ref().is_some_and(|queue| queue.try_send(wanted).is_err()) {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+            self.left_out.inc();
         }
     }
 
     /// Files that were not read: the queue was full, or they could not be opened, or have another size.
-    pub fn left_out(&self) -> u64 {
-        self.left_out.load(Ordering::Relaxed)
+    pub fn left_out(&self) -> &Counter {
+        &self.left_out
     }
 }
 
-fn read(wanted: &Mutex<Receiver<Wanted>>, left_out: &AtomicU64, permits: &Semaphore) {
+fn read(wanted: &Mutex<Receiver<Wanted>>, left_out: &Counter, permits: &Semaphore) {
     loop {
         let next = wanted.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(wanted) = next else { return };
         let Ok(_permit) = futures::executor::block_on(permits.acquire()) else { return };
         if let Err(error) = read_one(&wanted) {
-            left_out.fetch_add(1, Ordering::Relaxed);
+            left_out.inc();
             debug!(path = %wanted.path, %error, "not read through the mount");
         }
     }
@@ -149,7 +149,7 @@ mod tests {
         let readers = Readers::new(2, &Arc::new(Semaphore::new(8)));
         readers.want(mount.path(), &object("/none", 1));
         let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while readers.left_out() == 0 {
+        while readers.left_out().get() == 0 {
             assert!(std::time::Instant::now() < end, "nothing was tried");
             std::thread::yield_now();
         }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tracing::info;
 
 use crate::config::Config;
+use crate::fetch::pace::Paces;
 use crate::fetch::route::Routes;
 use crate::settings::Settings;
 use crate::sink::capacity::{Allowed, Granted};
@@ -41,7 +42,7 @@ impl Repository {
         readers: &Arc<Semaphore>,
     ) -> Result<HashMap<String, Arc<Self>>, reqwest::Error> {
         let mut sinks: Vec<(Option<PathBuf>, Arc<dyn Sink>, Granted)> = Vec::new();
-        let mut all = HashMap::new();
+        let (mut all, paces) = (HashMap::new(), Paces::new(config.requests_per_second));
         for one in settings {
             let (name, kind, reason) = (&one.name, one.choice.kind, &one.choice.reason);
             info!(repository = name, sink = %kind, reason, servers = one.upstream.servers.len(), "repository");
@@ -55,7 +56,7 @@ impl Repository {
             let repository = Self {
                 name: one.name.clone(),
                 mount: one.mount,
-                routes: Routes::new(one.upstream, config.connections)?,
+                routes: Routes::new(one.upstream, config.connections, &paces)?,
                 sink: sink.clone(),
                 sink_number,
                 granted: granted.clone(),

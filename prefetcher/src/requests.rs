@@ -118,6 +118,11 @@ impl Requests {
         all.iter().map(|r| r.status()).collect()
     }
 
+    /// Whether none runs.
+    pub fn is_idle(&self) -> bool {
+        self.lock().running.is_empty()
+    }
+
     /// What all requests have done until now.
     pub fn totals(&self) -> Totals {
         let inner = self.lock();

@@ -140,6 +140,15 @@ impl Source<'_> {
             retries: patience.retries,
             first_pause: patience.first_pause,
             longest_pause: patience.longest_pause,
+            certificates: self.certificates(),
+        }
+    }
+
+    fn certificates(&self) -> Vec<PathBuf> {
+        match (&self.one.certificates, self.values) {
+            (Some(by_hand), _) => vec![by_hand.clone()],
+            (None, Some(values)) => transfer::certificates(values),
+            (None, None) => Vec::new(),
         }
     }
 

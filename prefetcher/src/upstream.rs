@@ -1,5 +1,6 @@
 //! Where a repository's objects come from: the CVMFS client's servers, proxies and patience.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The way to a server.
@@ -26,6 +27,8 @@ pub struct Upstream {
     pub retries: u32,
     /// The first pause between attempts; doubled each time. `CVMFS_BACKOFF_INIT`.
     pub first_pause: Duration,
+    /// Files and directories with certificates of authorities that `https` servers may have theirs from, beside the system's.
+    pub certificates: Vec<PathBuf>,
     /// The longest pause. `CVMFS_BACKOFF_MAX`.
     pub longest_pause: Duration,
 }

@@ -17,6 +17,7 @@ fn the_example_is_accepted_and_documents_the_defaults() {
     assert_ne!(spelled().lines().collect::<Vec<_>>(), EXAMPLE.lines().collect::<Vec<_>>());
     let mut spelled = parse(&spelled()).unwrap();
     assert_eq!(spelled.bytes_per_second.take(), Some(125_000_000));
+    assert_eq!(spelled.requests_per_second.take(), Some(200));
     // What is off unless it is given.
     assert!(spelled.socket_owner.take().is_some() && spelled.socket_group.take().is_some());
     assert!(spelled.metrics_address.take().is_some() && spelled.tcp.take().is_some());
@@ -25,6 +26,7 @@ fn the_example_is_accepted_and_documents_the_defaults() {
     assert_eq!(servers[1], "http://stratum-two.example.org/cvmfs/unpacked.example.org");
     assert!(learned.proxy.take().unwrap().contains("squid-two.example.org:3128;DIRECT"));
     assert_eq!(learned.mount.take().unwrap(), repository.mount());
+    assert_eq!(learned.certificates.take().unwrap(), Path::new("/etc/grid-security/certificates"));
     assert_eq!(learned.cache.take().unwrap(), Path::new("/var/lib/cvmfs/shared"));
     assert_eq!(learned.workspace.take().unwrap(), Path::new("/var/lib/cvmfs/shared"));
     assert_eq!(learned.quota_mb.take().unwrap(), 4000);
@@ -48,6 +50,8 @@ fn what_cannot_work_is_refused_by_name() {
         ("socket_mode = 660", "0o660"),
         ("connections = 0", "connections"),
         ("timeout_s = 0", "timeout_s"),
+        ("bytes_per_second = 1023", "bytes_per_second: less than 1024"),
+        ("requests_per_second = 0", "requests_per_second: 0 brings nothing"),
         ("retries = 99", "retries"),
         ("store_bytes = 256", "store_bytes: less than 1048576"),
         ("mount_readers = 9", "mount_readers"),
@@ -70,6 +74,7 @@ fn what_cannot_work_is_refused_by_name() {
         ("servers = [", "servers = [] # ", "servers: empty"),
         ("http://squid-two", "ftp://squid-two", "proxy: \"ftp://"),
         (";DIRECT\"", ";auto\"", "proxy: proxies by automatic configuration"),
+        ("certificates = \"/", "certificates = \"", "certificates: etc/grid-security"),
         ("workspace = \"/", "workspace = \"", "workspace: var/lib"),
         ("sink = \"auto\"", "sink = \"fast\"", "sink"),
     ];

@@ -1,10 +1,14 @@
 //! Servers, proxies and patience, from the client's parameters.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::shell::Values;
 use crate::config::http_url;
 use crate::upstream::Proxy;
+
+/// Where grid sites keep authorities. The client's own default.
+const GRID: &str = "/etc/grid-security/certificates";
 
 /// Groups of proxies, in the order of fail-over.
 pub type ProxyGroups = Vec<Vec<Proxy>>;
@@ -86,6 +90,14 @@ pub fn server(text: &str, fqrn: &str) -> Result<String, String> {
     let url = text.replace("@fqrn@", fqrn).replace("@org@", organisation);
     let url = url.trim_end_matches('/').to_owned();
     http_url(&url).map(|()| url)
+}
+
+/// Where the client has authorities for `https` from, beside the system's: `X509_CERT_BUNDLE`, and `X509_CERT_DIR` or the grid's
+/// usual directory if there is one.
+pub fn certificates(values: &Values) -> Vec<PathBuf> {
+    let given = |key: &str| values.get(key).map(String::as_str).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let directory = given("X509_CERT_DIR").or_else(|| Some(PathBuf::from(GRID)).filter(|path| path.is_dir()));
+    given("X509_CERT_BUNDLE").into_iter().chain(directory).collect()
 }
 
 /// How long the client waits and how often it tries again.
@@ -184,6 +196,14 @@ mod tests {
         assert_eq!(client_servers(&values, "atlas.cern.ch").unwrap(), expected);
         assert!(client_servers(&Values::new(), "atlas.cern.ch").unwrap().is_empty());
         assert!(servers("file:///srv/@fqrn@", "a.b").unwrap_err().contains("not an HTTP URL"));
+    }
+
+    #[test]
+    fn authorities_are_the_clients() {
+        let both = values(&[("X509_CERT_BUNDLE", "/b.pem"), ("X509_CERT_DIR", "/d")]);
+        assert_eq!(certificates(&both), [PathBuf::from("/b.pem"), PathBuf::from("/d")]);
+        let none = values(&[("X509_CERT_BUNDLE", ""), ("X509_CERT_DIR", "")]);
+        assert!(certificates(&none).iter().all(|path| path.is_dir()));
     }
 
     #[test]

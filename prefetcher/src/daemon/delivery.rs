@@ -69,10 +69,15 @@ impl<'a> Delivery<'a> {
         };
         let mut packs = OnTheirWay::new();
         let mut objects = OnTheirWay::new();
+        let mut begun = false;
         let is_there = |pack: usize| self.packs.get(pack).is_some_and(Option::is_some);
         for portion in portions(&self.bundle, &plan, is_there) {
             let mut missing = self.meanwhile(self.missing(&portion), &mut packs, &mut objects).await;
             missing.retain(|index| self.is_allowed(*index, &mut allowances));
+            if !begun && !missing.is_empty() {
+                begun = true;
+                self.spread(&missing).await;
+            }
             if let Some(pack) = self.pack_for(&portion, &missing) {
                 while packs.len() >= PACKS_ABREAST {
                     self.next(&mut packs, &mut objects).await;
@@ -110,6 +115,16 @@ impl<'a> Delivery<'a> {
             if let Some(repository) = name.and_then(|name| self.daemon.repositories.get(name)) {
                 self.daemon.readers.want_catalog(&repository.mount, &catalog.mountpoint);
             }
+        }
+    }
+
+    /// Before the first request: when many nodes ask at once, each begins at a time of its own.
+    async fn spread(&self, missing: &[usize]) {
+        let repository = missing.first().and_then(|i| self.repository_of(&self.bundle.objects[*i]));
+        let pause = repository.filter(|one| one.sink.through_mount().is_none()).map(|one| one.routes.spread());
+        if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+            debug!(?pause, "the proxy or server has much to do: a pause before the first request");
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -214,13 +229,12 @@ impl<'a> Delivery<'a> {
         let Some(repository) = missing.first().and_then(|i| self.repository_of(&self.bundle.objects[*i])) else {
             return;
         };
-        let rank = self.request.rank();
         if self.daemon.stopping.is_cancelled() {
             return self.stopped(&missing);
         }
         let fetched = |index| self.fetched(index);
-        let fetcher = &self.daemon.fetcher;
-        let from_pack = fetcher.fetch_pack(repository, &self.bundle, &pack, &missing, rank, &fetched).await;
+        let (fetcher, terms) = (&self.daemon.fetcher, self.request.terms());
+        let from_pack = fetcher.fetch_pack(repository, &self.bundle, &pack, &missing, terms, &fetched).await;
         self.request.account(|a| {
             a.packs += 1;
             a.transferred_bytes += from_pack.transferred;
@@ -255,7 +269,7 @@ impl<'a> Delivery<'a> {
                 Err(failure) => self.failed(index, &failure),
             };
         }
-        match self.daemon.fetcher.fetch(repository, object, self.request.rank()).await {
+        match self.daemon.fetcher.fetch(repository, object, self.request.terms()).await {
             Outcome::AlreadyThere => self.already_there(index),
             Outcome::Joined => {
                 self.request.account(|a| a.joined_objects += 1);

@@ -3,21 +3,17 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So much time of an unused limit is saved up, for timers are not exact.
-const BURST: Duration = Duration::from_millis(20);
+use super::bucket::Bucket;
 
 /// What comes is measured over times of this length.
 const SPELL: Duration = Duration::from_millis(100);
 /// A faster spell counts at once, a slower one so much: it may be that little was asked for.
 const FADING: f64 = 0.1;
 
-/// A limit for all that share it: a token bucket that is counted in time, which is when everything let through so far has
-/// had its time. And a measure of what comes.
+/// The node's limit, and a measure of what comes.
 #[derive(Debug)]
 pub struct Bandwidth {
-    /// Bytes a second; none, no limit.
-    limit: Option<u64>,
-    free_at: Mutex<Instant>,
+    limit: Bucket,
     measured: Mutex<Measured>,
 }
 
@@ -31,9 +27,8 @@ struct Measured {
 impl Bandwidth {
     /// So many bytes a second.
     pub fn new(limit: Option<u64>) -> Self {
-        let now = Instant::now();
-        let measured = Measured { since: now, bytes: 0, rate: None };
-        Self { limit, free_at: Mutex::new(now), measured: Mutex::new(measured) }
+        let measured = Measured { since: Instant::now(), bytes: 0, rate: None };
+        Self { limit: Bucket::new(limit), measured: Mutex::new(measured) }
     }
 
     /// Bytes a second that came while something was coming, if that is known.
@@ -41,19 +36,11 @@ impl Bandwidth {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).rate
     }
 
-    /// Waits until the `bytes` that have come had their time. Not reading on meanwhile is what slows the sender down.
-    pub async fn take(&self, bytes: u64) {
+    /// Waits until the `bytes` that have come had their time, here and in the limit of who asked for them. Not reading on
+    /// meanwhile is what slows the sender down.
+    pub async fn take(&self, bytes: u64, own: &Bucket) {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).came(Instant::now(), bytes);
-        let Some(limit) = self.limit else { return };
-        let through = self.reserve(Instant::now(), bytes, limit);
-        tokio::time::sleep_until(through.into()).await;
-    }
-
-    fn reserve(&self, now: Instant, bytes: u64, limit: u64) -> Instant {
-        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let earliest = now.checked_sub(BURST).unwrap_or(now);
-        *free_at = (*free_at).max(earliest) + Duration::from_secs_f64(bytes as f64 / limit.max(1) as f64);
-        *free_at
+        futures::join!(self.limit.spend(bytes), own.spend(bytes));
     }
 }
 
@@ -80,16 +67,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn bytes_of_all_take_their_time_and_idle_time_is_not_saved_up() {
-        let bandwidth = Bandwidth::new(Some(10_000));
-        let start = Instant::now() + Duration::from_secs(1);
-        let until = |at: Instant| at.duration_since(start).as_millis();
-        assert_eq!(until(bandwidth.reserve(start, 1000, 10_000)), 80);
-        assert_eq!(until(bandwidth.reserve(start, 1000, 10_000)), 180);
-        let later = start + Duration::from_secs(60);
-        assert_eq!(bandwidth.reserve(later, 1000, 10_000), later + Duration::from_millis(80));
-        // Without a limit nobody waits.
-        Bandwidth::new(None).take(u64::MAX).await;
+    async fn both_limits_hold_and_without_one_nobody_waits() {
+        for (node, own) in [(Some(100_000), None), (None, Some(100_000)), (Some(100_000), Some(1 << 40))] {
+            let (bandwidth, own, started) = (Bandwidth::new(node), Bucket::new(own), Instant::now());
+            bandwidth.take(10_000, &own).await;
+            assert!(started.elapsed() >= Duration::from_millis(80), "{node:?} {own:?}");
+        }
+        Bandwidth::new(None).take(u64::MAX, &Bucket::new(None)).await;
     }
 
     #[test]

@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CACHE_CONTROL, CONTENT_RANGE, RANGE};
 
 use super::bandwidth::Bandwidth;
+use super::bucket::Bucket;
 use super::failure::{Blame, Failure};
 
 /// The slowest line that is worth waiting for, in bytes per second.
@@ -24,6 +25,8 @@ pub struct Ask<'a> {
     pub range: Option<Range<u64>>,
     /// What a proxy keeps is not to be trusted: it gave wrong bytes.
     pub fresh: bool,
+    /// Bytes a second for who asks, beside the node's.
+    pub own: &'a Bucket,
 }
 
 /// A response whose head was right.
@@ -31,7 +34,16 @@ pub struct Body<'a> {
     response: reqwest::Response,
     received: u64,
     limits: Limits,
+    deadline: Deadline,
     bandwidth: &'a Bandwidth,
+    own: &'a Bucket,
+}
+
+/// How long a server may take for an answer, however steadily its bytes trickle. Time in which we do not read is not its.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    all: Duration,
+    left: Duration,
 }
 
 /// How many stored bytes an answer may have.
@@ -76,13 +88,14 @@ impl Limits {
     }
 }
 
-/// Asks, and checks the head of the answer. Gives the time until it came, too.
+/// Asks, and checks the head of the answer, which may take `patience`. Gives the time until it came, too.
 pub async fn open<'a>(
     http: &reqwest::Client,
-    ask: &Ask<'_>,
+    ask: &Ask<'a>,
+    patience: Duration,
     bandwidth: &'a Bandwidth,
 ) -> Result<(Body<'a>, Duration), Failure> {
-    let Ask { url, limits, range, fresh } = ask;
+    let Ask { url, limits, range, fresh, own } = ask;
     let mut request = http.get(*url);
     if let Some(Range { start, end }) = range {
         request = request.header(RANGE, format!("bytes={start}-{}", end.saturating_sub(1)));
@@ -91,14 +104,16 @@ pub async fn open<'a>(
         request = request.header(CACHE_CONTROL, "no-cache");
     }
     let asked = Instant::now();
-    let response = request.send().await.map_err(|e| transfer(url, &e))?;
+    let mut deadline = Deadline::new(limits.deadline(patience));
+    let response =
+        deadline.within(request.send()).await.ok_or_else(|| deadline.passed(url))?.map_err(|e| transfer(url, &e))?;
     let took = asked.elapsed();
     check_head(&response, range.as_ref()).map_err(|failure| Failure { why: format!("{url}: {failure}"), ..failure })?;
     let limits = range.as_ref().map_or(*limits, |range| Limits::exactly(range.end - range.start));
     if let Some(length) = response.content_length() {
         limits.check_announced(length).map_err(|why| Failure::wrong(format!("{url}: {why}")))?;
     }
-    Ok((Body { response, received: 0, limits, bandwidth }, took))
+    Ok((Body { response, received: 0, limits, deadline, bandwidth, own }, took))
 }
 
 fn check_head(response: &reqwest::Response, range: Option<&Range<u64>>) -> Result<(), Failure> {
@@ -125,13 +140,35 @@ fn check_head(response: &reqwest::Response, range: Option<&Range<u64>>) -> Resul
     Ok(())
 }
 
+impl Deadline {
+    fn new(all: Duration) -> Self {
+        Self { all, left: all }
+    }
+
+    /// What `work` comes to, if that is in time.
+    async fn within<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let started = Instant::now();
+        let done = tokio::time::timeout(self.left, work).await.ok();
+        self.left = self.left.saturating_sub(started.elapsed());
+        done
+    }
+
+    fn passed(&self, url: &str) -> Failure {
+        Failure::transient(format!("{url}: not done after {} s", self.all.as_secs())).by(Blame::Proxy)
+    }
+}
+
 impl Body<'_> {
     /// The next bytes; `None` at the end, which comes only when all are there.
     pub async fn next(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
-        let piece = match self.response.chunk().await {
-            Ok(piece) => piece,
-            Err(e) => return Err(transfer(self.response.url().as_str(), &e)),
+        // The response lends its URL only while it is not read.
+        let mut deadline = self.deadline;
+        let piece = match deadline.within(self.response.chunk()).await {
+            Some(Ok(piece)) => piece,
+            Some(Err(e)) => return Err(transfer(self.response.url().as_str(), &e)),
+            None => return Err(deadline.passed(self.response.url().as_str())),
         };
+        self.deadline = deadline;
         let length = piece.as_ref().map_or(0, |p| p.len() as u64);
         self.received += length;
         let Limits { exact, most } = self.limits;
@@ -147,7 +184,7 @@ impl Body<'_> {
                 Failure::transient(format!("{url}: the body ended after {received} of {exact} bytes")).by(Blame::Proxy)
             );
         }
-        self.bandwidth.take(length).await;
+        self.bandwidth.take(length, self.own).await;
         Ok(piece)
     }
 
@@ -192,6 +229,9 @@ fn transfer(url: &str, error: &reqwest::Error) -> Failure {
     if !why.contains(url) {
         why = format!("{url}: {why}");
     }
+    if why.contains("UnknownIssuer") {
+        why.push_str("; if its authority is to be trusted, name it: certificates = \"...\"");
+    }
     Failure::transient(why).by(Blame::Proxy)
 }
 
@@ -199,6 +239,14 @@ fn transfer(url: &str, error: &reqwest::Error) -> Failure {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_has_its_time_and_no_more() {
+        let mut deadline = Deadline::new(Duration::from_millis(20));
+        assert_eq!(deadline.within(async { 1 }).await, Some(1));
+        assert_eq!(deadline.within(std::future::pending::<()>()).await, None);
+        assert_eq!((deadline.left, deadline.within(std::future::pending::<()>()).await), (Duration::ZERO, None));
+    }
 
     #[test]
     fn lengths_are_bounded() {

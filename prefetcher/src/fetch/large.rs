@@ -9,11 +9,12 @@ use bundles::bundle::BundleObject;
 use futures::StreamExt;
 use tracing::debug;
 
+use super::Fetcher;
 use super::download::{Ask, Limits};
 use super::failure::{Cause, Failure};
+use super::terms::Terms;
 use super::tries::{Tries, Turn};
 use super::verify::Streamed;
-use super::{Fetcher, in_time};
 use crate::repository::Repository;
 
 /// What a stream is counted as: a piece that came, one that is worked off, and the unpacker's buffer.
@@ -31,11 +32,13 @@ impl Fetcher {
         &self,
         repository: &Repository,
         object: &BundleObject,
-        rank: u8,
+        terms: Terms<'_>,
     ) -> Result<u64, Failure> {
         let size = object.stored_size;
-        if size > 2 * SPAN && !repository.routes.is_proxied(repository.routes.first()) {
-            match self.bring_ranges(repository, object, rank).await {
+        // Ranges are for speed, and hold more memory.
+        let in_ranges = size > 2 * SPAN && terms.own.bytes_per_second().is_none();
+        if in_ranges && !repository.routes.is_proxied(repository.routes.first()) {
+            match self.bring_ranges(repository, object, terms).await {
                 Err(failure) if failure.cause != Cause::Write => {
                     // A server without ranges, or two that disagree.
                     debug!(object = %object.hash, error = %failure, "not to be had in ranges");
@@ -48,9 +51,10 @@ impl Fetcher {
         let mut tries = Tries::new(&repository.routes);
         while let Some(turn) = tries.next().await {
             let url = repository.routes.url(turn.way, &path);
-            let ask = Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh };
-            let _place = repository.routes.window(turn.way).enter(rank).await;
-            match in_time(&repository.routes, &ask, self.stream(repository, object, turn, &ask)).await {
+            let ask =
+                Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh, own: terms.own.bucket() };
+            let _place = repository.routes.enter(turn.way, terms.rank).await;
+            match self.stream(repository, object, turn, &ask).await {
                 Err(failure) => tries.failed(failure)?,
                 done => return done,
             }
@@ -78,9 +82,14 @@ impl Fetcher {
         Ok(body.received())
     }
 
-    async fn bring_ranges(&self, repository: &Repository, object: &BundleObject, rank: u8) -> Result<u64, Failure> {
+    async fn bring_ranges(
+        &self,
+        repository: &Repository,
+        object: &BundleObject,
+        terms: Terms<'_>,
+    ) -> Result<u64, Failure> {
         let _memory = self.memory(STREAM_COST + SPAN * ABREAST as u64).await?;
-        let spans = spans(object.stored_size).map(|span| self.range(repository, object, span, rank));
+        let spans = spans(object.stored_size).map(|span| self.range(repository, object, span, terms));
         let mut coming = futures::stream::iter(spans).buffered(ABREAST);
         let mut streamed = self.begin(repository, object).await?;
         while let Some(piece) = coming.next().await {
@@ -95,17 +104,17 @@ impl Fetcher {
         repository: &Repository,
         object: &BundleObject,
         span: Range<u64>,
-        rank: u8,
+        terms: Terms<'_>,
     ) -> Result<Vec<u8>, Failure> {
         let path = object.hash.url_path(object.kind);
         let limits = Limits::exactly(span.end - span.start);
         let mut tries = Tries::new(&repository.routes);
         while let Some(Turn { way, fresh }) = tries.next().await {
             let url = repository.routes.url(way, &path);
-            let ask = Ask { url: &url, limits, range: Some(span.clone()), fresh };
-            let _place = repository.routes.window(way).enter(rank).await;
+            let ask = Ask { url: &url, limits, range: Some(span.clone()), fresh, own: terms.own.bucket() };
+            let _place = repository.routes.enter(way, terms.rank).await;
             let download = async { self.open(&repository.routes, way, &ask).await?.whole().await };
-            match in_time(&repository.routes, &ask, download).await {
+            match download.await {
                 Err(failure) => tries.failed(failure)?,
                 done => return done,
             }

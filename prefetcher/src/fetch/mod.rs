@@ -3,9 +3,11 @@
 //! [`Fetcher::fetch`] is called for many objects at a time, in the order in which they are needed, and
 //! [`Fetcher::fetch_pack`] for what is in a pack. What they may use of the machine is bounded here for all requests together:
 //!
+//! - *the caller's own limit*, if there is one: a turn among what one request asks for, see [`terms`];
 //! - *memory*: a permit for the stored and raw bytes of a small object, or the buffers of a large one or of a part of a
 //!   pack, held until all is written;
 //! - *connections*: a place in the [`window`] of the host while a response is awaited and read;
+//! - *requests*: a turn among those to one proxy, if a limit is set, see [`pace`];
 //! - *bandwidth*: what has come has its time before more is read, see [`bandwidth`];
 //! - *cores*: a permit while bytes are hashed, unpacked and written, off the asynchronous threads, see [`cores`].
 //!
@@ -15,14 +17,18 @@
 //! fetched twice at a time, [`download`] speaks HTTP, [`verify`] checks and unpacks, [`pack`] cuts packs into objects.
 
 pub mod bandwidth;
+pub mod bucket;
 pub mod cores;
 pub mod download;
 pub mod failure;
 pub mod flight;
 mod large;
+pub mod pace;
 pub mod pack;
 pub mod route;
+pub mod terms;
 mod tries;
+mod trust;
 pub mod verify;
 pub mod window;
 
@@ -34,9 +40,10 @@ use crate::repository::Repository;
 use bandwidth::Bandwidth;
 use cores::Cores;
 use download::{Ask, Body, Limits};
-use failure::{Blame, Failure};
+use failure::Failure;
 use flight::{Flights, Seat};
 use route::{Routes, Way};
+use terms::Terms;
 use tries::{Tries, Turn};
 
 /// All bytes of objects in memory at a time.
@@ -93,14 +100,18 @@ impl Fetcher {
         self.bandwidth.bytes_per_second()
     }
 
-    /// Brings `object` into the repository's sink, unless it is there or on its way. A smaller `rank` goes first.
-    pub async fn fetch(&self, repository: &Repository, object: &BundleObject, rank: u8) -> Outcome {
+    /// Brings `object` into the repository's sink, unless it is there or on its way.
+    pub async fn fetch(&self, repository: &Repository, object: &BundleObject, terms: Terms<'_>) -> Outcome {
         if object.hash.algorithm != HashAlgorithm::Sha1 {
             return Outcome::Failed(BadObject::Unverifiable(object.hash).into());
         }
         let key = (repository.sink_number, object.hash);
         let origin = (repository.name.clone(), object.kind);
         loop {
+            let turn = match terms.own.turn().await {
+                Ok(turn) => turn,
+                Err(failure) => return Outcome::Failed(failure),
+            };
             match self.flights.board(&key) {
                 Seat::Leader(leader) => {
                     // Another flight may have landed since the plan was made. One stat of a local file: no need to
@@ -109,34 +120,37 @@ impl Fetcher {
                         leader.land((Ok(()), origin));
                         return Outcome::AlreadyThere;
                     }
-                    let result = self.bring(repository, object, rank).await;
+                    let result = self.bring(repository, object, terms).await;
                     leader.land((result.as_ref().map(|_| ()).map_err(Failure::clone), origin));
                     return match result {
                         Ok(stored) => Outcome::Fetched { stored },
                         Err(failure) => Outcome::Failed(failure),
                     };
                 }
-                Seat::Joiner(joiner) => match joiner.wait().await {
-                    Some((Ok(()), _)) => return Outcome::Joined,
-                    Some((Err(failure), tried)) if tried == origin => return Outcome::Failed(failure),
-                    // Given up, or tried elsewhere: our turn.
-                    _ => {}
-                },
+                Seat::Joiner(joiner) => {
+                    drop(turn);
+                    match joiner.wait().await {
+                        Some((Ok(()), _)) => return Outcome::Joined,
+                        Some((Err(failure), tried)) if tried == origin => return Outcome::Failed(failure),
+                        // Given up, or tried elsewhere: our turn.
+                        _ => {}
+                    }
+                }
             }
         }
     }
 
-    async fn bring(&self, repository: &Repository, object: &BundleObject, rank: u8) -> Result<u64, Failure> {
+    async fn bring(&self, repository: &Repository, object: &BundleObject, terms: Terms<'_>) -> Result<u64, Failure> {
         let limits = Limits::of(object);
         let in_memory = object.raw_size.saturating_add(limits.most);
         if in_memory > SMALL {
-            return self.bring_large(repository, object, rank).await;
+            return self.bring_large(repository, object, terms).await;
         }
         let _memory = self.memory(in_memory).await?;
         let path = object.hash.url_path(object.kind);
         let mut tries = Tries::new(&repository.routes);
         while let Some(turn) = tries.next().await {
-            match self.bring_small(repository, object, &path, turn, rank).await {
+            match self.bring_small(repository, object, &path, turn, terms).await {
                 Err(failure) => tries.failed(failure)?,
                 done => return done,
             }
@@ -150,13 +164,13 @@ impl Fetcher {
         object: &BundleObject,
         path: &str,
         turn: Turn,
-        rank: u8,
+        terms: Terms<'_>,
     ) -> Result<u64, Failure> {
         let url = repository.routes.url(turn.way, path);
-        let ask = Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh };
-        let place = repository.routes.window(turn.way).enter(rank).await;
-        let download = async { self.open(&repository.routes, turn.way, &ask).await?.whole().await };
-        let stored = in_time(&repository.routes, &ask, download).await?;
+        let ask =
+            Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh, own: terms.own.bucket() };
+        let place = repository.routes.enter(turn.way, terms.rank).await;
+        let stored = self.open(&repository.routes, turn.way, &ask).await?.whole().await?;
         drop(place);
         let (sink, object, size) = (repository.sink.clone(), object.clone(), stored.len() as u64);
         self.cores.run(move |scratch| verify::put(scratch, &*sink, &object, &stored)).await?;
@@ -164,9 +178,10 @@ impl Fetcher {
     }
 
     /// Asks by one way, and tells its window how long that took.
-    async fn open(&self, routes: &Routes, way: Way, ask: &Ask<'_>) -> Result<Body<'_>, Failure> {
-        let window = routes.window(way);
-        match download::open(routes.http(way), ask, &self.bandwidth).await {
+    async fn open<'a>(&'a self, routes: &Routes, way: Way, ask: &Ask<'a>) -> Result<Body<'a>, Failure> {
+        let (window, upstream) = (routes.window(way), routes.upstream());
+        let patience = upstream.timeout.max(upstream.timeout_direct);
+        match download::open(routes.http(way), ask, patience, &self.bandwidth).await {
             Ok((body, took)) => {
                 window.answered(took);
                 Ok(body)
@@ -184,18 +199,6 @@ impl Fetcher {
         let permits = bytes.min(MEMORY).div_ceil(KIB).max(1);
         self.memory.acquire_many(permits as u32).await.map_err(closed)
     }
-}
-
-/// Gives `download` as long as its bytes may take, however steadily they trickle. A place is to be had before.
-async fn in_time<T>(
-    routes: &Routes,
-    ask: &Ask<'_>,
-    download: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let upstream = routes.upstream();
-    let deadline = ask.limits.deadline(upstream.timeout.max(upstream.timeout_direct));
-    let late = |_| Failure::transient(format!("{}: not done after {} s", ask.url, deadline.as_secs())).by(Blame::Proxy);
-    tokio::time::timeout(deadline, download).await.map_err(late)?
 }
 
 fn closed(_: AcquireError) -> Failure {

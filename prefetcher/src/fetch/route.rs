@@ -5,13 +5,16 @@
 //! while. Within one fetch, [`Attempts`] walks over the ways, and leaves out what it found failing.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 
+use super::bucket::Bucket;
 use super::failure::{Blame, Failure};
-use super::window::Window;
+use super::pace::{Paces, spread};
+use super::trust;
+use super::window::{Place, Window};
 use crate::upstream::{Proxy, Upstream};
 
 /// The first proxy is tried again after so long. `CVMFS_PROXY_RESET_AFTER`'s default.
@@ -37,6 +40,7 @@ struct Hop {
     proxy: Proxy,
     http: reqwest::Client,
     window: Window,
+    pace: Arc<Bucket>,
 }
 
 /// One way, by its place among the proxies and among the servers.
@@ -51,15 +55,16 @@ pub struct Way {
 struct Preference(Mutex<(usize, Option<Instant>)>);
 
 impl Routes {
-    /// The ways of `upstream`, with at most so many connections to each host.
-    pub fn new(upstream: Upstream, connections: usize) -> Result<Self, reqwest::Error> {
+    /// The ways of `upstream`, with at most so many connections to each host, and requests a second as `paces` has them.
+    pub fn new(upstream: Upstream, connections: usize, paces: &Paces) -> Result<Self, reqwest::Error> {
         let mut proxies = Vec::new();
         for group in &upstream.proxies {
             let mut group = group.clone();
             group.shuffle(&mut rand::rng());
             for proxy in group {
                 let http = http_client(&upstream, &proxy, connections)?;
-                proxies.push(Hop { proxy, http, window: Window::new(connections) });
+                let pace = paces.of(&proxy);
+                proxies.push(Hop { proxy, http, window: Window::new(connections), pace });
             }
         }
         Ok(Self { upstream, proxies, proxy: Preference::default(), server: Preference::default() })
@@ -83,6 +88,25 @@ impl Routes {
     /// Bounds what is asked by a way at a time.
     pub fn window(&self, way: Way) -> &Window {
         &self.proxies[way.proxy].window
+    }
+
+    /// Waits for a place among what is asked by a way at a time, and then for a turn among what is asked a second. A
+    /// smaller `rank` goes first.
+    pub async fn enter(&self, way: Way, rank: u8) -> Place {
+        let hop = &self.proxies[way.proxy];
+        let place = hop.window.enter(rank).await;
+        hop.pace.turn().await;
+        place
+    }
+
+    /// How long to wait before one begins to fetch: some time of this node's own if many ask at once.
+    pub fn spread(&self) -> Duration {
+        spread(self.window(self.first()).too_much(Instant::now()), rand::random_range(0.0..1.0))
+    }
+
+    /// Has all ways use so much of their windows.
+    pub fn set_share(&self, share: f64) {
+        self.proxies.iter().for_each(|hop| hop.window.set_share(share));
     }
 
     /// Whether a cache may stand between us and the server.
@@ -213,10 +237,11 @@ fn http_client(upstream: &Upstream, proxy: &Proxy, connections: usize) -> Result
         Proxy::Direct => None,
         Proxy::Via(url) => Some(url),
     });
-    if urls.all(|url| url.starts_with("http://")) {
+    let builder = match urls.all(|url| url.starts_with("http://")) {
         // No need for the machine's certificates, which may be missing.
-        builder = builder.tls_certs_only([]);
-    }
+        true => builder.tls_certs_only([]),
+        false => builder.tls_certs_merge(trust::authorities(&upstream.certificates)),
+    };
     builder.build()
 }
 
@@ -235,8 +260,9 @@ mod tests {
             retries: 1,
             first_pause: Duration::from_secs(2),
             longest_pause: Duration::from_secs(10),
+            certificates: Vec::new(),
         };
-        Routes::new(upstream, 8).unwrap()
+        Routes::new(upstream, 8, &Paces::default()).unwrap()
     }
 
     /// The ways of one round, when `outcome` says what each comes to.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -19,6 +19,11 @@ const FIRST: f64 = 16.0;
 const LEAST: f64 = 2.0;
 /// Answers may begin later by this factor before the window shrinks.
 const TOLERANCE: f64 = 1.5;
+/// One answer narrows the window by no more than this.
+const STEEPEST: f64 = 0.5;
+/// A window that late answers have made so narrow says that the host has too much to do. One late answer says nothing: a
+/// proxy has some objects and has to ask for others.
+const CROWDED: f64 = FIRST / 2.0;
 /// How much one answer moves the limit.
 const SMOOTHING: f64 = 0.2;
 /// How much one answer moves the long-term time: an average of some hundred.
@@ -34,6 +39,10 @@ pub struct Window(Arc<Mutex<State>>);
 struct State {
     limit: f64,
     most: f64,
+    /// How much of the limit may be used.
+    share: f64,
+    /// When the host last showed that it has too much to do.
+    too_much: Option<Instant>,
     in_flight: usize,
     /// Seconds until the first byte, on average.
     long: Option<f64>,
@@ -52,8 +61,17 @@ impl Window {
     /// A window with at most so many places.
     pub fn new(most: usize) -> Self {
         let most = most.max(1) as f64;
-        let (waiting, limit) = (BTreeMap::new(), FIRST.min(most));
-        Self(Arc::new(Mutex::new(State { limit, most, in_flight: 0, long: None, waiting, next: 0 })))
+        let state = State {
+            limit: FIRST.min(most),
+            most,
+            share: 1.0,
+            too_much: None,
+            in_flight: 0,
+            long: None,
+            waiting: BTreeMap::new(),
+            next: 0,
+        };
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// Waits for a place. A smaller `rank` goes first.
@@ -85,11 +103,24 @@ impl Window {
     pub fn overloaded(&self) {
         let mut state = self.lock();
         state.limit = (state.limit / 2.0).max(LEAST.min(state.most));
+        state.too_much = Some(Instant::now());
+    }
+
+    /// How long ago the host last showed that it has too much to do, if it has.
+    pub fn too_much(&self, now: Instant) -> Option<Duration> {
+        self.lock().too_much.map(|at| now.saturating_duration_since(at))
+    }
+
+    /// Has so much of the window used, from 0 to 1; never less than a full line carries.
+    pub fn set_share(&self, share: f64) {
+        let mut state = self.lock();
+        state.share = share.clamp(0.0, 1.0);
+        self.let_in(&mut state);
     }
 
     /// How many places there are now.
     pub fn limit(&self) -> usize {
-        self.lock().limit as usize
+        self.lock().places()
     }
 
     /// How long answers take to begin, if one has.
@@ -115,12 +146,16 @@ impl Window {
 
 impl State {
     fn has_room(&self) -> bool {
-        self.in_flight < self.limit as usize
+        self.in_flight < self.places()
+    }
+
+    fn places(&self) -> usize {
+        (self.limit * self.share).max(LEAST.min(self.most)) as usize
     }
 
     fn learn(&mut self, now: f64) {
         let long = *self.long.get_or_insert(now);
-        let gradient = ((TOLERANCE * long + NOISE) / now.max(1e-6)).clamp(0.5, 1.0);
+        let gradient = ((TOLERANCE * long + NOISE) / now.max(1e-6)).clamp(STEEPEST, 1.0);
         self.long = Some(long + LONG * (now - long));
         // A window that is not used says nothing about a larger one.
         if self.in_flight * 2 < self.limit as usize && gradient >= 1.0 {
@@ -128,6 +163,9 @@ impl State {
         }
         let wanted = self.limit * gradient + self.limit.sqrt();
         self.limit = (self.limit + SMOOTHING * (wanted - self.limit)).clamp(LEAST.min(self.most), self.most);
+        if gradient < 1.0 && self.limit < CROWDED.min(self.most / 2.0) {
+            self.too_much = Some(Instant::now());
+        }
     }
 }
 
@@ -164,6 +202,39 @@ mod tests {
         assert!(answers(&window, 20, 200) > 48);
         window.overloaded();
         assert!(window.limit() < 40);
+    }
+
+    #[test]
+    fn a_host_that_keeps_answering_late_or_fails_has_too_much_to_do() {
+        let window = Window::new(64);
+        answers(&window, 20, 50);
+        // One from far away, among many from near.
+        answers(&window, 900, 1);
+        assert_eq!(window.too_much(Instant::now()), None);
+        let late = || _ = answers(&window, 2000, 40);
+        for too_much in [&late as &dyn Fn(), &|| window.overloaded()] {
+            window.lock().too_much = None;
+            too_much();
+            let now = Instant::now() + Duration::from_secs(5);
+            assert!(window.too_much(now).unwrap() >= Duration::from_secs(5));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_share_of_the_window_is_used_and_the_rest_waits_for_it_to_grow() {
+        let window = Window::new(64);
+        window.set_share(0.25);
+        assert_eq!(window.limit(), FIRST as usize / 4);
+        let held: Vec<Place> = futures::future::join_all((0..4).map(|_| window.enter(1))).await;
+        let mut fifth = Box::pin(window.enter(1));
+        assert!(futures::poll!(&mut fifth).is_pending());
+        window.set_share(0.5);
+        assert!(futures::poll!(&mut fifth).is_ready());
+        drop(held);
+        for (share, places) in [(0.0, 2), (1.0, 16), (7.0, 16)] {
+            window.set_share(share);
+            assert_eq!(window.limit(), places, "{share}");
+        }
     }
 
     #[test]

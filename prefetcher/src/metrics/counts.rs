@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::api::RequestState;
 use crate::requests::Requests;
+use crate::sink::quota_manager;
 
 /// The requests.
 #[derive(Debug)]
@@ -39,10 +40,23 @@ impl Collector for Counts {
             ("stopped", a.failed_stopped),
             ("given_up", a.failed_given_up),
         ]);
+        let elsewhere = a.skipped_objects.saturating_sub(a.skipped_budget_objects);
+        let skipped = named(&[("repository", elsewhere), ("room", a.skipped_budget_objects)]);
+        let told = quota_manager::counts();
+        let registrations = named(&[
+            ("registered", told.registered),
+            ("no_manager", told.no_manager),
+            ("other_protocol", told.other_protocol),
+            ("full", told.full),
+            ("failed", told.failed),
+        ]);
         let bytes = named(&[("stored", a.fetched_stored_bytes), ("raw", a.fetched_raw_bytes)]);
         counter(&mut encoder, "requests", "Requests that have ended", "state", &ended)?;
         counter(&mut encoder, "objects", "Objects of requests, by what became of them", "outcome", &outcomes)?;
         counter(&mut encoder, "failures", "Objects that failed", "cause", &causes)?;
+        counter(&mut encoder, "skipped", "Objects that were left out", "cause", &skipped)?;
+        let help = "Objects put into the cache, by whether its quota manager was told";
+        counter(&mut encoder, "registrations", help, "outcome", &registrations)?;
         counter(&mut encoder, "bytes", "Bytes that were fetched", "kind", &bytes)?;
         let running = ConstGauge::new(totals.running as i64);
         let metric = encoder.encode_descriptor("running_requests", "Requests that run", None, running.metric_type())?;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::totals::told;
 use crate::api::{Account, Priority, RequestState, RequestStatus};
 use crate::asked::Asked;
+use crate::fetch::terms::{OwnLimit, Terms};
 use crate::plan;
 use crate::wanted::Wanted;
 
@@ -25,6 +26,7 @@ pub struct Request {
     pub correlation_id: String,
     /// Whether its caller brought the bundle.
     pub brings_bundle: bool,
+    limit: OwnLimit,
     started: Instant,
     priority: AtomicI32,
     joined_calls: AtomicU64,
@@ -64,6 +66,7 @@ impl Request {
             wanted: asked.wanted.clone(),
             correlation_id: asked.correlation_id.clone(),
             brings_bundle: asked.bundle.is_some(),
+            limit: OwnLimit::new(asked.bytes_per_second),
             started,
             priority: AtomicI32::new(asked.priority.into()),
             joined_calls: AtomicU64::new(0),
@@ -77,6 +80,7 @@ impl Request {
     pub(super) fn join(&self, asked: &Asked) {
         self.joined_calls.fetch_add(1, Ordering::Relaxed);
         self.priority.fetch_max(asked.priority.into(), Ordering::Relaxed);
+        self.limit.widen(asked.bytes_per_second);
         let other = asked.deadline.map(|within| Instant::now() + within);
         self.deadline.send_modify(|own| *own = own.zip(other).map(|(own, other)| own.max(other)));
     }
@@ -86,13 +90,14 @@ impl Request {
         Priority::try_from(self.priority.load(Ordering::Relaxed)).unwrap_or(Priority::Normal)
     }
 
-    /// Its place among others on the way to the servers; a smaller one goes first.
-    pub fn rank(&self) -> u8 {
-        match self.priority() {
+    /// On which terms its objects are fetched now.
+    pub fn terms(&self) -> Terms<'_> {
+        let rank = match self.priority() {
             Priority::High => 0,
             Priority::Normal | Priority::Unspecified => 1,
             Priority::Low => 2,
-        }
+        };
+        Terms { rank, own: &self.limit }
     }
 
     /// Raises or lowers the priority, unless the request has ended.
@@ -157,6 +162,7 @@ impl Request {
             deadline_ms: deadline.as_millis() as u64,
             correlation_id: self.correlation_id.clone(),
             joined_calls: self.joined_calls.load(Ordering::Relaxed),
+            bytes_per_second: self.limit.bytes_per_second().unwrap_or(0),
         }
     }
 

@@ -156,3 +156,33 @@ fn totals_never_shrink_and_outlive_what_is_forgotten() {
     let totals = requests.totals();
     assert_eq!((totals.account.fetched_objects, totals.ended[&RequestState::Done]), (6, 3));
 }
+
+#[test]
+fn a_request_that_is_dropped_tells_of_every_object_once() {
+    let requests = Requests::new(1, 1);
+    let running = new(&requests, &asked("a"));
+    let (request, bundle) = (running.request().clone(), bundle(6));
+    request.found("store", &bundle, &[0, 1, 2, 3, 4, 5]);
+    request.skipped(&[0]);
+    request.account(|a| {
+        a.skipped_objects += 2;
+        a.skipped_budget_objects += 2;
+        a.fetched_objects += 1;
+    });
+    drop(running);
+    let a = request.status().account.unwrap();
+    assert_eq!((a.skipped_objects, a.skipped_budget_objects, a.fetched_objects), (3, 2, 1));
+    assert_eq!((a.failed_objects, a.failed_stopped), (2, 2));
+    assert_eq!(requests.totals().account.skipped_budget_objects, 2);
+}
+
+#[test]
+fn who_joins_without_a_limit_lifts_it() {
+    let requests = Requests::new(1, 1);
+    let with = |limit| Asked { bytes_per_second: limit, ..asked("a") };
+    let running = new(&requests, &with(Some(2000)));
+    for (limit, expected) in [(Some(1500), 2000), (Some(3000), 3000), (None, 0), (Some(5000), 0)] {
+        assert!(matches!(requests.admit(&with(limit)).unwrap(), Admitted::Joined(_)));
+        assert_eq!(running.request().status().bytes_per_second, expected, "{limit:?}");
+    }
+}

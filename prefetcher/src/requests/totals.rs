@@ -32,6 +32,7 @@ impl Totals {
             (&mut sum.fetched_objects, of.fetched_objects),
             (&mut sum.joined_objects, of.joined_objects),
             (&mut sum.skipped_objects, of.skipped_objects),
+            (&mut sum.skipped_budget_objects, of.skipped_budget_objects),
             (&mut sum.failed_objects, of.failed_objects),
             (&mut sum.failed_transfer, of.failed_transfer),
             (&mut sum.failed_verification, of.failed_verification),

@@ -5,14 +5,18 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use futures::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::server::conn::{http1, http2};
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use super::{Object, REPOSITORY};
 
@@ -38,13 +42,15 @@ pub enum Behaviour {
 /// The server. Ends with the test's runtime.
 pub struct Origin {
     address: SocketAddr,
+    scheme: &'static str,
     state: Arc<State>,
 }
 
 #[derive(Default)]
 struct State {
     behaviours: Mutex<HashMap<String, Behaviour>>,
-    log: Mutex<Vec<String>>,
+    log: Mutex<Vec<(Instant, String)>>,
+    versions: Mutex<Vec<Version>>,
     gate: watch::Sender<bool>,
 }
 
@@ -58,27 +64,57 @@ impl Origin {
 
     /// The same at another address.
     pub async fn start_at<'a>(address: &str, objects: impl IntoIterator<Item = &'a Object>) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let origin = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
-        for object in objects {
-            origin.set(object, Behaviour::Send(object.stored.clone()));
-        }
+        let (origin, listener) = Self::bind(address, "http", objects).await;
         let state = origin.state.clone();
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
                 let state = state.clone();
                 let service = hyper::service::service_fn(move |request| answer(state.clone(), request));
-                let http = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(http.serve_connection(TokioIo::new(connection), service));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(connection), service));
             }
         });
         origin
     }
 
+    /// The same with TLS, and HTTP/2 if client and server agree on that.
+    pub async fn start_with_tls<'a>(tls: ServerConfig, objects: impl IntoIterator<Item = &'a Object>) -> Self {
+        let (origin, listener) = Self::bind("127.0.0.1:0", "https", objects).await;
+        let (state, acceptor) = (origin.state.clone(), TlsAcceptor::from(Arc::new(tls)));
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let (state, acceptor) = (state.clone(), acceptor.clone());
+                tokio::spawn(async move {
+                    // A client that does not trust us hangs up.
+                    let Ok(connection) = acceptor.accept(connection).await else { return };
+                    let is_http2 = connection.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let service = hyper::service::service_fn(move |request| answer(state.clone(), request));
+                    let connection = TokioIo::new(connection);
+                    let _ = match is_http2 {
+                        true => http2::Builder::new(TokioExecutor::new()).serve_connection(connection, service).await,
+                        false => http1::Builder::new().serve_connection(connection, service).await,
+                    };
+                });
+            }
+        });
+        origin
+    }
+
+    async fn bind<'a>(
+        address: &str,
+        scheme: &'static str,
+        objects: impl IntoIterator<Item = &'a Object>,
+    ) -> (Self, TcpListener) {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let origin = Self { address: listener.local_addr().unwrap(), scheme, state: Arc::default() };
+        for object in objects {
+            origin.set(object, Behaviour::Send(object.stored.clone()));
+        }
+        (origin, listener)
+    }
+
     /// A port on which nobody listens.
     pub async fn dead() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { address: listener.local_addr().unwrap(), state: Arc::default() }
+        Self::bind("127.0.0.1:0", "http", []).await.0
     }
 
     /// The server as a proxy: it answers for any host.
@@ -88,7 +124,11 @@ impl Origin {
 
     /// For the configuration.
     pub fn server(&self) -> String {
-        format!("http://{}/cvmfs/@fqrn@", self.address)
+        match self.scheme {
+            // A certificate is for a name.
+            "https" => format!("https://localhost:{}/cvmfs/@fqrn@", self.address.port()),
+            _ => format!("http://{}/cvmfs/@fqrn@", self.address),
+        }
     }
 
     /// What is done for `object`.
@@ -110,18 +150,29 @@ impl Origin {
     /// How often `object` was asked for.
     pub fn requests_for(&self, object: &Object) -> usize {
         let path = object.url_path();
-        self.state.log.lock().unwrap().iter().filter(|p| p.ends_with(&path)).count()
+        self.state.log.lock().unwrap().iter().filter(|(_, p)| p.ends_with(&path)).count()
     }
 
     /// The paths asked for, in order.
     pub fn log(&self) -> Vec<String> {
-        self.state.log.lock().unwrap().clone()
+        self.state.log.lock().unwrap().iter().map(|(_, path)| path.clone()).collect()
+    }
+
+    /// By which versions of HTTP they were asked for.
+    pub fn versions(&self) -> Vec<Version> {
+        self.state.versions.lock().unwrap().clone()
+    }
+
+    /// When they were asked for.
+    pub fn times(&self) -> Vec<Instant> {
+        self.state.log.lock().unwrap().iter().map(|(time, _)| *time).collect()
     }
 }
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path().to_owned();
-    state.log.lock().unwrap().push(path.clone());
+    state.log.lock().unwrap().push((Instant::now(), path.clone()));
+    state.versions.lock().unwrap().push(request.version());
     let behaviour = state.behaviours.lock().unwrap().get(&path).cloned();
     let range = request.headers().get("range").map(|range| range.to_str().unwrap().to_owned());
     let response = Response::builder();

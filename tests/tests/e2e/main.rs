@@ -5,6 +5,7 @@
 mod bad_bundles;
 mod builder;
 mod chain;
+mod daemon_alone;
 mod daemon_faults;
 mod half_published;
 mod nasty;

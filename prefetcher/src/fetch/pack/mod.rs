@@ -23,8 +23,9 @@ use super::failure::{Cause, Failure};
 use super::flight::{Leader, Seat};
 use super::large::PIECE;
 use super::route::Way;
+use super::terms::Terms;
 use super::tries::Tries;
-use super::{Fetcher, Key, Landing, in_time, verify};
+use super::{Fetcher, Key, Landing, verify};
 use crate::repository::Repository;
 use cutter::{Cut, Cutter, Seams, Slot};
 
@@ -87,7 +88,7 @@ impl Fetcher {
         bundle: &Arc<Bundle>,
         pack: &Pack,
         wanted: &[usize],
-        rank: u8,
+        terms: Terms<'_>,
         delivered: &(dyn Fn(usize) + Sync),
     ) -> FromPack {
         let (mut left, mut leaders) = (Vec::new(), HashMap::new());
@@ -105,7 +106,7 @@ impl Fetcher {
         let leaders = Mutex::new(leaders);
         let delivery = Delivery { repository, bundle, leaders, spoiled, transferred, delivered };
         let seams = Arc::new(Seams::default());
-        let parts = parts.map(|part| self.fetch_part(&delivery, part, &slots, &seams, rank));
+        let parts = parts.map(|part| self.fetch_part(&delivery, part, &slots, &seams, terms));
         // What bounds them are memory and the window; they are asked for in the order of need.
         let mut coming: FuturesUnordered<_> = parts.collect();
         let mut lacks_parts = false;
@@ -129,8 +130,9 @@ impl Fetcher {
         part: &Part,
         slots: &[Slot],
         seams: &Arc<Seams>,
-        rank: u8,
+        terms: Terms<'_>,
     ) -> Result<(), Failure> {
+        let _turn = terms.own.turn().await?;
         let _memory = self.memory(PART_COST).await?;
         let routes = &delivery.repository.routes;
         let path = part.hash.url_path(part.kind);
@@ -142,11 +144,11 @@ impl Fetcher {
                 return Ok(());
             }
             let url = routes.url(turn.way, &path);
-            let ask = Ask { url: &url, limits: limits(part), range: None, fresh: turn.fresh };
+            let ask = Ask { url: &url, limits: limits(part), range: None, fresh: turn.fresh, own: terms.own.bucket() };
             let cutter = Cutter::new(part.start, part.start + part.raw_size, open, seams.clone());
             let opener = Opener::new(part, cutter);
-            let _place = routes.window(turn.way).enter(rank).await;
-            match in_time(routes, &ask, self.stream_part(delivery, opener, turn.way, &ask)).await {
+            let _place = routes.enter(turn.way, terms.rank).await;
+            match self.stream_part(delivery, opener, turn.way, &ask).await {
                 // Everything that was wanted was checked on its own.
                 Err(failure) if failure.cause == Cause::Verification && delivery.open(slots, part).is_empty() => {
                     debug!(%url, error = %failure, "the pack is not what it should be, but its objects are");

@@ -1,0 +1,103 @@
+//! The prefetch daemon beside a client, without containers: a bundle that only a registry has, and a client that answers late.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bundles::bundle::Bundle;
+use prefetcher::api::{Image, PrefetchRequest, RequestState};
+use testbed::namespace::SiteDirectory;
+use testbed::node::{Cvmfs, CvmfsSpec, Node, NodeSpec, daemon_client};
+use testbed::process::{binary, run};
+use testbed::site::{Site, label, with_round_trip};
+
+use crate::support::{FILES, READ_ALL, asked, files};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A bundle file that is published nowhere.
+async fn unpublished(site: &mut Site) -> Result<std::path::PathBuf> {
+    let reference = site.publish(&files()?).await?;
+    let node = Node::start(site, "recorder", NodeSpec { daemon: false, ..NodeSpec::default() }).await?;
+    let trace = node.record(&reference, &READ_ALL)?;
+    site.build_bundle(&[&trace])
+}
+
+fn start(site: &Site, name: &str, daemon_options: String) -> Result<(Cvmfs, SiteDirectory)> {
+    let directory = SiteDirectory::new(name)?;
+    let spec = CvmfsSpec { daemon: true, daemon_options, ..CvmfsSpec::default() };
+    Ok((Cvmfs::start(site, &directory, &spec)?, directory))
+}
+
+#[test]
+fn a_bundle_that_only_a_registry_has_is_found_if_the_daemon_is_told_of_the_registry() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let file = unpublished(&mut site).await?;
+        let bundle = Bundle::read(&file)?;
+        run(binary("cvmfs-prefetch")?, &["publish", &file.display().to_string(), "--registry", "--plain-http"])?;
+        // As the snapshotter asks when an image is pulled.
+        let manifest = bundle.image.manifest.context("the bundle names a manifest")?;
+        let image = Image {
+            manifest_digest: manifest.to_string(),
+            reference: bundle.image.reference.clone(),
+            ..Image::default()
+        };
+        let registries = format!("registries = [\"http://{}\"]", site.registry.address());
+        for (name, options, expected) in
+            [("unaware", String::new(), RequestState::NoBundle), ("aware", registries, RequestState::Done)]
+        {
+            let (_cvmfs, directory) = start(&site, name, options)?;
+            let client = daemon_client(directory.path());
+            let id = client.prefetch(image.clone()).await?;
+            let status = client.wait(id, LONG).await?;
+            ensure!(status.state() == expected && status.error.is_empty(), "{name}: {status:?}");
+            if expected == RequestState::NoBundle {
+                continue;
+            }
+            ensure!(status.bundle_source.starts_with("registry "), "{status:?}");
+            let cache = directory.path().join("cache");
+            let is_there = |cached: String| Path::new(&cache).join(cached).is_file();
+            let missing = bundle.objects.iter().filter(|object| !is_there(object.hash.cache_path())).count();
+            ensure!(missing == 0 && bundle.objects.len() >= FILES, "{missing} of {} missing", bundle.objects.len());
+            // The second time the registry is not needed.
+            let id = client.prefetch(image.clone()).await?;
+            let status = client.wait(id, LONG).await?;
+            ensure!(status.state() == RequestState::Done && status.bundle_source == "store", "{status:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_daemon_steps_back_while_the_client_answers_late_and_no_longer() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+        let file = unpublished(&mut site).await?;
+        let bundle = std::fs::read(&file)?;
+        let (cvmfs, directory) = start(&site, "node", "mount_readers = 0".to_owned())?;
+        let client = daemon_client(directory.path());
+        let log = || cvmfs.daemon.as_ref().map(|daemon| daemon.log()).unwrap_or_default();
+        let logged = async |what: &str| -> Result<()> {
+            let end = Instant::now() + LONG;
+            while !log().contains(what) {
+                ensure!(Instant::now() < end, "the daemon does not say {what:?}:\n{}", log());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(())
+        };
+        // Nothing comes until the test has seen enough.
+        site.daemon_line().cut();
+        let id = client.ask(PrefetchRequest { bundle, ..PrefetchRequest::default() }).await?;
+        cvmfs.client.hang()?;
+        let result = logged("stepping back").await;
+        cvmfs.client.resume()?;
+        result?;
+        logged("CVMFS clients answer in time").await?;
+        ensure!(asked(&site, label::DAEMON).is_empty(), "the request was over before");
+        site.daemon_line().restore();
+        let status = client.wait(id, LONG).await?;
+        ensure!(status.state() == RequestState::Done, "{status:?}");
+        Ok(())
+    });
+}
