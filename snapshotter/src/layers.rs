@@ -162,7 +162,11 @@ fn layerfs(mount: &Path, digest: &Digest) -> PathBuf {
 fn stat(mount: &Path, digest: &Digest) -> io::Result<Option<PathBuf>> {
     let path = layerfs(mount, digest);
     match std::fs::symlink_metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => Ok(Some(path)),
+        Ok(metadata) if metadata.is_dir() => {
+            // The kernel may remember the directory of a mount that is dead. This is asked of the server each time.
+            rustix::fs::statfs(&path)?;
+            Ok(Some(path))
+        }
         Ok(_) => Err(io::Error::other(format!("{} is no directory", path.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // The empty directory below a mount that is not there has no layers either, but that says nothing.

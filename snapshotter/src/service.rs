@@ -90,7 +90,8 @@ impl Service {
             self.labels_missed.call_once(|| {
                 tracing::warn!(
                     "containerd does not tell the digests of layers, so none can come from CVMFS: in its configuration \
-                     of CRI, set disable_snapshot_annotations = false"
+                     of CRI, set disable_snapshot_annotations = false; if the transfer service pulls (2.1 and later), set \
+                     enable_remote_snapshot_annotations = \"true\" in the exports of this proxy plugin"
                 );
             });
             return Ok(None);
@@ -132,13 +133,21 @@ impl Service {
         {
             return Err(Error::AlreadyExists(name));
         }
-        let published = self.inner.store.read(|state| published_below(state, parent.as_deref()))?;
-        self.repositories.check_mounted(&published).await?;
+        // To unpack a layer, the layers below it need not be mounted.
+        if !is_unpacking(&key) {
+            let published = self.inner.store.read(|state| published_below(state, parent.as_deref()))?;
+            self.repositories.check_mounted(&published).await?;
+        }
         if let Some(chain_id) = image {
             self.hints.start_of_container(chain_id, &key);
         }
         self.blocking(move |inner| inner.create_local(kind, &key, parent, labels, root)).await
     }
+}
+
+/// Whether a layer is going to be unpacked into the snapshot `key`.
+fn is_unpacking(key: &str) -> bool {
+    key.rsplit('/').next().unwrap_or_default().starts_with(UNPACK_PREFIX)
 }
 
 /// The topmost layer of each repository in a chain that begins with `top`.
@@ -158,8 +167,7 @@ fn published_below(state: &State, top: Option<&str>) -> Result<Vec<CvmfsLayer>, 
 
 /// The image of which `key` is going to be a container, if any of its layers comes from CVMFS.
 fn image_of_container(state: &State, key: &str, parent: Option<&str>) -> Option<ChainId> {
-    let last = key.rsplit('/').next().unwrap_or_default();
-    if last.starts_with(UNPACK_PREFIX) {
+    if is_unpacking(key) {
         return None;
     }
     let name = parent?;

@@ -6,6 +6,7 @@ mod bad_bundles;
 mod builder;
 mod chain;
 mod daemon_faults;
+mod dead_client;
 mod half_published;
 mod nasty;
 mod publisher;
