@@ -5,7 +5,8 @@
 //! the same to containerd; they are told apart, counted and logged for people.
 //!
 //! A mount can hang. So the file system is only touched by threads of their own, which hold no lock, and a caller waits
-//! for them no longer than the deadline. While one of them hangs, no other is sent after it.
+//! for them no longer than the deadline. While one of them hangs, no other is sent after it. Of more look-ups at once than
+//! the mount should get, the later ones wait for the earlier ones.
 
 mod mounted;
 
@@ -13,7 +14,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bundles::image::Digest;
@@ -119,17 +120,25 @@ impl Repositories {
         if repository.hanging.load(Ordering::Acquire) > 0 {
             return None;
         }
-        let permit = Arc::clone(&repository.permits).try_acquire_owned().ok()?;
-        let (sender, answer) = oneshot::channel();
+        let (mut sender, answer) = oneshot::channel();
         let progress = Arc::new(Progress::default());
         let (of_thread, repository) = (Arc::clone(&progress), Arc::clone(repository));
-        // The task is not aborted when nobody waits any more: what it finds out late is kept for the next pull.
-        tokio::task::spawn_blocking(move || {
-            let found = stat(&repository.mount, &digest);
-            of_thread.looked_up(&repository);
-            // An error here means that nobody waits any more.
-            let _ = sender.send(found.and_then(next));
-            drop(permit);
+        tokio::spawn(async move {
+            let permit = tokio::select! {
+                permit = Arc::clone(&repository.permits).acquire_owned() => permit,
+                () = sender.closed() => return,
+            };
+            if !of_thread.begin(&repository) {
+                return;
+            }
+            // The task is not aborted when nobody waits any more: what it finds out late is kept for the next pull.
+            tokio::task::spawn_blocking(move || {
+                let found = stat(&repository.mount, &digest);
+                of_thread.looked_up(&repository);
+                // An error here means that nobody waits any more.
+                let _ = sender.send(found.and_then(next));
+                drop(permit);
+            });
         });
         Some(LookUp { answer, progress })
     }
@@ -143,11 +152,10 @@ impl Repositories {
         let LookUp { answer, progress } = look_up.ok_or(Trouble::Busy)?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(result)) => result.map_err(Trouble::Io),
-            Ok(Err(_)) => Err(Trouble::Io(io::Error::other("the look-up died"))),
-            Err(_) => {
-                progress.give_up(repository);
-                Err(Trouble::TimedOut)
-            }
+            Ok(Err(_)) if progress.has_begun() => Err(Trouble::Io(io::Error::other("the look-up died"))),
+            Ok(Err(_)) => Err(Trouble::Busy),
+            Err(_) if progress.give_up(repository) => Err(Trouble::TimedOut),
+            Err(_) => Err(Trouble::Busy),
         }
     }
 }
@@ -199,33 +207,57 @@ struct LookUp<T> {
 }
 
 /// Agrees between a thread and who waits for it on whether the thread hangs in its first look at the mount. A thread
-/// that is only slow in going through a large layer does not hang.
+/// that is only slow in going through a large layer does not hang, nor does one that has to wait for others.
 #[derive(Debug, Default)]
 struct Progress(Mutex<Step>);
 
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Step {
     #[default]
-    Pending,
+    Queued,
+    Looking,
     Done,
     Abandoned,
 }
 
 impl Progress {
+    fn step(&self) -> MutexGuard<'_, Step> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before the first look: whether it is still wanted, and nobody hangs.
+    fn begin(&self, repository: &Repository) -> bool {
+        let mut step = self.step();
+        let begins = *step == Step::Queued && repository.hanging.load(Ordering::Acquire) == 0;
+        if begins {
+            *step = Step::Looking;
+        }
+        begins
+    }
+
     fn looked_up(&self, repository: &Repository) {
-        let mut step = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut step = self.step();
         if *step == Step::Abandoned {
             repository.hanging.fetch_sub(1, Ordering::AcqRel);
         }
         *step = Step::Done;
     }
 
-    fn give_up(&self, repository: &Repository) {
-        let mut step = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *step == Step::Pending {
-            *step = Step::Abandoned;
+    fn has_begun(&self) -> bool {
+        *self.step() != Step::Queued
+    }
+
+    /// Nobody waits any more. Whether the look had begun.
+    fn give_up(&self, repository: &Repository) -> bool {
+        let mut step = self.step();
+        let had_begun = *step != Step::Queued;
+        if *step == Step::Looking {
             repository.hanging.fetch_add(1, Ordering::AcqRel);
         }
+        if *step != Step::Done {
+            *step = Step::Abandoned;
+        }
+        had_begun
     }
 }
 

@@ -63,7 +63,7 @@ impl Repositories {
                 }
                 Err(Trouble::Io(error)) => error,
                 Err(Trouble::Busy) => {
-                    // Many containers at once, or one before saw that it hangs: nothing that is worth a warning.
+                    // Very many look-ups at once, or it was told before that it hangs: not worth a warning.
                     tracing::debug!(
                         repository = repository.name,
                         "mount not looked at: earlier look-ups have not ended"
