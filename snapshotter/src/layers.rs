@@ -9,12 +9,13 @@
 //! the mount should get, the later ones wait for the earlier ones.
 
 mod mounted;
+mod progress;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bundles::image::Digest;
@@ -25,6 +26,8 @@ use crate::config;
 use crate::counters::Counters;
 use crate::store::Store;
 use crate::whiteouts::{Examined, walk};
+
+use progress::Progress;
 
 /// Threads at work on one repository. The CVMFS client serves ten requests at a time by default and must have some left
 /// for containers.
@@ -204,61 +207,6 @@ fn examine(store: &Store, repository: &str, digest: &Digest, layerfs: &Path) -> 
 struct LookUp<T> {
     answer: oneshot::Receiver<io::Result<Option<T>>>,
     progress: Arc<Progress>,
-}
-
-/// Agrees between a thread and who waits for it on whether the thread hangs in its first look at the mount. A thread
-/// that is only slow in going through a large layer does not hang, nor does one that has to wait for others.
-#[derive(Debug, Default)]
-struct Progress(Mutex<Step>);
-
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Step {
-    #[default]
-    Queued,
-    Looking,
-    Done,
-    Abandoned,
-}
-
-impl Progress {
-    fn step(&self) -> MutexGuard<'_, Step> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Before the first look: whether it is still wanted, and nobody hangs.
-    fn begin(&self, repository: &Repository) -> bool {
-        let mut step = self.step();
-        let begins = *step == Step::Queued && repository.hanging.load(Ordering::Acquire) == 0;
-        if begins {
-            *step = Step::Looking;
-        }
-        begins
-    }
-
-    fn looked_up(&self, repository: &Repository) {
-        let mut step = self.step();
-        if *step == Step::Abandoned {
-            repository.hanging.fetch_sub(1, Ordering::AcqRel);
-        }
-        *step = Step::Done;
-    }
-
-    fn has_begun(&self) -> bool {
-        *self.step() != Step::Queued
-    }
-
-    /// Nobody waits any more. Whether the look had begun.
-    fn give_up(&self, repository: &Repository) -> bool {
-        let mut step = self.step();
-        let had_begun = *step != Step::Queued;
-        if *step == Step::Looking {
-            repository.hanging.fetch_add(1, Ordering::AcqRel);
-        }
-        if *step != Step::Done {
-            *step = Step::Abandoned;
-        }
-        had_begun
-    }
 }
 
 #[derive(Debug)]

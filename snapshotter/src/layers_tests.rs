@@ -95,25 +95,3 @@ async fn however_many_are_looked_for_at_once_all_are_found() {
     }
     assert_eq!((site.counters.lookups_skipped.get(), site.counters.lookups_failed.get()), (0, 0));
 }
-
-#[test]
-fn a_hanging_look_up_is_noted_until_it_ends() {
-    let config = config::Repository { name: "r".to_owned(), mount: "/r".into() };
-    let repository = Repository::new(&config);
-    let hanging = || repository.hanging.load(Ordering::Acquire);
-    let [hangs, done, queued, late] = [const { Progress(Mutex::new(Step::Queued)) }; 4];
-    assert!(hangs.begin(&repository) && done.begin(&repository));
-    // One that waited for others does not hang, and does not look any more.
-    assert!(!queued.give_up(&repository));
-    assert_eq!(hanging(), 0);
-    assert!(!queued.begin(&repository));
-    assert!(hangs.give_up(&repository));
-    assert_eq!(hanging(), 1);
-    assert!(!late.begin(&repository), "nobody is sent after it");
-    hangs.looked_up(&repository);
-    assert_eq!(hanging(), 0);
-    assert!(late.begin(&repository));
-    done.looked_up(&repository);
-    assert!(done.give_up(&repository), "slow in something else");
-    assert_eq!(hanging(), 0);
-}

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bundles::image::Digest;
 use containerd_snapshots::tonic::Code;
 
-use crate::plugin::{Client, Mounted, Plugin};
+use crate::mounted::Mounted;
+use crate::plugin::{Client, Plugin};
 
 /// A plugin with one image of one published layer; the name of its snapshot.
 async fn image(look_up_deadline_ms: u64) -> (Plugin, Client, String) {

@@ -8,5 +8,6 @@ mod crowd;
 mod dead_mounts;
 mod layers;
 mod lifecycle;
+mod mounted;
 mod plugin;
 mod steps;

@@ -19,5 +19,6 @@ mod record_until;
 mod restart;
 mod support;
 mod tree;
+mod user_namespaces;
 mod watch_service;
 mod whiteouts;
