@@ -5,15 +5,17 @@
 //! the same to containerd; they are told apart, counted and logged for people.
 //!
 //! A mount can hang. So the file system is only touched by threads of their own, which hold no lock, and a caller waits
-//! for them no longer than the deadline. While one of them hangs, no other is sent after it.
+//! for them no longer than the deadline. While one of them hangs, no other is sent after it. Of more look-ups at once than
+//! the mount should get, the later ones wait for the earlier ones.
 
 mod mounted;
+mod progress;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bundles::image::Digest;
@@ -24,6 +26,8 @@ use crate::config;
 use crate::counters::Counters;
 use crate::store::Store;
 use crate::whiteouts::{Examined, walk};
+
+use progress::Progress;
 
 /// Threads at work on one repository. The CVMFS client serves ten requests at a time by default and must have some left
 /// for containers.
@@ -119,17 +123,25 @@ impl Repositories {
         if repository.hanging.load(Ordering::Acquire) > 0 {
             return None;
         }
-        let permit = Arc::clone(&repository.permits).try_acquire_owned().ok()?;
-        let (sender, answer) = oneshot::channel();
+        let (mut sender, answer) = oneshot::channel();
         let progress = Arc::new(Progress::default());
         let (of_thread, repository) = (Arc::clone(&progress), Arc::clone(repository));
-        // The task is not aborted when nobody waits any more: what it finds out late is kept for the next pull.
-        tokio::task::spawn_blocking(move || {
-            let found = stat(&repository.mount, &digest);
-            of_thread.looked_up(&repository);
-            // An error here means that nobody waits any more.
-            let _ = sender.send(found.and_then(next));
-            drop(permit);
+        tokio::spawn(async move {
+            let permit = tokio::select! {
+                permit = Arc::clone(&repository.permits).acquire_owned() => permit,
+                () = sender.closed() => return,
+            };
+            if !of_thread.begin(&repository) {
+                return;
+            }
+            // The task is not aborted when nobody waits any more: what it finds out late is kept for the next pull.
+            tokio::task::spawn_blocking(move || {
+                let found = stat(&repository.mount, &digest);
+                of_thread.looked_up(&repository);
+                // An error here means that nobody waits any more.
+                let _ = sender.send(found.and_then(next));
+                drop(permit);
+            });
         });
         Some(LookUp { answer, progress })
     }
@@ -143,11 +155,10 @@ impl Repositories {
         let LookUp { answer, progress } = look_up.ok_or(Trouble::Busy)?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(result)) => result.map_err(Trouble::Io),
-            Ok(Err(_)) => Err(Trouble::Io(io::Error::other("the look-up died"))),
-            Err(_) => {
-                progress.give_up(repository);
-                Err(Trouble::TimedOut)
-            }
+            Ok(Err(_)) if progress.has_begun() => Err(Trouble::Io(io::Error::other("the look-up died"))),
+            Ok(Err(_)) => Err(Trouble::Busy),
+            Err(_) if progress.give_up(repository) => Err(Trouble::TimedOut),
+            Err(_) => Err(Trouble::Busy),
         }
     }
 }
@@ -162,7 +173,11 @@ fn layerfs(mount: &Path, digest: &Digest) -> PathBuf {
 fn stat(mount: &Path, digest: &Digest) -> io::Result<Option<PathBuf>> {
     let path = layerfs(mount, digest);
     match std::fs::symlink_metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => Ok(Some(path)),
+        Ok(metadata) if metadata.is_dir() => {
+            // The kernel may remember the directory of a mount that is dead. This is asked of the server each time.
+            rustix::fs::statfs(&path)?;
+            Ok(Some(path))
+        }
         Ok(_) => Err(io::Error::other(format!("{} is no directory", path.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // The empty directory below a mount that is not there has no layers either, but that says nothing.
@@ -192,37 +207,6 @@ fn examine(store: &Store, repository: &str, digest: &Digest, layerfs: &Path) -> 
 struct LookUp<T> {
     answer: oneshot::Receiver<io::Result<Option<T>>>,
     progress: Arc<Progress>,
-}
-
-/// Agrees between a thread and who waits for it on whether the thread hangs in its first look at the mount. A thread
-/// that is only slow in going through a large layer does not hang.
-#[derive(Debug, Default)]
-struct Progress(Mutex<Step>);
-
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Step {
-    #[default]
-    Pending,
-    Done,
-    Abandoned,
-}
-
-impl Progress {
-    fn looked_up(&self, repository: &Repository) {
-        let mut step = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *step == Step::Abandoned {
-            repository.hanging.fetch_sub(1, Ordering::AcqRel);
-        }
-        *step = Step::Done;
-    }
-
-    fn give_up(&self, repository: &Repository) {
-        let mut step = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *step == Step::Pending {
-            *step = Step::Abandoned;
-            repository.hanging.fetch_add(1, Ordering::AcqRel);
-        }
-    }
 }
 
 #[derive(Debug)]

@@ -79,18 +79,19 @@ async fn a_layer_is_looked_through_once() {
     assert_eq!(site.repositories.find(digest).await.unwrap().examined, first);
 }
 
-#[test]
-fn a_hanging_look_up_is_noted_until_it_ends() {
-    let config = config::Repository { name: "r".to_owned(), mount: "/r".into() };
-    let repository = Repository::new(&config);
-    let hanging = || repository.hanging.load(Ordering::Acquire);
-    let progress = Progress::default();
-    progress.give_up(&repository);
-    assert_eq!(hanging(), 1);
-    progress.looked_up(&repository);
-    assert_eq!(hanging(), 0);
-    let progress = Progress::default();
-    progress.looked_up(&repository);
-    progress.give_up(&repository);
-    assert_eq!(hanging(), 0);
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn however_many_are_looked_for_at_once_all_are_found() {
+    let site = site(&["one", "two"]);
+    let names: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    names.iter().for_each(|name| drop(site.publish("two", name)));
+    fs::create_dir_all(site.directory.path().join("one/.layers")).unwrap();
+    let repositories = Arc::new(site.repositories);
+    let look_ups = names.iter().map(|name| {
+        let (repositories, digest) = (Arc::clone(&repositories), Digest::of(name.as_bytes()));
+        tokio::spawn(async move { repositories.find(digest).await })
+    });
+    for look_up in look_ups.collect::<Vec<_>>() {
+        assert_eq!(look_up.await.unwrap().unwrap().repository, "two");
+    }
+    assert_eq!((site.counters.lookups_skipped.get(), site.counters.lookups_failed.get()), (0, 0));
 }

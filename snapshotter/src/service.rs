@@ -5,10 +5,11 @@
 use std::sync::{Arc, Once};
 use std::time::SystemTime;
 
-use bundles::image::{ChainId, Digest};
+use bundles::image::Digest;
 use containerd_snapshots::api::types::Mount;
 use containerd_snapshots::{Info, Snapshotter, Usage as ApiUsage, tonic};
 
+use crate::chain::{image_of_container, is_unpacking, published_below};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::directories::Directories;
@@ -28,8 +29,6 @@ use crate::whiteouts::companion;
 
 /// Begins the names of snapshots made here. No namespace of containerd can begin with a dot, so they are always free.
 const NAME_PREFIX: &str = ".cvmfs";
-/// Begins containerd's keys of layers that are being unpacked.
-const UNPACK_PREFIX: &str = "extract-";
 
 /// The snapshotter.
 #[derive(Debug)]
@@ -101,7 +100,8 @@ impl Service {
             self.labels_missed.call_once(|| {
                 tracing::warn!(
                     "containerd does not tell the digests of layers, so none can come from CVMFS: in its configuration \
-                     of CRI, set disable_snapshot_annotations = false"
+                     of CRI, set disable_snapshot_annotations = false; if the transfer service pulls (2.1 and later), set \
+                     enable_remote_snapshot_annotations = \"true\" in the exports of this proxy plugin"
                 );
             });
             return Ok(None);
@@ -143,44 +143,16 @@ impl Service {
         {
             return Err(Error::AlreadyExists(name));
         }
-        let published = self.inner.store.read(|state| published_below(state, parent.as_deref()))?;
-        self.repositories.check_mounted(&published).await?;
+        // To unpack a layer, the layers below it need not be mounted.
+        if !is_unpacking(&key) {
+            let published = self.inner.store.read(|state| published_below(state, parent.as_deref()))?;
+            self.repositories.check_mounted(&published).await?;
+        }
         if let Some(chain_id) = image {
             self.hints.start_of_container(chain_id, &key).await;
         }
         self.blocking(move |inner| inner.create_local(kind, &key, parent, labels, root)).await
     }
-}
-
-/// The topmost layer of each repository in a chain that begins with `top`.
-fn published_below(state: &State, top: Option<&str>) -> Result<Vec<CvmfsLayer>, Error> {
-    let mut layers: Vec<CvmfsLayer> = Vec::new();
-    let Some(top) = top else { return Ok(layers) };
-    let top = state.get(top)?;
-    for snapshot in std::iter::once(top).chain(state.ancestors(top)?) {
-        if let Content::Cvmfs(layer) = &snapshot.content
-            && !layers.iter().any(|other| other.repository == layer.repository)
-        {
-            layers.push(layer.clone());
-        }
-    }
-    Ok(layers)
-}
-
-/// The image of which `key` is going to be a container, if any of its layers comes from CVMFS.
-fn image_of_container(state: &State, key: &str, parent: Option<&str>) -> Option<ChainId> {
-    let last = key.rsplit('/').next().unwrap_or_default();
-    if last.starts_with(UNPACK_PREFIX) {
-        return None;
-    }
-    let name = parent?;
-    let parent = state.get(name).ok()?;
-    let is_published = |snapshot: &Snapshot| snapshot.layerfs().is_some();
-    if !is_published(parent) && !state.ancestors(parent).ok()?.into_iter().any(is_published) {
-        return None;
-    }
-    let label = parent.labels.get(label::SNAPSHOT_REF).and_then(|label| label.parse().ok());
-    label.or_else(|| name.rsplit('/').next()?.parse().ok())
 }
 
 impl Inner {
@@ -203,8 +175,8 @@ impl Inner {
             && !idmap::is_shifted(owner, parent.layerfs().is_none(), root)
         {
             return Err(Error::Unimplemented(format!(
-                "snapshot {key:?} is for a user namespace, and this snapshotter cannot shift the owners of files: take \
-                 the capability remap-ids out of its entry in containerd's proxy_plugins"
+                "snapshot {key:?} is for a user namespace, and this snapshotter cannot shift the owners of files; containerd \
+                 can: take the capability remap-ids out of the entry in its proxy_plugins (ctr: leave out --remap-labels)"
             )));
         }
         let owner = owner.or(root);

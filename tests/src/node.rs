@@ -34,11 +34,13 @@ pub struct NodeSpec {
     pub snapshotter: bool,
     /// It reaches the repository through the site's squid, if there is one.
     pub proxy: bool,
+    /// Whether containers wait for their prefetch: the snapshotter's `wait`.
+    pub wait: &'static str,
 }
 
 impl Default for NodeSpec {
     fn default() -> Self {
-        Self { daemon: true, snapshotter: true, proxy: true }
+        Self { daemon: true, snapshotter: true, proxy: true, wait: "none" }
     }
 }
 
@@ -65,7 +67,7 @@ impl Node {
         let proxy = site.proxy().filter(|_| spec.proxy);
         let of_cvmfs = CvmfsSpec { daemon: spec.daemon, proxy, ..CvmfsSpec::default() };
         let Cvmfs { daemon, client } = Cvmfs::start(site, &directory, &of_cvmfs)?;
-        configure_snapshotter(&directory)?;
+        configure_snapshotter(&directory, spec.wait)?;
         let snapshotter = if spec.snapshotter { Some(start_snapshotter(&directory)?) } else { None };
         let containerd = Containerd::start(
             &directory.path().join("containerd"),
@@ -188,10 +190,10 @@ impl Node {
     }
 }
 
-fn configure_snapshotter(directory: &SiteDirectory) -> Result<()> {
+fn configure_snapshotter(directory: &SiteDirectory, wait: &str) -> Result<()> {
     let at = |name: &str| directory.path().join(name);
     let configuration = format!(
-        "socket = {:?}\nroot = {:?}\nprefetch_socket = {:?}\n[[repositories]]\nname = {FQRN:?}\nmount = {:?}\n",
+        "socket = {:?}\nroot = {:?}\nprefetch_socket = {:?}\nwait = {wait:?}\n[[repositories]]\nname = {FQRN:?}\nmount = {:?}\n",
         at("snapshotter.sock"),
         at("snapshots"),
         cvmfs::socket_of(directory.path()),
@@ -209,6 +211,8 @@ fn start(directory: &SiteDirectory, program: &str, name: &str) -> Result<Daemon>
     let (config, socket) = (format!("{name}.toml"), format!("{name}.sock"));
     let mut command = Command::new(binary(program)?);
     command.arg("--config").arg(directory.path().join(config)).env("RUST_LOG", "info");
+    // As in the daemon's unit.
+    command.env("MALLOC_ARENA_MAX", "1");
     let mut daemon = Daemon::start(name, &mut command, &directory.subdirectory("log")?)?;
     let socket = directory.path().join(socket);
     daemon.wait_until("its socket", START, || std::os::unix::net::UnixStream::connect(&socket).is_ok())?;

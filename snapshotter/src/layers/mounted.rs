@@ -62,7 +62,16 @@ impl Repositories {
                     return Err(self.refuse(&repository.mount, layer, "the repository does not have it any more"));
                 }
                 Err(Trouble::Io(error)) => error,
-                Err(trouble) => {
+                Err(Trouble::Busy) => {
+                    // Very many look-ups at once, or it was told before that it hangs: not worth a warning.
+                    tracing::debug!(
+                        repository = repository.name,
+                        "mount not looked at: earlier look-ups have not ended"
+                    );
+                    self.counters.lookups_skipped.increment();
+                    return Ok(());
+                }
+                Err(trouble @ Trouble::TimedOut) => {
                     self.troubled(repository, &trouble);
                     return Ok(());
                 }

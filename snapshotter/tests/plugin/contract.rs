@@ -245,7 +245,7 @@ async fn labels_have_containerds_limit_in_every_call() {
 
 #[tokio::test]
 async fn a_container_in_a_user_namespace_needs_a_snapshot_with_shifted_owners() {
-    use crate::plugin::Mounted;
+    use crate::mounted::Mounted;
     use std::os::unix::fs::{MetadataExt, chown};
     let plugin = Plugin::start(&[], 1000);
     let mut client = plugin.connect().await;

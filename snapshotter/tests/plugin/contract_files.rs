@@ -4,7 +4,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::plugin::{Client, Mounted, Plugin};
+use crate::mounted::Mounted;
+use crate::plugin::{Client, Plugin};
 use crate::steps::{Step, apply, dir, file, look};
 
 /// Commits each list of steps on the one before, and compares with a plain directory at every step.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bundles::image::Digest;
 use containerd_snapshots::tonic::Code;
 
-use crate::plugin::{Client, Mounted, Plugin};
+use crate::mounted::Mounted;
+use crate::plugin::{Client, Plugin};
 
 /// A plugin with one image of one published layer; the name of its snapshot.
 async fn image(look_up_deadline_ms: u64) -> (Plugin, Client, String) {
@@ -41,6 +42,8 @@ async fn a_container_on_a_dead_mount_is_refused_with_the_reason_and_starts_when_
     assert_eq!(client.mounts("k8s.io/2/before").await.unwrap_err(), Code::Unavailable);
     // What needs no mount goes on.
     client.prepare("k8s.io/5/scratch", "", &[]).await.unwrap();
+    client.prepare("k8s.io/6/extract-1-x sha256:y", &parent, &[]).await.unwrap();
+    client.remove("k8s.io/6/extract-1-x sha256:y").await.unwrap();
     assert_eq!(client.stat(&parent).await.unwrap().name, parent);
     client.remove("k8s.io/5/scratch").await.unwrap();
     assert_eq!(plugin.names("snapshots").len(), 2, "nothing of what was refused is left");

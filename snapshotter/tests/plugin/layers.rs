@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bundles::image::Digest;
 use containerd_snapshots::tonic::Code;
 
-use crate::plugin::{Client, Mounted, Plugin};
+use crate::mounted::Mounted;
+use crate::plugin::{Client, Plugin};
 
 /// A layer as a registry and a repository know it.
 struct Layer {

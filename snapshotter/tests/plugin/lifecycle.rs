@@ -4,7 +4,8 @@ use std::fs;
 
 use containerd_snapshots::tonic::Code;
 
-use crate::plugin::{Mounted, Plugin, labels};
+use crate::mounted::Mounted;
+use crate::plugin::{Plugin, labels};
 
 const COMMITTED: i32 = 3;
 const ACTIVE: i32 = 2;

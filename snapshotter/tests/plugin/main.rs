@@ -1,6 +1,7 @@
 //! The built plugin, driven over its socket as containerd does. Needs root, because snapshots are really mounted.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod contract;
 mod contract_files;
 mod crash;
@@ -8,5 +9,6 @@ mod crowd;
 mod dead_mounts;
 mod layers;
 mod lifecycle;
+mod mounted;
 mod plugin;
 mod steps;

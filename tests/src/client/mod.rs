@@ -68,6 +68,7 @@ pub struct Client {
     daemon: Daemon,
     mount_point: PathBuf,
     control: PathBuf,
+    spec: ClientSpec,
 }
 
 impl Client {
@@ -77,15 +78,16 @@ impl Client {
             std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         }
         let control = spec.run_directory.join("client.sock");
-        let mut command = Command::new(binary(PROGRAM)?);
-        command.arg("--mount").arg(&spec.mount_point).arg("--cache").arg(&spec.cache);
-        command.arg("--url").arg(&spec.url).arg("--public-key").arg(&spec.public_key).arg("--control").arg(&control);
-        if let Some(proxy) = &spec.proxy {
-            command.arg("--proxy").arg(proxy);
-        }
-        let mut daemon = Daemon::start(PROGRAM, &mut command, &spec.run_directory)?;
-        daemon.wait_until("mounting", LIMIT, || control::ask(&control, control::STATISTICS).is_ok())?;
-        Ok(Self { daemon, mount_point: spec.mount_point.clone(), control })
+        let daemon = run(spec, &control)?;
+        Ok(Self { daemon, mount_point: spec.mount_point.clone(), control, spec: spec.clone() })
+    }
+
+    /// Takes the mount of a killed client away, as automount does, and mounts anew.
+    pub fn restart(&mut self) -> Result<()> {
+        umount2(&self.mount_point, MntFlags::MNT_DETACH)
+            .with_context(|| format!("cannot unmount {}", self.mount_point.display()))?;
+        self.daemon = run(&self.spec, &self.control)?;
+        Ok(())
     }
 
     /// Where the repository is mounted.
@@ -143,6 +145,18 @@ impl Client {
     pub fn resume(&self) -> Result<()> {
         Ok(kill(Pid::from_raw(self.pid() as i32), Signal::SIGCONT)?)
     }
+}
+
+fn run(spec: &ClientSpec, control: &Path) -> Result<Daemon> {
+    let mut command = Command::new(binary(PROGRAM)?);
+    command.arg("--mount").arg(&spec.mount_point).arg("--cache").arg(&spec.cache);
+    command.arg("--url").arg(&spec.url).arg("--public-key").arg(&spec.public_key).arg("--control").arg(control);
+    if let Some(proxy) = &spec.proxy {
+        command.arg("--proxy").arg(proxy);
+    }
+    let mut daemon = Daemon::start(PROGRAM, &mut command, &spec.run_directory)?;
+    daemon.wait_until("mounting", LIMIT, || control::ask(control, control::STATISTICS).is_ok())?;
+    Ok(daemon)
 }
 
 impl Drop for Client {

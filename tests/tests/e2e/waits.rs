@@ -1,0 +1,41 @@
+//! Containers that wait for their prefetch, because the configuration says so.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testbed::node::{Node, NodeSpec};
+use testbed::site::{Site, with_round_trip};
+
+use crate::support::{READ_ALL, files, publish_bundle};
+
+#[test]
+fn a_container_waits_for_what_its_start_needs_and_never_for_a_daemon_that_hangs() {
+    testbed::namespace::test(|| async {
+        let mut site = Site::start("site", with_round_trip(Duration::from_millis(5))).await?;
+        let reference = site.publish(&files()?).await?;
+        let first = Node::start(&site, "first", NodeSpec::default()).await?;
+        let output = first.output(&reference, &READ_ALL).await?;
+        publish_bundle(&mut site, &first, &reference, &READ_ALL)?;
+        ensure!(!first.snapshotter_log().contains("waited for the prefetch"), "nobody waits unless told to");
+        drop(first);
+        for wait in ["critical", "adaptive"] {
+            let node = Node::start(&site, wait, NodeSpec { wait, ..NodeSpec::default() }).await?;
+            ensure!(node.output(&reference, &READ_ALL).await? == output, "another output");
+            let log = node.snapshotter_log();
+            let waited = log.lines().find(|line| line.contains("waited for the prefetch")).context(log.clone())?;
+            ensure!(waited.contains("end=Arrived"), "{waited}");
+            let daemon = Pid::from_raw(node.daemon.as_ref().context("the daemon runs")?.pid() as i32);
+            kill(daemon, Signal::SIGSTOP)?;
+            let outputs = [node.output(&reference, &READ_ALL).await, node.output(&reference, &READ_ALL).await];
+            kill(daemon, Signal::SIGCONT)?;
+            for again in outputs {
+                ensure!(again? == output, "another output");
+            }
+            let failed = node.snapshotter_log().matches("end=Failed").count();
+            ensure!(failed == 1, "{failed} containers waited for a daemon that hangs:\n{}", node.snapshotter_log());
+        }
+        Ok(())
+    });
+}
