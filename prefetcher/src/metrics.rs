@@ -2,7 +2,7 @@
 //!
 //! Counters are not kept beside the accounts of requests but made of them when somebody asks: see [`counts`].
 
-mod counts;
+pub mod counts;
 pub mod server;
 
 use std::sync::Arc;

@@ -147,8 +147,12 @@ async fn a_log_as_json_has_the_requests_ids_in_every_line() {
     let call = prefetcher::api::PrefetchRequest { image, correlation_id, ..Default::default() };
     let id = daemon.client.ask(call).await.unwrap();
     daemon.client.wait(id, site::LONG).await.unwrap();
+    // The log comes a little later than the answer.
+    site::until("the log tells of the end", || daemon.log().contains("request ended")).await;
+    let log = daemon.log();
+    let written = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let lines: Vec<serde_json::Value> =
-        daemon.log().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
+        written.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
     let of_request: Vec<_> = lines.iter().filter(|line| line["span"]["request"] == id).collect();
     for message in ["request", "bundle found", "request ended"] {
         let line = of_request.iter().find(|line| line["message"] == message);

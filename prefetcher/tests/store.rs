@@ -73,7 +73,8 @@ async fn a_hung_mount_delays_the_end_of_few_requests_for_stored_bundles_and_no_o
     let wanted = objects(3, 6);
     let origin = Origin::start(&wanted).await;
     let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout_s = 600").await;
-    let bundles: Vec<Bundle> = wanted.iter().map(|object| bundle(&object.entry.path.to_string(), [object])).collect();
+    let image = |(n, object)| bundle(&format!("image {n}"), [object]);
+    let bundles: Vec<Bundle> = wanted.iter().enumerate().map(image).collect();
     let mut fifos = Vec::new();
     for (bundle, object) in bundles.iter().zip(&wanted) {
         let path = site.publish(bundle);

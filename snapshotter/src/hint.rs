@@ -291,6 +291,7 @@ mod tests {
             let hints = Hints::start(&config(&socket, policy), Arc::clone(&counters));
             hints.start_of_container(chain_id, "key").await;
             assert_eq!((counters.waits_failed.get(), counters.hints_failed.get()), (1, 1), "{policy:?}");
+            let counters = Arc::new(Counters::default());
             let hints = Hints::start(&config(&directory.path().join("none.sock"), policy), Arc::clone(&counters));
             hints.start_of_container(chain_id, "key").await;
             assert_eq!((counters.waits_failed.get(), counters.hints_failed.get()), (1, 1), "{policy:?}");

@@ -4,10 +4,10 @@ use std::fmt::{Error, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
+use prefetcher::metrics::counts::counter;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -74,73 +74,40 @@ struct Counts {
 impl Collector for Counts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let c = &*self.counters;
-        let families = [
-            (
-                "layers",
-                "Layers that containerd prepared, by where they came from",
-                "origin",
-                vec![
-                    ("cvmfs", c.layers_from_cvmfs.get()),
-                    ("shared", c.layers_shared.get()),
-                    ("absent", c.layers_absent.get()),
-                    ("fallback", c.layers_fallback.get()),
-                ],
-            ),
-            (
-                "failed_lookups",
-                "Look-ups in repositories that gave no answer",
-                "cause",
-                vec![
-                    ("error", c.lookups_failed.get()),
-                    ("timed_out", c.lookups_timed_out.get()),
-                    ("skipped", c.lookups_skipped.get()),
-                ],
-            ),
-            (
-                "dead_mounts",
-                "Times that a container's layers were in a mount that is dead or gone",
-                "end",
-                vec![
-                    ("recovered", c.mounts_recovered.get()),
-                    ("refused", c.containers_refused.get()),
-                    ("seen", c.mounts_dead.get()),
-                ],
-            ),
-            (
-                "hints",
-                "Images that the prefetch daemon was asked for",
-                "fate",
-                vec![
-                    ("sent", c.hints_sent.get()),
-                    ("failed", c.hints_failed.get()),
-                    ("dropped", c.hints_dropped.get()),
-                ],
-            ),
-            (
-                "waits",
-                "Containers that waited for their prefetch",
-                "end",
-                vec![
-                    ("arrived", c.waits_arrived.get()),
-                    ("not_worth_it", c.waits_not_worth_it.get()),
-                    ("nothing", c.waits_for_nothing.get()),
-                    ("bound", c.waits_bounded.get()),
-                    ("failed", c.waits_failed.get()),
-                ],
-            ),
-            (
-                "deferred_removals",
-                "Directories of removed snapshots that could not be deleted at once",
-                "cause",
-                vec![("disk", c.removals_deferred.get())],
-            ),
+        let layers = [
+            ("cvmfs", c.layers_from_cvmfs.get()),
+            ("shared", c.layers_shared.get()),
+            ("absent", c.layers_absent.get()),
+            ("fallback", c.layers_fallback.get()),
         ];
-        for (name, help, label, values) in families {
-            let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0u64).metric_type())?;
-            for (value, count) in values {
-                ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
-            }
-        }
+        let lookups = [
+            ("error", c.lookups_failed.get()),
+            ("timed_out", c.lookups_timed_out.get()),
+            ("skipped", c.lookups_skipped.get()),
+        ];
+        let mounts = [
+            ("seen", c.mounts_dead.get()),
+            ("recovered", c.mounts_recovered.get()),
+            ("refused", c.containers_refused.get()),
+        ];
+        let hints =
+            [("sent", c.hints_sent.get()), ("failed", c.hints_failed.get()), ("dropped", c.hints_dropped.get())];
+        let waits = [
+            ("arrived", c.waits_arrived.get()),
+            ("not_worth_it", c.waits_not_worth_it.get()),
+            ("nothing", c.waits_for_nothing.get()),
+            ("bound", c.waits_bounded.get()),
+            ("failed", c.waits_failed.get()),
+        ];
+        let removals = [("disk", c.removals_deferred.get())];
+        let e = &mut encoder;
+        counter(e, "layers", "Layers that containerd prepared, by where they came from", "origin", &layers)?;
+        counter(e, "failed_lookups", "Look-ups in repositories that gave no answer", "cause", &lookups)?;
+        counter(e, "dead_mounts", "Containers whose layers were in a mount that is dead or gone", "end", &mounts)?;
+        counter(e, "hints", "Images that the prefetch daemon was asked for", "fate", &hints)?;
+        counter(e, "waits", "Containers that waited for their prefetch", "end", &waits)?;
+        let help = "Directories of removed snapshots that could not be deleted at once";
+        counter(e, "deferred_removals", help, "cause", &removals)?;
         let gauge = ConstGauge::new(0i64).metric_type();
         let mut family = encoder.encode_descriptor("snapshots", "Snapshots, by kind and origin", None, gauge)?;
         for (kind, origin, count) in self.snapshots() {

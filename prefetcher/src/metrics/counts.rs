@@ -64,17 +64,18 @@ impl Collector for Counts {
     }
 }
 
-fn counter(
+/// Writes a counter that has a value for each of some values of a label.
+pub fn counter(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     label: &str,
-    values: &[(String, u64)],
+    values: &[(impl AsRef<str>, u64)],
 ) -> Result<(), Error> {
     let metric_type = ConstCounter::new(0u64).metric_type();
     let mut family = encoder.encode_descriptor(name, help, None, metric_type)?;
     for (value, count) in values {
-        let labels = [(label, value.as_str())];
+        let labels = [(label, value.as_ref())];
         ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
