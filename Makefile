@@ -9,7 +9,7 @@ export CXX = ccache clang++
 CARGO = cargo
 DEMO = $(CARGO_TARGET_DIR)/debug/demo
 
-.PHONY: help setup build lint test containerd-suite demo bench-tracer bench-bundles bench-prefetch clean-caches
+.PHONY: help setup build lint test containerd-suite demo bench-tracer bench-bundles bench-prefetch bench-snapshotter bench-pod clean-caches
 
 help:
 	@echo "make demo    set up a site on this machine and show a cold, a prefetched and a warm start (root)"
@@ -18,6 +18,8 @@ help:
 	@echo "make bench-tracer  what the recorder costs, as ratios of one run (root)"
 	@echo "make bench-bundles  how good, small and quick bundles are (root)"
 	@echo "make bench-prefetch  how quick the daemon is; QUICK=1 for a short run, OPTIONS=--full for all (root)"
+	@echo "make bench-snapshotter  the plugin's calls against containerd's overlayfs; QUICK=1 for a short run (root)"
+	@echo "make bench-pod  pods through CRI, by legacy pull and by CVMFS; QUICK=1 for a short run (root)"
 	@echo "make build   all programs, in $(CARGO_TARGET_DIR)/debug"
 	@echo "make setup   install what building and testing need"
 
@@ -55,6 +57,14 @@ bench-bundles: setup
 bench-prefetch: setup
 	$(CARGO) build --workspace --all-targets --locked
 	$(CARGO_TARGET_DIR)/debug/bench-prefetch $(if $(QUICK),--quick) $(OPTIONS)
+
+bench-snapshotter: setup
+	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO_TARGET_DIR)/debug/bench-snapshotter $(if $(QUICK),--quick) $(OPTIONS)
+
+bench-pod: setup
+	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO_TARGET_DIR)/debug/bench-pod $(if $(QUICK),--quick) $(OPTIONS)
 
 clean-caches:
 	rm -rf $(HOME)/.cache/cvmfs-prefetch

@@ -18,11 +18,14 @@ use crate::counters::Counters;
 use crate::snapshot::{Content, Kind};
 use crate::store::Store;
 
+/// How long calls took, by their name.
+type Calls = Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>;
+
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    calls: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>,
+    calls: Calls,
 }
 
 /// A call that is being answered. Its time is noted when this goes.

@@ -68,7 +68,9 @@ pub async fn start(site: &Site, node: &Node, reference: &str, name: &str) -> Res
     let outcome = node.run(reference, &COMMAND).await?;
     let total = begin.elapsed();
     check(&outcome)?;
-    node.prefetched().await?;
+    if node.daemon.is_some() {
+        node.prefetched().await?;
+    }
     let (client, daemon) = (site.origin.totals(label::CLIENT), site.origin.totals(label::DAEMON));
     Ok(case(name, &outcome, total, client, daemon))
 }

@@ -1,7 +1,7 @@
 //! A whole site on one machine, for the end-to-end tests, the demo and the benchmarks.
 //!
 //! ```text
-//! images -> registry ------------------------------> containerd (CRI) -> snapshotter
+//! images -> registry [-> line] --------------------> containerd (CRI) -> snapshotter
 //!       \-> publisher -> origin -> line [-> squid] -> client (FUSE) <-----/    |
 //!                                      \-> prefetch daemon <-------------------/
 //! ```
@@ -18,10 +18,13 @@ pub mod images;
 pub mod log;
 pub mod namespace;
 pub mod node;
+pub mod pod_bench;
 pub mod prefetch_bench;
 pub mod process;
 pub mod publisher;
 pub mod registry;
 pub mod report;
 pub mod site;
+pub mod snapshotter_bench;
+mod statistics;
 pub mod web;

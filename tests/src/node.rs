@@ -22,6 +22,9 @@ pub use cvmfs::{Cvmfs, CvmfsSpec, daemon_client};
 
 /// The snapshotter's name in containerd's configuration.
 pub const SNAPSHOTTER: &str = "cvmfs-prefetch";
+const PROGRAM: &str = "cvmfs-prefetch-snapshotter";
+/// The name of the node's own among its files.
+const NAME: &str = "snapshotter";
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(20);
 
@@ -36,11 +39,13 @@ pub struct NodeSpec {
     pub proxy: bool,
     /// Whether containers wait for their prefetch: the snapshotter's `wait`.
     pub wait: &'static str,
+    /// It reaches the registry over the site's line, too.
+    pub far_registry: bool,
 }
 
 impl Default for NodeSpec {
     fn default() -> Self {
-        Self { daemon: true, snapshotter: true, proxy: true, wait: "none" }
+        Self { daemon: true, snapshotter: true, proxy: true, wait: "none", far_registry: false }
     }
 }
 
@@ -67,12 +72,13 @@ impl Node {
         let proxy = site.proxy().filter(|_| spec.proxy);
         let of_cvmfs = CvmfsSpec { daemon: spec.daemon, proxy, ..CvmfsSpec::default() };
         let Cvmfs { daemon, client } = Cvmfs::start(site, &directory, &of_cvmfs)?;
-        configure_snapshotter(&directory, spec.wait)?;
-        let snapshotter = if spec.snapshotter { Some(start_snapshotter(&directory)?) } else { None };
+        configure_snapshotter(&directory, NAME, Some(&cvmfs::socket_of(directory.path())), spec.wait)?;
+        let snapshotter = if spec.snapshotter { Some(start(&directory, PROGRAM, NAME)?) } else { None };
         let containerd = Containerd::start(
             &directory.path().join("containerd"),
             &ContainerdSpec {
                 registries: vec![site.registry.address().to_owned()],
+                registry_line: spec.far_registry.then(|| site.far_registry()),
                 snapshotter: Some((SNAPSHOTTER.to_owned(), directory.path().join("snapshotter.sock"))),
                 default_snapshotter: if spec.snapshotter { SNAPSHOTTER.to_owned() } else { String::new() },
                 sandbox_image: site.sandbox_image().to_owned(),
@@ -180,8 +186,21 @@ impl Node {
             let status = old.stop(STOP)?;
             ensure!(status.success(), "the snapshotter ended with {status}:\n{}", old.log());
         }
-        self.snapshotter = Some(start_snapshotter(&self.directory)?);
+        self.snapshotter = Some(start(&self.directory, PROGRAM, NAME)?);
         Ok(())
+    }
+
+    /// Starts another snapshotter beside the node's own, which containerd does not know; it and its socket. Its files
+    /// are called `name`.
+    pub fn start_plugin(&self, name: &str, prefetch_socket: Option<&Path>) -> Result<(Daemon, PathBuf)> {
+        configure_snapshotter(&self.directory, name, prefetch_socket, "none")?;
+        let daemon = start(&self.directory, PROGRAM, name)?;
+        Ok((daemon, self.directory.path().join(format!("{name}.sock"))))
+    }
+
+    /// Where the prefetch daemon listens, if it runs.
+    pub fn prefetch_socket(&self) -> PathBuf {
+        cvmfs::socket_of(self.directory.path())
     }
 
     /// The snapshotter's log.
@@ -190,20 +209,21 @@ impl Node {
     }
 }
 
-fn configure_snapshotter(directory: &SiteDirectory, wait: &str) -> Result<()> {
-    let at = |name: &str| directory.path().join(name);
+fn configure_snapshotter(
+    directory: &SiteDirectory,
+    name: &str,
+    prefetch_socket: Option<&Path>,
+    wait: &str,
+) -> Result<()> {
+    let at = |end: &str| directory.path().join(format!("{name}{end}"));
+    let hints = prefetch_socket.map_or_else(String::new, |socket| format!("prefetch_socket = {socket:?}\n"));
     let configuration = format!(
-        "socket = {:?}\nroot = {:?}\nprefetch_socket = {:?}\nwait = {wait:?}\n[[repositories]]\nname = {FQRN:?}\nmount = {:?}\n",
-        at("snapshotter.sock"),
-        at("snapshots"),
-        cvmfs::socket_of(directory.path()),
+        "socket = {:?}\nroot = {:?}\nwait = {wait:?}\n{hints}[[repositories]]\nname = {FQRN:?}\nmount = {:?}\n",
+        at(".sock"),
+        at("-root"),
         cvmfs::mount_of(directory),
     );
-    Ok(std::fs::write(at("snapshotter.toml"), configuration)?)
-}
-
-fn start_snapshotter(directory: &SiteDirectory) -> Result<Daemon> {
-    start(directory, "cvmfs-prefetch-snapshotter", "snapshotter")
+    Ok(std::fs::write(at(".toml"), configuration)?)
 }
 
 /// Starts one of our daemons and waits until its socket answers.

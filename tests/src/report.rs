@@ -134,10 +134,11 @@ impl Report {
     /// For people.
     pub fn table(&self) -> String {
         let mut table = String::new();
+        let width = self.cases.iter().map(|case| case.name.len()).max().unwrap_or_default().max(10);
         if !self.cases.is_empty() {
             let _ = writeln!(
                 table,
-                "{:<10} {:>8} {:>8} {:>8} {:>8} {:>7} {:>16} {:>16}",
+                "{:<width$} {:>8} {:>8} {:>8} {:>8} {:>7} {:>16} {:>16}",
                 "case", "pull", "start", "run", "whole", "files", "client", "daemon"
             );
         }
@@ -145,7 +146,7 @@ impl Report {
             let wire = |requests: u64, bytes: u64| format!("{requests} req {:.1} MB", bytes as f64 / 1e6);
             let _ = writeln!(
                 table,
-                "{:<10} {:>6.2} s {:>6.2} s {:>6.2} s {:>6.2} s {:>7} {:>16} {:>16}",
+                "{:<width$} {:>6.2} s {:>6.2} s {:>6.2} s {:>6.2} s {:>7} {:>16} {:>16}",
                 case.name,
                 case.pull_s,
                 case.start_s,

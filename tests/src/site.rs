@@ -1,5 +1,6 @@
 //! What all nodes of a site share: the registry, the repository and its web server.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -30,7 +31,8 @@ pub mod label {
 /// What a site is to be like.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SiteSpec {
-    /// The line between the repository's server and the nodes. The registry is near, as a site's mirror is.
+    /// The line between the repository's server and the nodes. The registry is near, as a site's mirror is, but for nodes that
+    /// are told otherwise.
     pub line: LineSpec,
     /// Nodes reach the server through a squid on their side of the line.
     pub squid: bool,
@@ -49,6 +51,7 @@ pub struct Site {
     pub repository: Repository,
     client_line: Line,
     daemon_line: Line,
+    registry_line: Line,
     squid: Option<Squid>,
     sandbox_image: String,
 }
@@ -74,8 +77,19 @@ impl Site {
         let (client_line, daemon_line) = (line(label::CLIENT)?, line(label::DAEMON)?);
         let squid = spec.squid.then(|| Squid::start(&directory.subdirectory("squid")?)).transpose()?;
         let registry = Registry::start(&directory.subdirectory("registry")?)?;
+        let registry_line = Line::start(registry.address().parse()?, spec.line)?;
         let sandbox_image = registry.push(&images::pause(&image_cache()?)?).await?;
-        Ok(Self { directory, origin, registry, repository, client_line, daemon_line, squid, sandbox_image })
+        Ok(Self {
+            directory,
+            origin,
+            registry,
+            repository,
+            client_line,
+            daemon_line,
+            registry_line,
+            squid,
+            sandbox_image,
+        })
     }
 
     /// Pushes `image` and publishes all its layers; the reference.
@@ -140,6 +154,7 @@ impl Site {
     pub fn set_line(&self, spec: LineSpec) {
         self.client_line.set(spec);
         self.daemon_line.set(spec);
+        self.registry_line.set(spec);
     }
 
     /// The daemon's line, to be cut or slowed apart from the client's.
@@ -155,6 +170,11 @@ impl Site {
     /// The URL of the repository as daemons of nodes have it.
     pub fn daemon_url(&self) -> String {
         format!("http://{}/cvmfs/{FQRN}", self.daemon_line.address())
+    }
+
+    /// The registry's address for nodes that are far from it.
+    pub fn far_registry(&self) -> SocketAddr {
+        self.registry_line.address()
     }
 
     /// The squid's URL, if there is one.

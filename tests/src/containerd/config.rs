@@ -30,9 +30,9 @@ pub(super) fn write(directory: &Path, spec: &ContainerdSpec) -> Result<()> {
     for registry in &spec.registries {
         let folder = directory.join("certs.d").join(registry);
         fs::create_dir_all(&folder)?;
-        let hosts = format!(
-            "server = \"http://{registry}\"\n[host.\"http://{registry}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
-        );
+        let at = spec.registry_line.map_or_else(|| registry.clone(), |line| line.to_string());
+        let hosts =
+            format!("server = \"http://{at}\"\n[host.\"http://{at}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
         fs::write(folder.join("hosts.toml"), hosts)?;
     }
     Ok(())

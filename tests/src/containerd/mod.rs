@@ -7,6 +7,7 @@ mod cleanup;
 mod config;
 mod snapshots;
 
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +19,7 @@ use tracer::cri::Runtime;
 use crate::process::{Daemon, run_command};
 
 pub use snapshots::MountedSnapshot;
+pub(crate) use snapshots::in_namespace;
 
 /// How long containerd may take to be ready.
 const READY: Duration = Duration::from_secs(60);
@@ -27,6 +29,8 @@ const READY: Duration = Duration::from_secs(60);
 pub struct ContainerdSpec {
     /// Addresses (`host:port`) of registries that speak plain HTTP.
     pub registries: Vec<String>,
+    /// Where they are reached, if not at these addresses: the near end of a line to the one there is.
+    pub registry_line: Option<SocketAddr>,
     /// A proxy snapshotter: its name and socket. It need not run yet.
     pub snapshotter: Option<(String, PathBuf)>,
     /// The snapshotter that CRI uses: a name, such as the one above or `overlayfs`, which it is if empty.

@@ -62,7 +62,8 @@ impl Containerd {
     }
 }
 
-fn in_namespace<T>(message: T) -> Request<T> {
+/// A call of CRI's namespace.
+pub(crate) fn in_namespace<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("containerd-namespace", tonic::metadata::MetadataValue::from_static("k8s.io"));
     request

@@ -5,6 +5,7 @@ use super::*;
 use crate::images::{busybox, pause};
 use crate::namespace::{self, SiteDirectory};
 use crate::registry::Registry;
+use crate::web::{Line, LineSpec};
 use tracer::cri::pod::PodSpec;
 
 fn cache() -> Result<PathBuf> {
@@ -53,6 +54,31 @@ fn a_pod_runs_and_leaves_nothing() {
         assert!(!mounts.contains(&*site.join("containerd").to_string_lossy()), "{mounts}");
         let processes = run_command(Command::new("ps").arg("-ef"))?;
         assert!(!processes.contains("sleep infinity") && !processes.contains("containerd-shim"), "{processes}");
+        Ok(())
+    });
+}
+
+#[test]
+fn images_come_over_the_line_to_the_registry() {
+    namespace::test(|| async {
+        let directory = SiteDirectory::new("far-registry")?;
+        let site = directory.path();
+        let registry = Registry::start(&site.join("registry"))?;
+        let image = busybox(&cache()?)?;
+        registry.push(&image).await?;
+        // Nobody answers at this name: what comes, comes over the line.
+        let name = "registry.testbed.example:5000";
+        let line = Line::start(registry.address().parse()?, LineSpec::default())?;
+        for (at, is_reached) in [("lineless", false), ("far", true)] {
+            let spec = ContainerdSpec {
+                registries: vec![name.to_owned()],
+                registry_line: is_reached.then(|| line.address()),
+                ..ContainerdSpec::default()
+            };
+            let containerd = Containerd::start(&site.join(at), &spec).await?;
+            let pulled = containerd.cri().await?.pull(&image.reference(name)).await;
+            assert_eq!(pulled.is_ok(), is_reached, "{at}: {pulled:?}");
+        }
         Ok(())
     });
 }

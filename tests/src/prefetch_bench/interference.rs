@@ -9,10 +9,10 @@ use super::daemon::{by_name, finished};
 use super::options::{Condition, Options};
 use super::place::Place;
 use super::readers::read_all;
-use super::rounds::spread;
 use super::workload::Workload;
 use crate::node::CvmfsSpec;
 use crate::site::Site;
+use crate::statistics::spread;
 
 const LONG: Duration = Duration::from_secs(600);
 /// Single reads vary more than anything else here.

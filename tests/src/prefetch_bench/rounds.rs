@@ -7,19 +7,12 @@ use super::options::{Condition, Options};
 use super::ways::{self, Run, Way};
 use super::workload::Workload;
 use crate::site::Site;
+use crate::statistics::{Spread, spread};
 
 /// All measurements.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 #[serde(transparent)]
 pub(super) struct Runs(pub(super) Vec<Run>);
-
-/// The middle one of some repetitions, and both ends.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Spread {
-    pub(super) least: f64,
-    pub(super) median: f64,
-    pub(super) most: f64,
-}
 
 impl Runs {
     /// Measures a workload.
@@ -57,25 +50,5 @@ impl Runs {
     pub(super) fn ratio(&self, way: Way, other: Way, condition: Condition) -> Option<f64> {
         let pairs = self.of(way, condition).zip(self.of(other, condition));
         Some(spread(pairs.map(|(one, other)| one.seconds / other.seconds).collect())?.median)
-    }
-}
-
-/// None of no values.
-pub(super) fn spread(mut values: Vec<f64>) -> Option<Spread> {
-    values.sort_by(f64::total_cmp);
-    let (least, most) = (*values.first()?, *values.last()?);
-    Some(Spread { least, median: values[values.len() / 2], most })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn the_median_is_in_the_middle_and_nothing_has_none() {
-        let found = spread(vec![3.0, 1.0, 2.0]).unwrap();
-        assert_eq!((found.least, found.median, found.most), (1.0, 2.0, 3.0));
-        assert!(spread(Vec::new()).is_none());
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::options::Condition;
-use super::rounds::{Runs, spread};
+use super::rounds::Runs;
 use super::ways::{Times, Way};
+use crate::statistics::spread;
 
 /// Takes one of a request's times.
 type Part = fn(&Times) -> f64;

@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 
 use super::Figures;
 use super::options::Condition;
-use super::rounds::{Runs, spread};
+use super::rounds::Runs;
 use super::ways::Way;
 use super::workload::Workload;
 use crate::report::Target;
+use crate::statistics::spread;
 
 const NEAR: u64 = 0;
 const USUAL: u64 = 20;

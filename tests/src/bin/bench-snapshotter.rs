@@ -1,0 +1,12 @@
+//! `make bench-snapshotter`: what the snapshotter's calls take.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use testbed::{log, namespace, snapshotter_bench};
+
+fn main() -> ExitCode {
+    let options = snapshotter_bench::Options::parse();
+    log::start();
+    namespace::main(move || snapshotter_bench::run(options))
+}

@@ -1,0 +1,53 @@
+//! `make bench-pod`: a pod from pull to end, in several ways over lines of several lengths. See [`run`].
+
+mod bars;
+mod bundle;
+mod options;
+mod runs;
+mod targets;
+mod ways;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use crate::images;
+use crate::report::Report;
+use crate::site::{Site, image_cache, with_round_trip};
+use bundle::Bundles;
+use runs::{Run, Runs};
+
+pub use options::Options;
+
+const REPORT: &str = "bench/out/pod.json";
+const PLOT: &str = "bench/out/pod.svg";
+
+#[derive(Debug, Serialize)]
+struct Everything<'a> {
+    /// Its cases are medians.
+    #[serde(flatten)]
+    report: &'a Report,
+    /// Each single one.
+    runs: &'a [Run],
+}
+
+/// Runs a Python program in a pod in every way; prints a table, writes `bench/out/pod.json` and a plot beside it. Fails if a
+/// pod fails or a target is missed.
+pub async fn run(options: Options) -> Result<()> {
+    eprintln!("making the image (the first time, this installs Debian and Python into a directory: some minutes)");
+    let image = images::python(&image_cache()?)?;
+    let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
+    let reference = site.publish(&image).await?;
+    eprintln!("recording, and making the bundle ...");
+    let bundles = Bundles::make(&site, &reference).await?;
+    let runs = Runs::measure(&mut site, &reference, &bundles, &options).await?;
+
+    let report = Report::new(runs.medians(), targets::of(&runs)?);
+    std::fs::create_dir_all("bench/out")?;
+    std::fs::write(REPORT, serde_json::to_vec_pretty(&Everything { report: &report, runs: &runs.0 })?)?;
+    std::fs::write(PLOT, bars::svg(&report.cases))?;
+    println!("\n{}", report.table());
+    ensure!(report.targets.iter().all(|target| target.ok), "a target was missed, see the table");
+    Ok(())
+}
