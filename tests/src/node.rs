@@ -198,6 +198,11 @@ impl Node {
         Ok((daemon, self.directory.path().join(format!("{name}.sock"))))
     }
 
+    /// Where the snapshotter `name` keeps its metadata and snapshots.
+    pub fn plugin_root(&self, name: &str) -> PathBuf {
+        self.directory.path().join(format!("{name}-root"))
+    }
+
     /// Where the prefetch daemon listens, if it runs.
     pub fn prefetch_socket(&self) -> PathBuf {
         cvmfs::socket_of(self.directory.path())
