@@ -1,8 +1,8 @@
 //! Where bundles come from: the daemon's own store, the repositories' trees through their mounts, the images' registries.
 //!
 //! A stored bundle can be used at once. Meanwhile it is compared with the one its repository has now, which costs no more
-//! than a `stat`: another one takes its place, and if there is none any more it goes. A repository that does not answer, or is not mounted, changes
-//! nothing: the stored one is used.
+//! than a `stat`: another one takes its place, and if there is none any more it goes. A repository that does not answer, or
+//! is not mounted, changes nothing: the stored one is used.
 //!
 //! All of these can block for ever (a FUSE mount whose process hangs) and must not block us: every look-up runs on a
 //! thread of its own with a deadline, and at most `READERS` at a time are out on one mount, so that a hung one costs
