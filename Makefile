@@ -8,8 +8,9 @@ export CXX = ccache clang++
 
 CARGO = cargo
 DEMO = $(CARGO_TARGET_DIR)/debug/demo
+BENCH = $(CARGO_TARGET_DIR)/release
 
-.PHONY: help setup build lint test containerd-suite demo bench-tracer bench-bundles bench-prefetch bench-snapshotter bench-pod clean-caches
+.PHONY: help setup build lint test containerd-suite demo bench-build bench-tracer bench-bundles bench-prefetch bench-snapshotter bench-pod clean-caches
 
 help:
 	@echo "make demo    set up a site on this machine and show a cold, a prefetched and a warm start (root)"
@@ -46,25 +47,24 @@ demo: setup
 	$(CARGO) build --workspace --all-targets --locked
 	$(DEMO)
 
-bench-tracer: setup
-	$(CARGO) build --workspace --all-targets --locked
-	$(CARGO_TARGET_DIR)/debug/examples/bench-tracer
+# Benchmarks measure what is installed: the release build.
+bench-build: setup
+	$(CARGO) build --release --workspace --bins --examples --locked
 
-bench-bundles: setup
-	$(CARGO) build --workspace --all-targets --locked
-	$(CARGO_TARGET_DIR)/debug/bench-bundles
+bench-tracer: bench-build
+	$(BENCH)/examples/bench-tracer
 
-bench-prefetch: setup
-	$(CARGO) build --workspace --all-targets --locked
-	$(CARGO_TARGET_DIR)/debug/bench-prefetch $(if $(QUICK),--quick) $(OPTIONS)
+bench-bundles: bench-build
+	$(BENCH)/bench-bundles
 
-bench-snapshotter: setup
-	$(CARGO) build --workspace --all-targets --locked
-	$(CARGO_TARGET_DIR)/debug/bench-snapshotter $(if $(QUICK),--quick) $(OPTIONS)
+bench-prefetch: bench-build
+	$(BENCH)/bench-prefetch $(if $(QUICK),--quick) $(OPTIONS)
 
-bench-pod: setup
-	$(CARGO) build --workspace --all-targets --locked
-	$(CARGO_TARGET_DIR)/debug/bench-pod $(if $(QUICK),--quick) $(OPTIONS)
+bench-snapshotter: bench-build
+	$(BENCH)/bench-snapshotter $(if $(QUICK),--quick) $(OPTIONS)
+
+bench-pod: bench-build
+	$(BENCH)/bench-pod $(if $(QUICK),--quick) $(OPTIONS)
 
 clean-caches:
 	rm -rf $(HOME)/.cache/cvmfs-prefetch
