@@ -48,6 +48,8 @@ pub struct UpstreamReport {
     pub timeout_direct_s: u64,
     /// Further attempts.
     pub retries: u32,
+    /// Where certificates of authorities are, beside the system's, for `https`.
+    pub certificates: Vec<PathBuf>,
 }
 
 /// Where objects go.
@@ -132,6 +134,7 @@ fn upstream(settings: &Settings) -> UpstreamReport {
         timeout_s: found.timeout.as_secs(),
         timeout_direct_s: found.timeout_direct.as_secs(),
         retries: found.retries,
+        certificates: found.certificates.clone(),
     }
 }
 
@@ -196,6 +199,10 @@ impl fmt::Display for Report {
             writeln!(f, "  proxies    {}", groups.join(", then "))?;
             let UpstreamReport { timeout_s, timeout_direct_s, retries, .. } = upstream;
             writeln!(f, "  patience   {timeout_s} s, {timeout_direct_s} s without a proxy, {retries} more attempts")?;
+            if !upstream.certificates.is_empty() {
+                let places: Vec<_> = upstream.certificates.iter().map(|path| path.display().to_string()).collect();
+                writeln!(f, "  https      the system's authorities, and those in {}", places.join(", "))?;
+            }
         }
         if let Some(sink) = &self.sink {
             write!(f, "{sink}")?;

@@ -8,14 +8,15 @@
 //! thread of its own with a deadline, and at most `READERS` at a time are out on one mount, so that a hung one costs
 //! so many threads and no more. What is absent is believed for a while; what timed out is not.
 
+mod absent;
+mod answer;
 mod mount;
 mod packs;
 mod registry;
 mod stored;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bundles::bundle::Bundle;
@@ -28,17 +29,15 @@ use tracing::{debug, info, warn};
 
 use crate::fetch::pack::Pack;
 use crate::wanted::Wanted;
+use absent::Absent;
+pub use answer::{AtHand, Compared, Found, Known, Search, Troubles};
+use answer::{Miss, STORE, note};
 use mount::{Mount, Sight};
 use packs::Packs;
 use registry::Registries;
 
 /// A mount that does not tell where packs are within this is not waited for: their objects are had one by one.
 const PACKS_PATIENCE: Duration = Duration::from_secs(1);
-/// Most absent images that are remembered.
-const MAX_ABSENT: usize = 4096;
-
-/// What an image was looked for by.
-type Names = (Option<ChainId>, Option<Digest>);
 
 /// All places.
 #[derive(Debug)]
@@ -47,83 +46,10 @@ pub struct Sources {
     mounts: Vec<Mount>,
     deadline: Duration,
     remember_absent: Duration,
-    absent: Mutex<HashMap<Names, Instant>>,
+    absent: Absent,
     packs: Packs,
     registries: Registries,
     damaged: Counter,
-}
-
-/// A bundle, and where it was.
-#[derive(Debug)]
-pub struct Found {
-    /// The bundle.
-    pub bundle: Bundle,
-    /// "store", or a path.
-    pub place: String,
-}
-
-impl Found {
-    /// A bundle that was in the store.
-    pub fn stored(bundle: Bundle) -> Self {
-        Self { bundle, place: STORE.into() }
-    }
-
-    /// Whether it was in the store already.
-    pub fn is_stored(&self) -> bool {
-        self.place == STORE
-    }
-}
-
-/// The place of a bundle that comes from the store.
-const STORE: &str = "store";
-
-/// What a search gave.
-#[derive(Debug)]
-pub enum Search {
-    /// A bundle for the image.
-    Found(Box<Found>),
-    /// There is none.
-    Absent,
-    /// There was none, but not all places answered: why not.
-    Unsure(String),
-    /// There is one that cannot be used: why not.
-    Unusable(String),
-}
-
-/// A bundle of the store.
-#[derive(Debug)]
-pub struct AtHand {
-    /// The bundle.
-    pub bundle: Bundle,
-    /// What its repository is asked.
-    pub known: Known,
-}
-
-/// What is known of a stored bundle: its image, and where it was read from.
-#[derive(Debug)]
-pub struct Known {
-    chain: ChainId,
-    origin: Option<Origin>,
-}
-
-/// What the repository of a stored bundle has now.
-#[derive(Debug)]
-pub enum Compared {
-    /// The stored one; or it does not say.
-    Same,
-    /// Another one.
-    Other(Box<Found>),
-    /// None.
-    Gone,
-}
-
-/// Why a place gave no bundle.
-enum Miss {
-    Absent,
-    /// The repository is there, has bundles, and none of this image.
-    Gone,
-    NoAnswer(String),
-    Unusable(String),
 }
 
 impl Sources {
@@ -138,7 +64,8 @@ impl Sources {
     ) -> Self {
         let mounts = mounts.into_iter().map(|path| Mount::new(path, deadline)).collect();
         let registries = Registries::new(registries, deadline);
-        let (absent, damaged, packs) = Default::default();
+        let (damaged, packs) = Default::default();
+        let absent = Absent::new(remember_absent);
         Self { store, mounts, deadline, remember_absent, absent, packs, registries, damaged }
     }
 
@@ -174,8 +101,8 @@ impl Sources {
 
     /// Searches all places but the store, which had `troubles`.
     pub async fn elsewhere(&self, wanted: &Wanted, mut troubles: Troubles) -> Search {
-        let key = (wanted.chain, wanted.manifest);
-        if self.is_remembered(&key) {
+        let names = (wanted.chain, wanted.manifest);
+        if self.absent.has(&names) {
             return troubles.search();
         }
         // Repositories have no bundles by reference.
@@ -201,7 +128,7 @@ impl Sources {
         }
         let search = troubles.search();
         if matches!(search, Search::Absent) && wanted.only_reference().is_none() {
-            self.remember(key);
+            self.absent.remember(names);
         }
         search
     }
@@ -338,46 +265,6 @@ impl Sources {
             Ok(Err(error)) | Err(error) => warn!(%error, "bundle not removed from the store"),
         }
     }
-
-    fn is_remembered(&self, key: &Names) -> bool {
-        let absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
-        absent.get(key).is_some_and(|since| since.elapsed() < self.remember_absent)
-    }
-
-    fn remember(&self, key: Names) {
-        let mut absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
-        if absent.len() >= MAX_ABSENT {
-            absent.retain(|_, since| since.elapsed() < self.remember_absent);
-        }
-        if absent.len() < MAX_ABSENT {
-            absent.insert(key, Instant::now());
-        }
-    }
-}
-
-/// What was wrong on the way, worst first.
-#[derive(Debug, Default)]
-pub struct Troubles {
-    unusable: Option<String>,
-    no_answer: Option<String>,
-}
-
-impl Troubles {
-    fn note(&mut self, miss: Miss) {
-        match miss {
-            Miss::Absent | Miss::Gone => {}
-            Miss::Unusable(why) => _ = self.unusable.get_or_insert(why),
-            Miss::NoAnswer(why) => _ = self.no_answer.get_or_insert(why),
-        }
-    }
-
-    fn search(self) -> Search {
-        match (self.unusable, self.no_answer) {
-            (Some(why), _) => Search::Unusable(why),
-            (None, Some(why)) => Search::Unsure(why),
-            (None, None) => Search::Absent,
-        }
-    }
 }
 
 async fn in_mount(mount: &Mount, wanted: &Wanted, known: Option<&str>) -> Result<Sight, Miss> {
@@ -396,18 +283,6 @@ async fn in_registry(registries: &Registries, wanted: &Wanted) -> Result<Box<Fou
     let result = registries.look(wanted).await;
     note("registry", started, result.as_ref().map(|found| Some(&found.bundle)));
     result
-}
-
-/// Tells what a place has answered.
-fn note(place: &str, started: Instant, answer: Result<Option<&Bundle>, &Miss>) {
-    let took_us = started.elapsed().as_micros() as u64;
-    match answer {
-        Ok(Some(bundle)) => info!(place, took_us, objects = bundle.objects.len(), "bundle found"),
-        Ok(None) => debug!(place, took_us, "the stored bundle is the one here"),
-        Err(Miss::Absent | Miss::Gone) => debug!(place, took_us, "no bundle here"),
-        Err(Miss::NoAnswer(error)) => warn!(place, took_us, error, "no answer whether there is a bundle"),
-        Err(Miss::Unusable(error)) => warn!(place, took_us, error, "bundle cannot be used"),
-    }
 }
 
 fn check_image(place: &str, bundle: &Bundle, wanted: &Wanted) -> Result<(), Miss> {

@@ -226,7 +226,7 @@ fn check_tells_what_is_used_and_why() {
     let _manager = TestManager::start(&base.join("shared"), 4000);
     let client = format!(
         "CVMFS_SERVER_URL='http://one/cvmfs/@fqrn@;http://two/cvmfs/@fqrn@'\nCVMFS_HTTP_PROXY='http://a:1|http://b:2;DIRECT'\n\
-         CVMFS_CACHE_BASE={}\nCVMFS_SHARED_CACHE=yes\nCVMFS_QUOTA_LIMIT=2\n",
+         CVMFS_CACHE_BASE={}\nCVMFS_SHARED_CACHE=yes\nCVMFS_QUOTA_LIMIT=2\nX509_CERT_DIR=/nonexistent/grid\n",
         base.display()
     );
     let (success, reports, text) = check(&site, &client);
@@ -244,7 +244,13 @@ fn check_tells_what_is_used_and_why() {
     assert_eq!(sink["room"], room);
     assert!(sink["reason"].as_str().unwrap().contains("quota manager listens"), "{sink}");
     assert_eq!(one["mount"]["answers"], true);
-    for expected in ["http://a:1 | http://b:2, then DIRECT", "managed cache: ", "protocol 2", "room 1 MiB"] {
+    for expected in [
+        "http://a:1 | http://b:2, then DIRECT",
+        "authorities, and those in /nonexistent/grid\n",
+        "managed cache: ",
+        "protocol 2",
+        "room 1 MiB",
+    ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
 

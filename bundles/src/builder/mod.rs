@@ -19,6 +19,7 @@ mod layers;
 mod locate;
 mod names;
 mod policy;
+mod processors;
 mod profiles;
 mod read;
 mod rebase;

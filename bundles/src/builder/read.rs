@@ -1,11 +1,10 @@
 //! Reading many traces side by side.
 
-use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::thread;
 
 use super::Uses;
 use super::collect::Collection;
+use super::processors::side_by_side;
 use crate::file::{self, FileError};
 
 /// A trace to be read.
@@ -21,13 +20,7 @@ impl Uses {
     /// Reads traces, on as many processors as there are. Each takes some that stand one behind the other, and collects what
     /// they say by itself.
     pub fn read(traces: &[TraceFile]) -> Result<Self, FileError> {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let shares = traces.chunks(traces.len().div_ceil(processors).max(1));
-        let collections: Result<_, _> = thread::scope(|scope| {
-            let threads: Vec<_> = shares.map(|share| scope.spawn(|| collect(share))).collect();
-            let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            joined.collect()
-        });
+        let collections: Result<_, _> = side_by_side(traces, collect).into_iter().collect();
         Ok(Self::of(collections?))
     }
 }

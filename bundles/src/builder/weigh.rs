@@ -1,7 +1,8 @@
 //! How much the traces say that each object is needed.
 
-use super::locate::Located;
+use super::locate::{Located, LocatedObject};
 use super::policy::Policy;
+use super::processors::side_by_side;
 use super::profiles;
 use super::uses::{FileUsed, Uses};
 use crate::bundle::{Need, Profile, ProfileSet, Share};
@@ -62,26 +63,22 @@ pub(super) fn weigh(uses: &Uses, located: &Located, chosen: impl Fn(usize) -> bo
     }
     let scale = Scale { uses, profile_of: &profile_of, all: &all, policy };
     let mut weighed = Weighed { needs: Vec::with_capacity(located.objects.len()), profiles, rare: 0, untouched: 0 };
-    let mut scratch = Vec::new();
-    for object in &located.objects {
-        scratch.clear();
-        for source in &object.sources {
-            let used = uses.of_file(source.file).iter();
-            let used = used.filter(|used| profile_of[used.trace as usize].is_some());
-            scratch.extend(used.filter(|used| source.is_needed_by(used, uses)).copied());
-        }
-        let need = match object.always {
-            true => Some(Need::always(all.iter().map(|count| count.total()).sum())),
-            false => scale.need(&mut scratch),
-        };
-        match (&need, object.kind) {
-            (None, _) if !scratch.is_empty() => weighed.rare += 1,
-            (None, ObjectKind::Chunk) => weighed.untouched += 1,
-            _ => {}
-        }
+    for (need, left_out) in side_by_side(&located.objects, |objects| scale.needs(objects)).into_iter().flatten() {
         weighed.needs.push(need);
+        match left_out {
+            Some(LeftOut::Rare) => weighed.rare += 1,
+            Some(LeftOut::Untouched) => weighed.untouched += 1,
+            None => {}
+        }
     }
     weighed
+}
+
+/// Why an object is not needed.
+#[derive(Debug, Clone, Copy)]
+enum LeftOut {
+    Rare,
+    Untouched,
 }
 
 struct Scale<'a> {
@@ -92,6 +89,29 @@ struct Scale<'a> {
 }
 
 impl Scale<'_> {
+    fn needs(&self, objects: &[LocatedObject]) -> Vec<(Option<Need>, Option<LeftOut>)> {
+        let mut scratch = Vec::new();
+        let mut weigh = |object: &LocatedObject| {
+            scratch.clear();
+            for source in &object.sources {
+                let used = self.uses.of_file(source.file).iter();
+                let used = used.filter(|used| self.profile_of[used.trace as usize].is_some());
+                scratch.extend(used.filter(|used| source.is_needed_by(used, self.uses)).copied());
+            }
+            let need = match object.always {
+                true => Some(Need::always(self.all.iter().map(|count| count.total()).sum())),
+                false => self.need(&mut scratch),
+            };
+            let left_out = match (&need, object.kind) {
+                (None, _) if !scratch.is_empty() => Some(LeftOut::Rare),
+                (None, ObjectKind::Chunk) => Some(LeftOut::Untouched),
+                _ => None,
+            };
+            (need, left_out)
+        };
+        objects.iter().map(&mut weigh).collect()
+    }
+
     /// The need of an object with these uses.
     fn need(&self, used: &mut Vec<FileUsed>) -> Option<Need> {
         // One use a trace, the first, though it may have come to the object by several files.

@@ -1,13 +1,18 @@
 //! Which bundles go when there are too many.
 
+use std::time::SystemTime;
+
 use super::Facts;
 use crate::image::ChainId;
 
 /// Those that were not used for longest, as many as it takes for the rest and the `new` one, which is put in place of its
 /// like, to have `limit` bytes at most together.
-pub(super) fn victims(all: &[(ChainId, Facts)], new: (ChainId, u64), limit: u64) -> Vec<ChainId> {
+///
+/// A use later than `now` was noted while the clock was ahead. Nobody knows when it was, so these go first: what is in use gets a
+/// right time with its next one.
+pub(super) fn victims(all: &[(ChainId, Facts)], new: (ChainId, u64), limit: u64, now: SystemTime) -> Vec<ChainId> {
     let mut others: Vec<_> = all.iter().filter(|(chain, _)| *chain != new.0).collect();
-    others.sort_by_key(|(_, facts)| facts.used);
+    others.sort_by_key(|(_, facts)| (facts.used <= now, facts.used));
     let mut total = others.iter().fold(new.1, |sum, (_, facts)| sum.saturating_add(facts.size));
     let mut victims = Vec::new();
     for (chain, facts) in others {
@@ -42,9 +47,12 @@ mod tests {
             ("a", 10, 30, &[]),
             ("a", 11, 30, &["b"]),
         ];
+        let at = |second| UNIX_EPOCH + Duration::from_secs(second);
         for (name, size, limit, gone) in cases {
             let gone: Vec<_> = gone.iter().map(|name| chain(name)).collect();
-            assert_eq!(victims(&all, (chain(name), size), limit), gone, "{name} of {size} in {limit}");
+            assert_eq!(victims(&all, (chain(name), size), limit, at(3)), gone, "{name} of {size} in {limit}");
         }
+        // The last was used when the clock was ahead.
+        assert_eq!(victims(&all, (chain("new"), 11), 40, at(2)), [chain("c")]);
     }
 }

@@ -88,10 +88,11 @@ impl Store {
     pub fn put(&self, bundle: &Bundle, origin: Option<Origin>) -> Result<(), StoreError> {
         let chain = bundle.image.chain_id;
         let bytes = bundle.to_bytes().map_err(|source| self.view.damaged(chain, source))?;
-        let facts = Facts { size: bytes.len() as u64, used: SystemTime::now(), origin };
+        let now = SystemTime::now();
+        let facts = Facts { size: bytes.len() as u64, used: now, origin };
         let changing = self.change();
         let all = self.view.facts()?;
-        let victims = limit::victims(&all, (chain, facts.size), self.limit);
+        let victims = limit::victims(&all, (chain, facts.size), self.limit, now);
         let mut batch = WriteBatch::default();
         self.add_removal(&mut batch, &victims)?;
         batch.put_cf(self.view.family(BUNDLES), chain.0.as_bytes(), bytes);

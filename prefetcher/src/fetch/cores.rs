@@ -1,4 +1,4 @@
-//! Hashing, unpacking and writing, off the asynchronous threads, on as many cores as there are.
+//! Hashing, unpacking and writing, off the asynchronous threads, on as many cores as there are, up to [`MOST`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,6 +7,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::failure::Failure;
+
+/// They unpack some four gigabytes a second, which no line brings; and each holds a whole small object.
+const MOST: usize = 8;
 
 /// The machine's cores, and what each needs to unpack objects.
 #[derive(Clone)]
@@ -23,9 +26,9 @@ impl std::fmt::Debug for Cores {
 }
 
 impl Cores {
-    /// All that this process may use.
+    /// All that this process may use, if there are no more than it should.
     pub fn all() -> Self {
-        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MOST);
         Self { free: Arc::new(Semaphore::new(count)), scratches: Arc::default(), count }
     }
 

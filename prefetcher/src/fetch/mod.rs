@@ -4,8 +4,8 @@
 //! [`Fetcher::fetch_pack`] for what is in a pack. What they may use of the machine is bounded here for all requests together:
 //!
 //! - *the caller's own limit*, if there is one: a turn among what one request asks for, see [`terms`];
-//! - *memory*: a permit for the stored and raw bytes of a small object, or the buffers of a large one or of a part of a
-//!   pack, held until all is written;
+//! - *memory*: a permit for the stored bytes of a small object, or the buffers of a large one or of a part of a pack, held
+//!   until all is written. What a small one is unpacked to is on a core only, see [`cores`];
 //! - *connections*: a place in the [`window`] of the host while a response is awaited and read;
 //! - *requests*: a turn among those to one proxy, if a limit is set, see [`pace`];
 //! - *bandwidth*: what has come has its time before more is read, see [`bandwidth`];
@@ -46,7 +46,7 @@ use route::{Routes, Way};
 use terms::Terms;
 use tries::{Tries, Turn};
 
-/// All bytes of objects in memory at a time.
+/// All bytes in memory at a time, but for what the cores are at.
 const MEMORY: u64 = 24 << 20;
 /// Objects with more stored and raw bytes than this are streamed.
 const SMALL: u64 = 4 << 20;
@@ -142,11 +142,10 @@ impl Fetcher {
 
     async fn bring(&self, repository: &Repository, object: &BundleObject, terms: Terms<'_>) -> Result<u64, Failure> {
         let limits = Limits::of(object);
-        let in_memory = object.raw_size.saturating_add(limits.most);
-        if in_memory > SMALL {
+        if object.raw_size.saturating_add(limits.most) > SMALL {
             return self.bring_large(repository, object, terms).await;
         }
-        let _memory = self.memory(in_memory).await?;
+        let _memory = self.memory(limits.most).await?;
         let path = object.hash.url_path(object.kind);
         let mut tries = Tries::new(&repository.routes);
         while let Some(turn) = tries.next().await {

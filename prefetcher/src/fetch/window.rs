@@ -3,7 +3,8 @@
 //! The window grows while answers begin as soon as they used to, and shrinks when they begin later, for then something on
 //! the way is full: the line, the proxy, or this machine. The rule is that of Netflix' `Gradient2Limit`
 //! (concurrency-limits, 2018): the new limit is the old one times the ratio of the long-term to the present time until the
-//! first byte, plus a small queue. No rate or distance has to be configured, only the most connections.
+//! first byte, plus a small queue. No rate or distance has to be configured, only the most connections. Until the first answer
+//! that comes late, each one makes room for one more, as in TCP's slow start: a line with a long way would be idle otherwise.
 //!
 //! Who waits is let in by priority, then in the order of asking.
 
@@ -44,6 +45,8 @@ struct State {
     /// When the host last showed that it has too much to do.
     too_much: Option<Instant>,
     in_flight: usize,
+    /// No answer came late until now.
+    opening: bool,
     /// Seconds until the first byte, on average.
     long: Option<f64>,
     /// By rank, then in the order of asking.
@@ -67,6 +70,7 @@ impl Window {
             share: 1.0,
             too_much: None,
             in_flight: 0,
+            opening: true,
             long: None,
             waiting: BTreeMap::new(),
             next: 0,
@@ -103,6 +107,7 @@ impl Window {
     pub fn overloaded(&self) {
         let mut state = self.lock();
         state.limit = (state.limit / 2.0).max(LEAST.min(state.most));
+        state.opening = false;
         state.too_much = Some(Instant::now());
     }
 
@@ -161,8 +166,10 @@ impl State {
         if self.in_flight * 2 < self.limit as usize && gradient >= 1.0 {
             return;
         }
+        self.opening &= gradient >= 1.0;
         let wanted = self.limit * gradient + self.limit.sqrt();
-        self.limit = (self.limit + SMOOTHING * (wanted - self.limit)).clamp(LEAST.min(self.most), self.most);
+        let step = if self.opening { 1.0 } else { SMOOTHING * (wanted - self.limit) };
+        self.limit = (self.limit + step).clamp(LEAST.min(self.most), self.most);
         if gradient < 1.0 && self.limit < CROWDED.min(self.most / 2.0) {
             self.too_much = Some(Instant::now());
         }
@@ -202,6 +209,18 @@ mod tests {
         assert!(answers(&window, 20, 200) > 48);
         window.overloaded();
         assert!(window.limit() < 40);
+    }
+
+    #[test]
+    fn it_opens_quickly_until_an_answer_is_late() {
+        let window = Window::new(1000);
+        let first = FIRST as usize;
+        assert_eq!(answers(&window, 20, first), 2 * first);
+        assert_eq!(answers(&window, 20, 2 * first), 4 * first);
+        let late = answers(&window, 900, 1);
+        assert!(late < 4 * first);
+        let careful = answers(&window, 20, 2 * first);
+        assert!(late < careful && careful < late + first, "{late}, then {careful}");
     }
 
     #[test]

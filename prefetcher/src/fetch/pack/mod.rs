@@ -29,8 +29,8 @@ use super::{Fetcher, Key, Landing, verify};
 use crate::repository::Repository;
 use cutter::{Cut, Cutter, Seams, Slot};
 
-/// What a part is counted as: a piece that came, one unpacked, and objects that are being written.
-const PART_COST: u64 = 6 << 20;
+/// What a part is counted as: a piece that comes, one that is unpacked, what was cut of it, and what is being written.
+const PART_COST: u64 = 4 << 20;
 /// Larger objects of a pack are fetched on their own: they would have to be in memory as a whole.
 pub const MOST_STORED: u64 = 1 << 20;
 /// The same for their content.
