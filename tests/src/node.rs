@@ -148,6 +148,8 @@ impl Node {
         let mut record = Command::new(binary("cvmfs-prefetch")?);
         record.args(["record", image, "--output"]).arg(&trace).arg("--cri-socket").arg(self.containerd.socket());
         record
+            // A recorder that is killed leaves its pod's directory.
+            .env("TMPDIR", self.directory.path())
             .args(["--cgroup-parent", &cgroup_parent(), "--time-limit", "120s"])
             .args(options)
             .arg("--")

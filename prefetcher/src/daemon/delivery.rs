@@ -2,7 +2,9 @@
 //!
 //! A plan is worked off in portions ([`super::portion`]): what is wanted of one pack, and what is in no pack. Of each, what
 //! is missing is looked up first. Whether a pack is taken, or what is missing of it one by one, is a question of time
-//! ([`super::cost`]). Every object gets into the account exactly once.
+//! ([`super::cost`]). Every object gets into the account exactly once ([`outcome`]).
+
+mod outcome;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -11,20 +13,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bundles::bundle::{Bundle, BundleObject};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::cost::{Line, Offer};
 use super::portion::{Portion, portions};
 use super::{Daemon, blocking};
-use crate::api::Account;
 use crate::fetch::Outcome;
-use crate::fetch::failure::{Cause, Failure};
+use crate::fetch::failure::Cause;
 use crate::fetch::pack::{Pack, parts_of};
 use crate::plan;
 use crate::repository::Repository;
 use crate::requests::Request;
 use crate::sink::SinkError;
 use crate::sink::capacity::Allowance;
+use outcome::fail;
 
 /// After so many objects that the cache did not take, a request fetches no more.
 const MAX_WRITE_FAILURES: u64 = 8;
@@ -282,64 +284,4 @@ impl<'a> Delivery<'a> {
             Outcome::Failed(failure) => self.failed(index, &failure),
         }
     }
-
-    fn already_there(&self, index: usize) {
-        let raw_size = self.bundle.objects[index].raw_size;
-        self.request.account(|a| {
-            a.already_there_objects += 1;
-            a.already_there_raw_bytes = a.already_there_raw_bytes.saturating_add(raw_size);
-        });
-        self.arrived(index);
-    }
-
-    fn failed(&self, index: usize, failure: &Failure) {
-        let object = &self.bundle.objects[index];
-        let Failure { cause, why, .. } = failure;
-        warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
-        self.request.error(why);
-        self.request.account(|a| fail(a, *cause, 1));
-        self.request.missed(index);
-    }
-
-    fn fetched(&self, index: usize) {
-        let object = &self.bundle.objects[index];
-        let round_trip = self.repository_of(object).and_then(|repository| {
-            let routes = &repository.routes;
-            routes.window(routes.first()).round_trip()
-        });
-        self.request.first_byte();
-        self.request.account(|a| {
-            a.round_trip_us = round_trip.map_or(a.round_trip_us, |time| time.as_micros() as u64);
-            a.fetched_objects += 1;
-            a.fetched_stored_bytes += object.stored_size;
-            a.fetched_raw_bytes += object.raw_size;
-        });
-        self.to_read.lock().unwrap_or_else(PoisonError::into_inner).push(index);
-        self.arrived(index);
-    }
-
-    fn arrived(&self, index: usize) {
-        if self.request.delivered(index) {
-            self.read_what_came();
-        }
-    }
-
-    fn stopped(&self, indices: &[usize]) {
-        let objects = indices.len() as u64;
-        indices.iter().for_each(|index| self.request.missed(*index));
-        self.request.error("the daemon was told to stop");
-        self.request.account(|a| {
-            a.failed_objects += objects;
-            a.failed_stopped += objects;
-        });
-    }
-}
-
-fn fail(account: &mut Account, cause: Cause, objects: u64) {
-    account.failed_objects += objects;
-    *match cause {
-        Cause::Transfer => &mut account.failed_transfer,
-        Cause::Verification => &mut account.failed_verification,
-        Cause::Write => &mut account.failed_write,
-    } += objects;
 }

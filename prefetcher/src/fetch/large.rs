@@ -22,7 +22,7 @@ const STREAM_COST: u64 = 3 << 20;
 /// How many stored bytes are handed over at a time.
 pub(super) const PIECE: usize = 1 << 20;
 /// Objects of more stored bytes come in ranges of so many.
-const SPAN: u64 = 4 << 20;
+const SPAN: u64 = 2 << 20;
 /// So many ranges side by side.
 const ABREAST: usize = 4;
 

@@ -47,7 +47,7 @@ use terms::Terms;
 use tries::{Tries, Turn};
 
 /// All bytes in memory at a time, but for what the cores are at.
-const MEMORY: u64 = 24 << 20;
+const MEMORY: u64 = 16 << 20;
 /// Objects with more stored and raw bytes than this are streamed.
 const SMALL: u64 = 4 << 20;
 /// The unit of memory permits.

@@ -4,25 +4,25 @@
 //! failed, and servers are tried in their order. What fails is passed over by all who come after, and tried again after a
 //! while. Within one fetch, [`Attempts`] walks over the ways, and leaves out what it found failing.
 
-use std::collections::HashSet;
+mod attempts;
+mod connections;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 
 use super::bucket::Bucket;
-use super::failure::{Blame, Failure};
+use super::failure::Blame;
 use super::pace::{Paces, spread};
-use super::trust;
 use super::window::{Place, Window};
 use crate::upstream::{Proxy, Upstream};
+pub use attempts::Attempts;
 
 /// The first proxy is tried again after so long. `CVMFS_PROXY_RESET_AFTER`'s default.
 const PROXY_RESET: Duration = Duration::from_secs(300);
 /// The first server is tried again after so long. `CVMFS_HOST_RESET_AFTER`'s default.
 const SERVER_RESET: Duration = Duration::from_secs(1800);
-/// A name is resolved and a connection made within so long, or the way is no good.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All ways of one repository.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Routes {
             let mut group = group.clone();
             group.shuffle(&mut rand::rng());
             for proxy in group {
-                let http = http_client(&upstream, &proxy, connections)?;
+                let http = connections::client(&upstream, &proxy, connections)?;
                 let pace = paces.of(&proxy);
                 proxies.push(Hop { proxy, http, window: Window::new(connections), pace });
             }
@@ -148,106 +148,10 @@ impl Preference {
     }
 }
 
-/// One fetch's walk over the ways.
-#[derive(Debug)]
-pub struct Attempts<'a> {
-    routes: &'a Routes,
-    tried: HashSet<Way>,
-    bad_proxies: HashSet<usize>,
-    bad_servers: HashSet<usize>,
-    /// Servers that will not do better in another round.
-    refused: HashSet<usize>,
-}
-
-impl<'a> Attempts<'a> {
-    /// Nothing tried yet.
-    pub fn new(routes: &'a Routes) -> Self {
-        let (tried, refused) = Default::default();
-        let (bad_proxies, bad_servers) = Default::default();
-        Self { routes, tried, bad_proxies, bad_servers, refused }
-    }
-
-    /// The next way: one whose proxy and server have not failed in this round, if there is one; never one of which both
-    /// have.
-    pub fn next_way(&mut self) -> Option<Way> {
-        let (first, routes) = (self.routes.first(), self.routes);
-        let (proxies, servers) = (routes.proxies.len(), routes.upstream.servers.len());
-        let ways = (0..proxies)
-            .flat_map(|p| (0..servers).map(move |s| (p, s)))
-            .map(|(p, s)| Way { proxy: (first.proxy + p) % proxies, server: (first.server + s) % servers });
-        let failures = |w: &Way| {
-            usize::from(self.bad_proxies.contains(&w.proxy)) + usize::from(self.bad_servers.contains(&w.server))
-        };
-        let open = ways.filter(|way| !self.tried.contains(way) && failures(way) < 2);
-        // The first of the best: `min_by_key` gives that.
-        let way = open.min_by_key(failures)?;
-        self.tried.insert(way);
-        Some(way)
-    }
-
-    /// `way` has failed.
-    pub fn failed(&mut self, way: Way, failure: &Failure) {
-        let blame = match failure.blame {
-            Blame::Proxy if self.routes.is_proxied(way) => Blame::Proxy,
-            _ => Blame::Server,
-        };
-        match blame {
-            Blame::Proxy => _ = self.bad_proxies.insert(way.proxy),
-            Blame::Server => _ = self.bad_servers.insert(way.server),
-        }
-        if failure.transient {
-            self.routes.pass_over(way, blame);
-        } else {
-            self.refused.insert(way.server);
-        }
-    }
-
-    /// Begins another round; false if there is nothing to hope for, because every server has refused.
-    pub fn again(&mut self) -> bool {
-        self.tried.clear();
-        self.bad_proxies.clear();
-        self.bad_servers.clear();
-        // One that refused is left out for good.
-        for server in &self.refused {
-            self.tried.extend((0..self.routes.proxies.len()).map(|proxy| Way { proxy, server: *server }));
-        }
-        self.refused.len() < self.routes.upstream.servers.len()
-    }
-}
-
-fn http_client(upstream: &Upstream, proxy: &Proxy, connections: usize) -> Result<reqwest::Client, reqwest::Error> {
-    let timeout = match proxy {
-        Proxy::Direct => upstream.timeout_direct,
-        Proxy::Via(_) => upstream.timeout,
-    };
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("cvmfs-prefetchd/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-        .read_timeout(timeout)
-        .pool_max_idle_per_host(connections)
-        // A server of a repository does not redirect; a captive portal does.
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        // The environment's proxy variables are not for a daemon.
-        .no_proxy();
-    if let Proxy::Via(url) = proxy {
-        builder = builder.proxy(reqwest::Proxy::all(url)?);
-    }
-    let mut urls = upstream.servers.iter().chain(match proxy {
-        Proxy::Direct => None,
-        Proxy::Via(url) => Some(url),
-    });
-    let builder = match urls.all(|url| url.starts_with("http://")) {
-        // No need for the machine's certificates, which may be missing.
-        true => builder.tls_certs_only([]),
-        false => builder.tls_certs_merge(trust::authorities(&upstream.certificates)),
-    };
-    builder.build()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::failure::Failure;
     use super::*;
 
     fn routes(groups: &[&[&str]], servers: usize) -> Routes {

@@ -64,19 +64,32 @@ impl Snapshotter {
     pub(super) async fn take(&mut self, chain: &Chain) -> Result<String> {
         let mut parent = String::new();
         for (chain_id, digest) in chain.layers()? {
-            let request = PrepareSnapshotRequest {
-                snapshotter: self.name.clone(),
-                key: format!("k8s.io/1/extract-{chain_id}"),
-                parent: parent.clone(),
-                labels: [(TARGET.to_owned(), chain_id.clone()), (DIGEST.to_owned(), digest)].into(),
-            };
-            match self.client.prepare(in_namespace(request)).await {
-                Err(status) if status.code() == Code::AlreadyExists => {}
-                other => bail!("layer {chain_id} did not come from CVMFS: {other:?}"),
-            }
+            self.take_layer(&chain_id, &digest, &parent, &[]).await?;
             parent = self.name_of(&chain_id, &parent).await?;
         }
         Ok(parent)
+    }
+
+    /// Has the plugin take one layer from CVMFS, as a pull does that gives these labels, too.
+    pub(super) async fn take_layer(
+        &mut self,
+        chain_id: &str,
+        digest: &str,
+        parent: &str,
+        more: &[(&str, String)],
+    ) -> Result<()> {
+        let labels = [(TARGET, chain_id.to_owned()), (DIGEST, digest.to_owned())];
+        let labels = labels.iter().chain(more).map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let request = PrepareSnapshotRequest {
+            snapshotter: self.name.clone(),
+            key: format!("k8s.io/1/extract-{chain_id}"),
+            parent: parent.to_owned(),
+            labels: labels.collect(),
+        };
+        match self.client.prepare(in_namespace(request)).await {
+            Err(status) if status.code() == Code::AlreadyExists => Ok(()),
+            other => bail!("layer {chain_id} did not come from CVMFS: {other:?}"),
+        }
     }
 
     async fn name_of(&mut self, chain_id: &str, parent: &str) -> Result<String> {

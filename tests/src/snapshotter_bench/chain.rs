@@ -1,7 +1,7 @@
 //! Images of many small layers.
 
 use anyhow::{Result, ensure};
-use bundles::image::ChainId;
+use bundles::image::{ChainId, Digest};
 
 use crate::images::{self, Image, ImageBuilder};
 use crate::site::{Site, image_cache};
@@ -14,28 +14,36 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Makes an image of so many layers, and publishes all of them.
-    pub(super) async fn publish(site: &mut Site, layers: usize) -> Result<Self> {
+    /// Makes an image of so many layers, of which none but the lowest is in another one, and publishes all of them.
+    pub(super) async fn publish(site: &mut Site, name: &str, layers: usize) -> Result<Self> {
         let base = images::busybox(&image_cache()?)?;
-        let name = format!("demo/{layers}-layers");
-        let mut image = ImageBuilder::from(&base, &name, "1")?;
+        let mut image = ImageBuilder::from(&base, name, "1")?;
         for number in base.layers.len()..layers {
-            // Of another image it is another layer: each chain is pulled on its own.
-            image = image.layer(|tar| tar.file(format!("srv/{number}"), 0o644, format!("{number} of {layers}\n")));
+            image = image.layer(|tar| tar.file(Self::file(number), 0o644, format!("{number} of {name}\n")));
         }
         let image = image.build(&site.directory.subdirectory("images")?)?;
         ensure!(image.layers.len() == layers, "{name} has {} layers", image.layers.len());
         Ok(Self { reference: site.publish(&image).await?, image })
     }
 
-    /// How many.
+    /// The path of the one file of a layer above the lowest, without the leading slash.
+    pub(super) fn file(layer: usize) -> String {
+        format!("srv/{layer}")
+    }
+
+    /// How many layers.
     pub(super) fn len(&self) -> usize {
         self.image.layers.len()
     }
 
     /// The topmost layer's chain ID.
-    pub(super) fn top(&self) -> String {
-        self.image.chain_id().to_string()
+    pub(super) fn chain_id(&self) -> ChainId {
+        self.image.chain_id()
+    }
+
+    /// The digest of the image's manifest.
+    pub(super) fn manifest(&self) -> Digest {
+        self.image.manifest_digest()
     }
 
     /// Chain ID and digest of each layer, the lowest first.

@@ -77,7 +77,7 @@ pub(super) async fn measure(node: &Node, chains: &[Chain], pairs: usize) -> Resu
             let mut snapshotter = Snapshotter::connect(socket, name).await?;
             let parent = match way {
                 Way::Plugin => snapshotter.take(chain).await?,
-                Way::Overlayfs | Way::PluginByContainerd => chain.top(),
+                Way::Overlayfs | Way::PluginByContainerd => chain.chain_id().to_string(),
             };
             // The first call of a connection is not what is measured.
             snapshotter.pair("k8s.io/2/first", &parent).await?;

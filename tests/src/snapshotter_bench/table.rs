@@ -17,6 +17,10 @@ pub(super) fn of(figures: &Figures) -> String {
     for one in &figures.hints {
         let _ = writeln!(table, "{:<38}{:>20}", format!("prefetch daemon {}", one.state.name()), cell(&one.prepare));
     }
+    let first_byte = &figures.first_byte;
+    let cells = [first_byte.median, first_byte.p90, first_byte.most].map(|ms| format!("{ms:.2}"));
+    let _ = writeln!(table, "\n{:<38}{:>20}{:>20}{:>20}", "ms", "median", "9 of 10", "most");
+    let _ = writeln!(table, "{:<38}{:>20}{:>20}{:>20}", "first Prepare to first request", cells[0], cells[1], cells[2]);
     table.push('\n');
     table
 }

@@ -1,0 +1,72 @@
+//! What became of a delivery's objects: each gets into the account once, and who waits for it is told.
+
+use std::sync::PoisonError;
+
+use tracing::warn;
+
+use super::Delivery;
+use crate::api::Account;
+use crate::fetch::failure::{Cause, Failure};
+
+impl Delivery<'_> {
+    pub(super) fn already_there(&self, index: usize) {
+        let raw_size = self.bundle.objects[index].raw_size;
+        self.request.account(|a| {
+            a.already_there_objects += 1;
+            a.already_there_raw_bytes = a.already_there_raw_bytes.saturating_add(raw_size);
+        });
+        self.arrived(index);
+    }
+
+    pub(super) fn failed(&self, index: usize, failure: &Failure) {
+        let object = &self.bundle.objects[index];
+        let Failure { cause, why, .. } = failure;
+        warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
+        self.request.error(why);
+        self.request.account(|a| fail(a, *cause, 1));
+        self.request.missed(index);
+    }
+
+    pub(super) fn fetched(&self, index: usize) {
+        let object = &self.bundle.objects[index];
+        let round_trip = self.repository_of(object).and_then(|repository| {
+            let routes = &repository.routes;
+            routes.window(routes.first()).round_trip()
+        });
+        self.request.first_byte();
+        self.request.account(|a| {
+            a.round_trip_us = round_trip.map_or(a.round_trip_us, |time| time.as_micros() as u64);
+            a.fetched_objects += 1;
+            a.fetched_stored_bytes += object.stored_size;
+            a.fetched_raw_bytes += object.raw_size;
+        });
+        self.to_read.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+        self.arrived(index);
+    }
+
+    pub(super) fn arrived(&self, index: usize) {
+        if self.request.delivered(index) {
+            self.read_what_came();
+        }
+    }
+
+    pub(super) fn stopped(&self, indices: &[usize]) {
+        let objects = indices.len() as u64;
+        indices.iter().for_each(|index| self.request.missed(*index));
+        self.request.error("the daemon was told to stop");
+        self.request.account(|a| {
+            a.failed_objects += objects;
+            a.failed_stopped += objects;
+        });
+    }
+}
+
+/// So many objects did not come.
+pub(super) fn fail(account: &mut Account, cause: Cause, objects: u64) {
+    account.failed_objects += objects;
+    *match cause {
+        Cause::Transfer => &mut account.failed_transfer,
+        Cause::Verification => &mut account.failed_verification,
+        Cause::Write => &mut account.failed_write,
+    } += objects;
+}
