@@ -21,7 +21,9 @@ use crate::repository::Repository;
 const STREAM_COST: u64 = 3 << 20;
 /// How many stored bytes are handed over at a time.
 pub(super) const PIECE: usize = 1 << 20;
-/// Objects of more stored bytes come in ranges of so many.
+/// Objects of more stored bytes come in ranges.
+const ONE_STREAM: u64 = 8 << 20;
+/// Bytes of a range.
 const SPAN: u64 = 2 << 20;
 /// So many ranges side by side.
 const ABREAST: usize = 4;
@@ -36,7 +38,7 @@ impl Fetcher {
     ) -> Result<u64, Failure> {
         let size = object.stored_size;
         // Ranges are for speed, and hold more memory.
-        let in_ranges = size > 2 * SPAN && terms.own.bytes_per_second().is_none();
+        let in_ranges = size > ONE_STREAM && terms.own.bytes_per_second().is_none();
         if in_ranges && !repository.routes.is_proxied(repository.routes.first()) {
             match self.bring_ranges(repository, object, terms).await {
                 Err(failure) if failure.cause != Cause::Write => {

@@ -4,7 +4,7 @@
 //! the way is full: the line, the proxy, or this machine. The rule is that of Netflix' `Gradient2Limit`
 //! (concurrency-limits, 2018): the new limit is the old one times the ratio of the long-term to the present time until the
 //! first byte, plus a small queue. No rate or distance has to be configured, only the most connections. Until the first answer
-//! that comes late, each one makes room for one more, as in TCP's slow start: a line with a long way would be idle otherwise.
+//! that comes late, each one makes room for one more at least, as in TCP's slow start: a long line would be idle otherwise.
 //!
 //! Who waits is let in by priority, then in the order of asking.
 
@@ -168,7 +168,8 @@ impl State {
         }
         self.opening &= gradient >= 1.0;
         let wanted = self.limit * gradient + self.limit.sqrt();
-        let step = if self.opening { 1.0 } else { SMOOTHING * (wanted - self.limit) };
+        let step = SMOOTHING * (wanted - self.limit);
+        let step = if self.opening { step.max(1.0) } else { step };
         self.limit = (self.limit + step).clamp(LEAST.min(self.most), self.most);
         if gradient < 1.0 && self.limit < CROWDED.min(self.most / 2.0) {
             self.too_much = Some(Instant::now());
@@ -213,14 +214,11 @@ mod tests {
 
     #[test]
     fn it_opens_quickly_until_an_answer_is_late() {
-        let window = Window::new(1000);
-        let first = FIRST as usize;
-        assert_eq!(answers(&window, 20, first), 2 * first);
-        assert_eq!(answers(&window, 20, 2 * first), 4 * first);
-        let late = answers(&window, 900, 1);
-        assert!(late < 4 * first);
-        let careful = answers(&window, 20, 2 * first);
-        assert!(late < careful && careful < late + first, "{late}, then {careful}");
+        let (window, first) = (Window::new(64), FIRST as usize);
+        assert_eq!(answers(&window, 20, 4), first + 4);
+        let narrow = answers(&window, 900, 20);
+        let careful = answers(&window, 20, 4);
+        assert!(narrow < first && careful < narrow + 4, "{narrow}, then {careful}");
     }
 
     #[test]
