@@ -141,7 +141,7 @@ async fn new_node(site: &mut Site, cell: &Cell) -> Result<Node> {
 }
 
 async fn measure_fleet(site: &mut Site, all: &All, nodes: usize, records: &mut Records) -> Result<()> {
-    let Some(prepared) = all.get(options::CROWD) else { return Ok(()) };
+    let Some(prepared) = all.get(options::FLEET_RUNS) else { return Ok(()) };
     for mode in [Mode::Lazy, Mode::Prefetch] {
         if records.fleets().any(|fleet| fleet.nodes == nodes && fleet.mode == mode) {
             continue;

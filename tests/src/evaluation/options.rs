@@ -19,6 +19,8 @@ const QUICK_MODES: [Mode; 4] = [Mode::Full, Mode::Lazy, Mode::Prefetch, Mode::Wa
 const CROWDS: [usize; 2] = [8, 50];
 /// What these run: of many that need much at once one would measure the cores alone.
 pub(super) const CROWD: &str = "python";
+/// What a fleet's nodes run: many small files.
+pub(super) const FLEET_RUNS: &str = "python-imports";
 /// Nodes of a fleet.
 const FLEET: usize = 64;
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::cells::{Cell, Mode};
+use super::options::USUAL_MS;
 use super::records::{Records, Run};
 use super::targets::conditions;
 use super::{published, workloads};
@@ -21,6 +22,11 @@ pub(super) fn of(records: &Records, targets: &[Target], machine: &Machine, plots
         machine.cores,
         machine.memory_bytes / 1_000_000_000,
         machine.kernel
+    );
+    let _ = write!(
+        text,
+        "\n## The paper's table, with prefetch\n\nAll ours, at {USUAL_MS} ms.\n\n{}",
+        published::papers_table(records)
     );
     let _ = write!(text, "\n## Beside what others have published\n\n{}", published::table(records));
     let _ = write!(text, "\n## Images and bundles\n\n{}", images(records));
