@@ -106,7 +106,7 @@ async fn start(node: &Node, prepared: &Prepared, pull: bool, begun: Instant) -> 
     let outcome = outcome?;
     ensure!(outcome.exit.code == 0, "{command:?} failed: {outcome:?}");
     let ready = seen.with_context(|| format!("{command:?} ended and was never ready: {outcome:?}"))??;
-    Ok(Started { outcome, ready })
+    Ok(Started { ready: ready.saturating_sub(outcome.timings.sandbox), outcome })
 }
 
 /// Waits for the daemon, and sees that it did what it was asked for.

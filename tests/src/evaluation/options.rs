@@ -21,13 +21,14 @@ const CROWDS: [usize; 2] = [8, 50];
 pub(super) const CROWD: &str = "python";
 /// What a fleet's nodes run: many small files.
 pub(super) const FLEET_RUNS: &str = "python-imports";
-/// Nodes of a fleet.
+/// Nodes of a fleet, and of that of a quick run.
 const FLEET: usize = 64;
+const QUICK_FLEET: usize = 16;
 
 /// `make bench`.
 #[derive(Debug, Clone, Default, clap::Parser)]
 pub struct Options {
-    /// Few images, no native bundle, 20 ms only, one repetition
+    /// Few images, no native bundle, 20 ms only, one repetition, a small fleet
     #[arg(long)]
     pub quick: bool,
     /// Every round trip with each limit of bandwidth, with and without squid
@@ -71,7 +72,8 @@ impl Options {
     /// Nodes of the fleet; none if it is not to be measured.
     pub(super) fn fleet(&self) -> Option<usize> {
         let selected = !(self.image.is_empty() && self.mode.is_empty() && self.round_trip.is_empty());
-        self.fleet.or((!selected).then_some(FLEET)).filter(|nodes| *nodes > 0)
+        let all = if self.quick { QUICK_FLEET } else { FLEET };
+        self.fleet.or((!selected).then_some(all)).filter(|nodes| *nodes > 0)
     }
 
     /// Names of the workloads, in order.
@@ -156,7 +158,7 @@ mod tests {
             // 9 images, 5 modes, 8 conditions, and two crowds in two modes.
             (vec![], 9 * 5 * 8 + 4, 5, Some(64)),
             (vec!["--cross"], 9 * 5 * 30 + 4, 5, Some(64)),
-            (vec!["--quick"], 4 * 4 + 1, 1, Some(64)),
+            (vec!["--quick"], 4 * 4 + 1, 1, Some(16)),
             (vec!["--quick", "--fleet", "0", "--containers", "0"], 4 * 4, 1, None),
             (vec!["--image", "root", "--mode", "lazy", "--round-trip", "0"], 1, 5, None),
             (vec!["--quick", "--mode", "native", "--image", "root", "--repetitions", "3"], 1, 3, None),

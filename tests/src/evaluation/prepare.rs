@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bundles::bundle::Bundle;
 use bundles::image::Digest;
 use bundles::object::ObjectKind;
-use bundles::trace::{FORMAT, Trace, Use};
+use bundles::trace::{End, FORMAT, Trace, Use};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -146,7 +146,10 @@ fn record(node: &Node, workload: &Workload, reference: &str, number: usize) -> R
     if let Some(visitor) = visitor {
         visitor.abort();
     }
-    trace
+    let trace = trace?;
+    let end = Trace::read(&trace)?.end;
+    ensure!(end == End::Exited(0), "{}: what was recorded ended otherwise: {end}", workload.name);
+    Ok(trace)
 }
 
 fn facts(site: &Site, workload: &Workload, image: &Image, traces: &[PathBuf], bundle: &Bundle) -> Result<Facts> {

@@ -40,7 +40,7 @@ pub(super) struct Run {
     pub(super) sandbox_s: f64,
     /// CreateContainer and StartContainer.
     pub(super) create_s: f64,
-    /// From the pull's begin to the first output, or to the first answer of a service.
+    /// From the pull's begin to the first output, or to the first answer of a service; without the sandbox.
     pub(super) ready_s: f64,
     /// From the start of the container's first process to its end.
     pub(super) run_s: f64,

@@ -16,7 +16,7 @@ pub(super) fn of(records: &Records, targets: &[Target], machine: &Machine, plots
     let repetitions = records.runs().map(|run| run.repetition).max().unwrap_or_default();
     let _ = writeln!(
         text,
-        "\n{}, {} cores, {} GB, Linux {}. Medians of up to {repetitions} repetitions, in brackets the least and the most. \
+        "\n{}, {} cores, {} GB, Linux {}. Repetitions: at most {repetitions}; medians, in brackets the least and the most. \
          `docs/benchmarks.md` says how this is measured and how to read it.",
         machine.cpu,
         machine.cores,
@@ -246,7 +246,7 @@ mod tests {
         let text = of(&records(all), &[], &machine(), &["whole.svg".to_owned()]);
         let row = "| root | prefetch | 0.00 | 0.00 | 0.00 | 2.00 (1.00-3.00) | 2.00 | 0, 0.0 | 7, 9.0 | 1.0 | 10.0 % | 0 | \
                    0.00, 0.50, 0.00, 0.00 |";
-        for part in [row, "## 20 ms\n", "![whole.svg](whole.svg)", "up to 3 repetitions"] {
+        for part in [row, "## 20 ms\n", "![whole.svg](whole.svg)", "Repetitions: at most 3;"] {
             assert!(text.contains(part), "{part}\nis not in\n{text}");
         }
         assert!(!text.contains("## Many containers") && !text.contains("## A fleet"), "{text}");

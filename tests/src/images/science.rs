@@ -10,6 +10,7 @@ use super::{Image, wheels};
 
 /// With all that these need.
 const WHEELS: &[&str] = &[
+    "cloudpickle==3.1.3",
     "contourpy==1.3.3",
     "cycler==0.12.1",
     "fonttools==4.68.0",
