@@ -71,6 +71,9 @@ pub(super) fn of(records: &Records) -> Vec<Target> {
         at_most(format!("{name}: round trips that each one more costs"), slope, SLOPE);
         let waste = records.facts(name).map(|facts| facts.waste);
         at_most(format!("{name}: share of the bundle's bytes that is wasted"), waste, WASTE);
+        // What the bundle holds is one thing, what comes over the line for it another: some may come twice.
+        let surplus = records.ratio(&lazy, &prefetch, origin_bytes).map(|needed| 1.0 - needed);
+        at_most(format!("{}: share of the bytes that lazy does without", prefetch.name()), surplus, WASTE);
     }
     let one = Cell::of(CROWD, Mode::Prefetch, usual);
     let crowd = Cell { containers: CROWD_SIZE, ..one.clone() };
@@ -133,6 +136,13 @@ mod tests {
             [(Mode::Full, full, 0), (Mode::Lazy, lazy, 1000), (Mode::Prefetch, prefetch, 10), (Mode::Warm, warm, 0)]
         };
         let mut all = runs("root", modes(8.0, 16.0, 4.0, 2.0));
+        for record in &mut all {
+            if let Record::Run(run) = record
+                && run.cell.mode == Mode::Prefetch
+            {
+                run.daemon.bytes = 1000;
+            }
+        }
         all.extend(runs("python", modes(4.0, 4.0, 2.0, 2.0)));
         all.push(Record::Facts(Facts { waste: 0.0625, ..facts("root") }));
         all.push(Record::Facts(facts("python")));
@@ -145,11 +155,13 @@ mod tests {
             ("python, 20 ms: whole time / lazy", 0.5, false),
             ("python, 20 ms: never slower than lazy", 0.5, true),
             ("python: share of the bundle's bytes that is wasted", 0.0, true),
+            ("python, 20 ms: share of the bytes that lazy does without", 0.0, true),
             ("root, 20 ms: whole time / limit", 2.0, false),
             ("root, 20 ms: whole time / better of full pull and lazy", 0.5, true),
             ("root, 20 ms: never slower than lazy", 0.25, true),
             ("root: round trips that each one more costs", 2.5, true),
             ("root: share of the bundle's bytes that is wasted", 0.0625, false),
+            ("root, 20 ms: share of the bytes that lazy does without", 0.5, false),
             ("python, 20 ms, 50 containers: bytes from the origin / one", 2.0, false),
             ("root, 20 ms: requests, lazy / prefetch", 100.0, true),
         ];
