@@ -10,12 +10,13 @@ CARGO = cargo
 DEMO = $(CARGO_TARGET_DIR)/debug/demo
 BENCH = $(CARGO_TARGET_DIR)/release
 
-.PHONY: help setup build lint test containerd-suite demo bench-build bench-tracer bench-bundles bench-prefetch bench-snapshotter bench-pod clean-caches
+.PHONY: help setup build lint test containerd-suite demo bench-build bench-tracer bench-bundles bench-prefetch bench-snapshotter bench-pod bench clean-caches
 
 help:
 	@echo "make demo    set up a site on this machine and show a cold, a prefetched and a warm start (root)"
 	@echo "make test    format, lints, all tests (root)"
 	@echo "make containerd-suite  containerd's own Go tests of snapshotters against ours (root, Go)"
+	@echo "make bench   the paper's evaluation, repeated and extended; hours, goes on where it was; QUICK=1: minutes (root)"
 	@echo "make bench-tracer  what the recorder costs, as ratios of one run (root)"
 	@echo "make bench-bundles  how good, small and quick bundles are (root)"
 	@echo "make bench-prefetch  how quick the daemon is; QUICK=1 for a short run, OPTIONS=--full for all (root)"
@@ -50,6 +51,9 @@ demo: setup
 # Benchmarks measure what is installed: the release build.
 bench-build: setup
 	$(CARGO) build --release --workspace --bins --examples --locked
+
+bench: bench-build
+	$(BENCH)/bench $(if $(QUICK),--quick) $(OPTIONS)
 
 bench-tracer: bench-build
 	$(BENCH)/examples/bench-tracer

@@ -11,8 +11,10 @@
 
 pub mod bundle_bench;
 pub mod client;
+mod condition;
 pub mod containerd;
 pub mod demo;
+pub mod evaluation;
 pub mod fixture;
 pub mod images;
 pub mod log;
@@ -22,9 +24,11 @@ pub mod pod_bench;
 pub mod prefetch_bench;
 pub mod process;
 pub mod publisher;
+mod readers;
 pub mod registry;
 pub mod report;
 pub mod site;
 pub mod snapshotter_bench;
 mod statistics;
+mod svg;
 pub mod web;

@@ -19,6 +19,7 @@
 mod cgroups;
 mod init;
 mod leftovers;
+mod memory;
 mod outer;
 mod run;
 
@@ -32,6 +33,7 @@ use run::{Role, Run};
 
 pub use cgroups::see_cgroups_of;
 pub use leftovers::cgroup_hierarchies;
+pub use memory::MemoryDirectory;
 
 /// Runs `body` as the body of the calling test, which must be a `#[test]` function and `body` a closure in it (the
 /// test is started again by its name).

@@ -14,7 +14,7 @@ use tracer::cri::pod::{Outcome, PodSpec};
 
 use crate::client::Client;
 use crate::containerd::{Containerd, ContainerdSpec};
-use crate::namespace::{SiteDirectory, cgroup_parent};
+use crate::namespace::{MemoryDirectory, SiteDirectory, cgroup_parent};
 use crate::process::{Daemon, binary, run_command};
 use crate::site::{FQRN, Site};
 
@@ -41,11 +41,13 @@ pub struct NodeSpec {
     pub wait: &'static str,
     /// It reaches the registry over the site's line, too.
     pub far_registry: bool,
+    /// All of its files are in memory, and gone with it.
+    pub in_memory: bool,
 }
 
 impl Default for NodeSpec {
     fn default() -> Self {
-        Self { daemon: true, snapshotter: true, proxy: true, wait: "none", far_registry: false }
+        Self { daemon: true, snapshotter: true, proxy: true, wait: "none", far_registry: false, in_memory: false }
     }
 }
 
@@ -63,12 +65,17 @@ pub struct Node {
     pub client: Client,
     directory: SiteDirectory,
     sandbox_image: String,
+    _memory: Option<MemoryDirectory>,
 }
 
 impl Node {
     /// Starts a node named `name` at `site`.
     pub async fn start(site: &Site, name: &str, spec: NodeSpec) -> Result<Self> {
-        let directory = SiteDirectory::new(name)?;
+        let memory = if spec.in_memory { Some(MemoryDirectory::new(name)?) } else { None };
+        let directory = match &memory {
+            Some(memory) => memory.directory().clone(),
+            None => SiteDirectory::new(name)?,
+        };
         let proxy = site.proxy().filter(|_| spec.proxy);
         let of_cvmfs = CvmfsSpec { daemon: spec.daemon, proxy, ..CvmfsSpec::default() };
         let Cvmfs { daemon, client } = Cvmfs::start(site, &directory, &of_cvmfs)?;
@@ -87,7 +94,8 @@ impl Node {
         .await?;
         // A node of a cluster has its sandbox image.
         containerd.cri().await?.pull(site.sandbox_image()).await?;
-        Ok(Self { containerd, snapshotter, daemon, client, directory, sandbox_image: site.sandbox_image().to_owned() })
+        let sandbox_image = site.sandbox_image().to_owned();
+        Ok(Self { containerd, snapshotter, daemon, client, directory, sandbox_image, _memory: memory })
     }
 
     /// The cache directory of the client.
@@ -108,9 +116,20 @@ impl Node {
 
     /// Runs `command` in `image` as a kubelet would, and waits for its end.
     pub async fn run(&self, image: &str, command: &[&str]) -> Result<Outcome> {
+        self.run_pod(&self.pod(image, command)?).await
+    }
+
+    /// What [`Node::run`] runs, to be changed before.
+    pub fn pod(&self, image: &str, command: &[&str]) -> Result<PodSpec> {
         let mut pod = PodSpec::new(image, command, &self.directory.subdirectory("pods")?);
         pod.sandbox.cgroup_parent = cgroup_parent();
-        let outcome = self.containerd.cri().await?.run_pod(&pod).await;
+        Ok(pod)
+    }
+
+    /// Runs a pod to its end.
+    pub async fn run_pod(&self, pod: &PodSpec) -> Result<Outcome> {
+        let outcome = self.containerd.cri().await?.run_pod(pod).await;
+        let (command, image) = (&pod.container.command, &pod.container.image);
         outcome.with_context(|| format!("{command:?} in {image}; the snapshotter's log:\n{}", self.snapshotter_log()))
     }
 

@@ -85,6 +85,17 @@ impl Drop for Daemon {
     }
 }
 
+/// What a process and the children that it waited for have used of the cores so far, to a hundredth of a second.
+pub fn processor_time(pid: u32) -> Result<Duration> {
+    const TICK: Duration = Duration::from_millis(10);
+    let path = format!("/proc/{pid}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // Behind the name, which may hold anything: state and ten more fields, then user and system time, own and children's.
+    let (_, fields) = stat.rsplit_once(") ").with_context(|| format!("no name in {path}"))?;
+    let ticks = fields.split(' ').skip(11).take(4).map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+    Ok(ticks * TICK)
+}
+
 /// Runs a command to its end and returns its standard output; fails with its standard error.
 pub fn run(program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<String> {
     run_command(Command::new(program).args(arguments))

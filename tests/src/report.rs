@@ -158,18 +158,34 @@ impl Report {
             );
         }
         table.push('\n');
-        for target in &self.targets {
-            let word = if target.ok { "ok" } else { "MISSED" };
-            let Target { name, value, limit, bound, .. } = target;
-            let bound = if *bound == Bound::AtMost { "at most" } else { "at least" };
-            let _ = writeln!(table, "{name:<48} {value:>7.3}  ({bound} {limit:.3})  {word}");
-        }
+        table.push_str(&targets_table(&self.targets));
         table
     }
 }
 
+/// A line for each target.
+pub fn targets_table(targets: &[Target]) -> String {
+    let width = targets.iter().map(|target| target.name.len()).max().unwrap_or_default().max(48);
+    let mut table = String::new();
+    for Target { name, value, limit, bound, ok } in targets {
+        let word = if *ok { "ok" } else { "MISSED" };
+        let _ = writeln!(table, "{name:<width$} {value:>7.3}  ({bound} {limit:.3})  {word}");
+    }
+    table
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::AtMost => "at most",
+            Self::AtLeast => "at least",
+        })
+    }
+}
+
 impl Machine {
-    fn this() -> Self {
+    /// This one.
+    pub fn this() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, key: &str| {
             text.lines().find_map(|line| line.strip_prefix(key)?.split(':').nth(1).map(|value| value.trim().to_owned()))

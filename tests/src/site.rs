@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bundles::bundle::Bundle;
 use bundles::trace::Trace;
 
 use crate::images::{self, Image, Layer};
@@ -114,6 +115,25 @@ impl Site {
         self.put_bundles(&tree)
     }
 
+    /// Puts small objects of a bundle into packs, and publishes both beside what was published before. The bundle, as published.
+    pub fn publish_packed(&mut self, bundle: &Path) -> Result<Bundle> {
+        let packs = bundle.with_extension("packs");
+        if packs.exists() {
+            std::fs::remove_dir_all(&packs)?;
+        }
+        run_command(self.builder("pack")?.arg(bundle).arg("--output").arg(&packs))?;
+        let mut publish = Command::new(binary("cvmfs-prefetch")?);
+        // All bundles of the site, for the tree takes the place of what was published before.
+        let tree = self.directory.subdirectory("tree")?;
+        publish.arg("publish").arg(bundle).arg("--tree").arg(&tree);
+        for pack in std::fs::read_dir(&packs)? {
+            publish.arg("--pack").arg(pack?.path());
+        }
+        run_command(&mut publish)?;
+        self.put_bundles(&tree)?;
+        Ok(Bundle::read(bundle)?)
+    }
+
     /// Copies `tree/.bundles` into the repository, whatever it holds.
     pub fn put_bundles(&mut self, tree: &Path) -> Result<()> {
         self.repository.put_tree(
@@ -175,6 +195,21 @@ impl Site {
     /// The registry's address for nodes that are far from it.
     pub fn far_registry(&self) -> SocketAddr {
         self.registry_line.address()
+    }
+
+    /// Bytes that have come from the registry to nodes that are far from it.
+    pub fn registry_bytes(&self) -> u64 {
+        self.registry_line.received()
+    }
+
+    /// Puts another squid, or none, between server and nodes that start from now on; the one before stops.
+    pub fn set_squid(&mut self, squid: Option<Squid>) {
+        self.squid = squid;
+    }
+
+    /// The squid, if there is one.
+    pub fn squid(&self) -> Option<&Squid> {
+        self.squid.as_ref()
     }
 
     /// The squid's URL, if there is one.

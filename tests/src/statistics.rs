@@ -39,6 +39,39 @@ impl Quantiles {
     }
 }
 
+/// Steps of the times in which requests are counted: each is longer than the one before by this factor.
+const STEP: f64 = 1.5;
+const FIRST_STEP: f64 = 0.01;
+
+/// Requests a second in times that get longer and longer; those without any are left out.
+pub(crate) fn per_second(at: &[f64]) -> Vec<(f64, f64)> {
+    let mut counted = Vec::new();
+    let last = at.iter().copied().fold(0.0, f64::max);
+    let (mut from, mut to) = (0.0, FIRST_STEP);
+    while from <= last {
+        let count = at.iter().filter(|time| (from..to).contains(*time)).count();
+        if count > 0 {
+            counted.push((to, count as f64 / (to - from)));
+        }
+        (from, to) = (to, to * STEP);
+    }
+    counted
+}
+
+/// The most requests that came within one second, of these times in seconds.
+pub(crate) fn peak_per_second(at: &[f64]) -> usize {
+    let mut at = at.to_vec();
+    at.sort_by(f64::total_cmp);
+    let mut first = 0;
+    let within = at.iter().enumerate().map(|(last, time)| {
+        while time - at[first] >= 1.0 {
+            first += 1;
+        }
+        last - first + 1
+    });
+    within.max().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -59,5 +92,30 @@ mod tests {
             assert_eq!(found.count, count as usize);
         }
         assert_eq!(Quantiles::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn every_request_is_counted_once() {
+        let at = [0.0, 0.005, 0.012, 0.5];
+        let counted = per_second(&at);
+        assert_eq!(counted[0], (0.01, 200.0));
+        assert_eq!(counted.len(), 3);
+        assert!(per_second(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_peak_is_found_wherever_it_is() {
+        let spread: Vec<f64> = (0..40).map(|number| f64::from(number) * 0.125).collect();
+        let burst: Vec<f64> = [3.95, 4.0, 4.05].repeat(10);
+        for (at, expected) in [
+            (vec![], 0),
+            (vec![7.0], 1),
+            (vec![2.0, 0.0, 1.0], 1),
+            (vec![0.0, 0.999, 1.0], 2),
+            (spread.clone(), 8),
+            ([spread, burst].concat(), 38),
+        ] {
+            assert_eq!(peak_per_second(&at), expected, "{at:?}");
+        }
     }
 }

@@ -14,6 +14,8 @@ use super::filesystem::Mounted;
 pub(super) const STATISTICS: &str = "statistics";
 /// Answered with the number of the revision then mounted.
 pub(super) const REMOUNT: &str = "remount";
+/// Followed by a [`NativeBundle`] as JSON.
+pub(super) const ARM: &str = "arm";
 
 const OK: &str = "ok ";
 
@@ -44,13 +46,21 @@ fn answer(mut stream: UnixStream, mounted: &Mounted, notifier: &Notifier) -> Res
     let answer = match question.trim_end() {
         STATISTICS => Ok(serde_json::to_string(&mounted.objects.downloader.counters.statistics())?),
         REMOUNT => remount(mounted, notifier).map(|revision| revision.to_string()),
-        other => Err(anyhow::anyhow!("unknown question {other:?}")),
+        other => match other.strip_prefix(ARM) {
+            Some(bundle) => arm(mounted, bundle).map(|()| "armed".to_owned()),
+            None => Err(anyhow::anyhow!("unknown question {other:?}")),
+        },
     };
     let line = match answer {
         Ok(answer) => format!("{OK}{answer}\n"),
         Err(error) => format!("{error:#}\n"),
     };
     Ok(stream.write_all(line.as_bytes())?)
+}
+
+fn arm(mounted: &Mounted, bundle: &str) -> Result<()> {
+    mounted.native.arm(serde_json::from_str(bundle).context("a native bundle")?);
+    Ok(())
 }
 
 fn remount(mounted: &Mounted, notifier: &Notifier) -> Result<u64> {

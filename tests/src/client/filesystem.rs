@@ -16,6 +16,7 @@ use rsa::RsaPublicKey;
 
 use super::entry::Entry;
 use super::inodes::{Changes, Inode, Inodes, ROOT};
+use super::native::Armed;
 use super::objects::Objects;
 use super::open_file::OpenFile;
 use super::root::Root;
@@ -36,6 +37,7 @@ struct Revision {
 #[derive(Debug)]
 pub(super) struct Mounted {
     pub(super) objects: Arc<Objects>,
+    pub(super) native: Armed,
     master_key: RsaPublicKey,
     facts: MountFacts,
     /// Held for reading while an answer is made of it, so that no answer mixes two revisions.
@@ -56,6 +58,7 @@ impl Mounted {
         let entry = tree.lookup("")?.ok_or_else(|| anyhow::anyhow!("the root catalog has no root"))?;
         Ok(Self {
             objects,
+            native: Armed::default(),
             master_key,
             facts,
             revision: RwLock::new(Revision { root, tree }),
@@ -119,6 +122,7 @@ impl Mounted {
         if inode.entry.kind != FileType::RegularFile {
             return Err(Errno::EINVAL);
         }
+        self.native.opened(&inode.path);
         let revision = self.revision.read().unwrap_or_else(PoisonError::into_inner);
         OpenFile::open(&inode.path, &inode.entry, &revision.tree, &self.objects)
             .map_err(|error| failed(&inode.path, &error))

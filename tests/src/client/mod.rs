@@ -19,6 +19,7 @@ mod download;
 mod entry;
 mod filesystem;
 mod inodes;
+mod native;
 mod objects;
 mod open_file;
 mod root;
@@ -38,6 +39,7 @@ use nix::unistd::Pid;
 use crate::process::{Daemon, binary};
 
 pub use download::Statistics;
+pub use native::NativeBundle;
 pub use serve::{ServeOptions, serve};
 
 /// The program that serves a mount.
@@ -108,6 +110,12 @@ impl Client {
     /// What the client has asked of its server.
     pub fn statistics(&self) -> Result<Statistics> {
         Ok(serde_json::from_str(&control::ask(&self.control, control::STATISTICS)?)?)
+    }
+
+    /// Has the client fetch what belongs to a file as soon as that is opened.
+    pub fn arm(&self, bundle: &NativeBundle) -> Result<()> {
+        let question = format!("{} {}", control::ARM, serde_json::to_string(bundle)?);
+        control::ask(&self.control, &question).map(drop)
     }
 
     /// Looks for a new revision of the repository and takes it; returns the revision then mounted.

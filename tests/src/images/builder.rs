@@ -44,6 +44,11 @@ impl ImageBuilder {
         }
     }
 
+    /// An image with the tag `1` that starts with these layers.
+    pub fn of(repository: &str, layers: impl IntoIterator<Item = Layer>) -> Self {
+        layers.into_iter().fold(Self::new(repository, "1"), Self::made_layer)
+    }
+
     /// An image that starts with the layers, the entry point and the environment of `base`.
     pub fn from(base: &Image, repository: &str, tag: &str) -> Result<Self> {
         let config: Value = serde_json::from_slice(&base.config).context("the base image's configuration")?;

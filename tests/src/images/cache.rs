@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// Returns `cache/<name>-<key>`, made by `make` (in the directory it is given) if it is not there. `key` changes when
 /// the result would be another one; results with other keys are removed.
-pub(super) fn cached(cache: &Path, name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn cached(cache: &Path, name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let place = cache.join(format!("{name}-{key}"));
     if place.exists() {

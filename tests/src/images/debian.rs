@@ -1,5 +1,5 @@
-//! Real packages on a real Debian (or Ubuntu), in two layers: a minimal system, trimmed; then the packages, as the difference
-//! that apt made.
+//! Real packages on a real Debian (or Ubuntu), in layers: a minimal system, trimmed; then the packages, as the difference
+//! that apt made; then, where an image needs it, what was done beyond that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,14 @@ use super::{Layer, LayerTar};
 /// Changed whenever the recipe of the layers changes.
 const RECIPE: &str = "1";
 
+/// What is done to a root file system after the packages are in it.
+pub(super) struct Step<'a> {
+    /// Changes whenever the step would do something else.
+    pub(super) key: &'a str,
+    /// Does it, with the root file system as it is on disk.
+    pub(super) run: &'a dyn Fn(&Path) -> Result<()>,
+}
+
 /// What a layer is known by in the cache.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
@@ -31,16 +39,32 @@ struct Record {
 /// The two layers with these packages, kept in `cache` by `name`. Making them takes about a minute the first time, and the
 /// network.
 pub(super) fn layers(cache: &Path, name: &str, packages: &[&str]) -> Result<Vec<Layer>> {
+    layers_of(cache, name, packages, None)
+}
+
+/// The same with a third layer, which a step makes.
+pub(super) fn layers_with(cache: &Path, name: &str, packages: &[&str], step: &Step<'_>) -> Result<Vec<Layer>> {
+    layers_of(cache, name, packages, Some(step))
+}
+
+fn layers_of(cache: &Path, name: &str, packages: &[&str], step: Option<&Step<'_>>) -> Result<Vec<Layer>> {
     let distribution = Distribution::of_this_machine()?;
-    let recipe = format!("{RECIPE} {} {packages:?}", distribution.suite);
+    let more = step.map_or(String::new(), |step| format!(" {}", step.key));
+    let recipe = format!("{RECIPE} {} {packages:?}{more}", distribution.suite);
     let key = &Digest::of(recipe.as_bytes()).hex()[..12];
     let debs = cache.join(format!("debs-{}", distribution.suite));
-    let place = cached(cache, name, key, |partial| make_layers(&distribution, partial, &debs, packages))?;
+    let place = cached(cache, name, key, |partial| make_layers(&distribution, partial, &debs, packages, step))?;
     read_layers(&place)
 }
 
 /// Makes the layers in `place/blobs` and writes `place/layers.json`.
-fn make_layers(distribution: &Distribution, place: &Path, debs: &Path, packages: &[&str]) -> Result<()> {
+fn make_layers(
+    distribution: &Distribution,
+    place: &Path,
+    debs: &Path,
+    packages: &[&str],
+    step: Option<&Step<'_>>,
+) -> Result<()> {
     let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let (root, blobs) = (fs::canonicalize(place)?.join("root"), place.join("blobs"));
     fs::create_dir_all(debs)?;
@@ -48,25 +72,35 @@ fn make_layers(distribution: &Distribution, place: &Path, debs: &Path, packages:
 
     tracing::info!(suite = distribution.suite, "making a root file system with debootstrap (once)");
     distribution.bootstrap(&root, &debs)?;
-    let base = scan(&root, started)?;
+    let mut before = scan(&root, started)?;
     let mut tar = LayerTar::new();
-    write_entries(&base, &root, |_| true, &mut tar)?;
-    let base_layer = write_layer(&tar.finish()?, &blobs)?;
+    write_entries(&before, &root, |_| true, &mut tar)?;
+    let mut layers = vec![write_layer(&tar.finish()?, &blobs)?];
 
     tracing::info!(packages = packages.join(" "), "installing packages into it (once)");
     install(&root, &debs, packages)?;
-    let mut tar = LayerTar::new();
-    write_difference(&base, &scan(&root, started)?, &root, &mut tar)?;
-    let packages_layer = write_layer(&tar.finish()?, &blobs)?;
+    let mut next_layer = || {
+        let after = scan(&root, started)?;
+        let mut tar = LayerTar::new();
+        write_difference(&before, &after, &root, &mut tar)?;
+        before = after;
+        write_layer(&tar.finish()?, &blobs)
+    };
+    layers.push(next_layer()?);
+    if let Some(step) = step {
+        tracing::info!("adding what is in no package (once)");
+        (step.run)(&root)?;
+        layers.push(next_layer()?);
+    }
 
     fs::remove_dir_all(&root)?;
-    let records = [base_layer, packages_layer].map(|layer| Record {
+    let records = layers.iter().map(|layer| Record {
         digest: layer.digest.to_string(),
         diff_id: layer.diff_id.to_string(),
         size: layer.size,
         diff_size: layer.diff_size,
     });
-    fs::write(place.join("layers.json"), serde_json::to_vec_pretty(&records)?)?;
+    fs::write(place.join("layers.json"), serde_json::to_vec_pretty(&records.collect::<Vec<_>>())?)?;
     tracing::info!("layers made");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A real C compiler on a real Debian, and some programs to compile.
+//! Real compilers of C and C++ on a real Debian, and some programs to compile.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{Image, ImageBuilder, debian};
 
 const PACKAGES: &[&str] = &["gcc", "libc6-dev"];
+const GXX_PACKAGES: &[&str] = &["g++", "libc6-dev"];
 
 /// Programs that include and link this and that, by name.
 pub const PROGRAMS: [(&str, &str); 5] = [
@@ -55,9 +56,12 @@ pub const PROGRAMS: [(&str, &str); 5] = [
 
 /// The image `demo/gcc:1`.
 pub fn gcc(cache: &Path) -> Result<Image> {
-    let mut image = ImageBuilder::new("demo/gcc", "1");
-    for layer in debian::layers(cache, "gcc", PACKAGES)? {
-        image = image.made_layer(layer);
-    }
-    image.entrypoint(["gcc"]).env("LC_ALL", "C.UTF-8").build(cache)
+    let layers = debian::layers(cache, "gcc", PACKAGES)?;
+    ImageBuilder::of("demo/gcc", layers).entrypoint(["gcc"]).env("LC_ALL", "C.UTF-8").build(cache)
+}
+
+/// The image `demo/gxx:1`.
+pub fn gxx(cache: &Path) -> Result<Image> {
+    let layers = debian::layers(cache, "gxx", GXX_PACKAGES)?;
+    ImageBuilder::of("demo/gxx", layers).entrypoint(["g++"]).env("LC_ALL", "C.UTF-8").build(cache)
 }

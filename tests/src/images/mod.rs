@@ -1,4 +1,4 @@
-//! Images made on this machine: small ones from code, and a real Python and a real compiler on a real Debian.
+//! Images made on this machine: small ones from code, and real programs on a real Debian.
 //!
 //! ```text
 //! <cache>/
@@ -10,6 +10,7 @@
 //! The same code with the same packages gives the same bytes: entries are sorted, times are fixed or the packages' own,
 //! gzip headers carry no time. So an image's digests are stable between runs, and what was published once fits again.
 
+mod analysis;
 mod builder;
 mod busybox;
 mod cache;
@@ -17,15 +18,24 @@ mod debian;
 mod diff;
 mod gcc;
 mod layer_tar;
+mod node;
 mod python;
+mod root;
 mod rootfs;
 mod scan;
+mod science;
+mod wheels;
 
+pub use analysis::analysis;
 pub use builder::ImageBuilder;
 pub use busybox::{busybox, busybox_binary, pause, whiteouts};
-pub use gcc::{PROGRAMS, gcc};
+pub(crate) use cache::cached;
+pub use gcc::{PROGRAMS, gcc, gxx};
 pub use layer_tar::{LayerTar, Owner};
-pub use python::python;
+pub use node::node;
+pub use python::{plain, python, python_alone};
+pub use root::root;
+pub use science::science;
 
 use std::path::PathBuf;
 

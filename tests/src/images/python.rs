@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Image, ImageBuilder, LayerTar, debian};
+use super::{Image, ImageBuilder, Layer, LayerTar, debian};
 
 const PACKAGES: &[&str] = &[
     "python3",
@@ -23,16 +23,24 @@ const PACKAGES: &[&str] = &[
 
 /// The image `demo/python:1`.
 pub fn python(cache: &Path) -> Result<Image> {
-    let mut image = ImageBuilder::new("demo/python", "1");
-    for layer in debian::layers(cache, "python", PACKAGES)? {
-        image = image.made_layer(layer);
-    }
-    image
-        .layer(application)
-        .entrypoint(["python3", "/opt/app/main.py"])
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("LC_ALL", "C.UTF-8")
-        .build(cache)
+    let image = of_python("demo/python", debian::layers(cache, "python", PACKAGES)?);
+    image.layer(application).entrypoint(["python3", "/opt/app/main.py"]).build(cache)
+}
+
+/// The image `demo/python-alone:1`: its layers without the application.
+pub fn python_alone(cache: &Path) -> Result<Image> {
+    of_python("demo/python-alone", debian::layers(cache, "python", PACKAGES)?).entrypoint(["python3"]).build(cache)
+}
+
+/// The image `demo/plain:1`: the minimal system that the other images stand on.
+pub fn plain(cache: &Path) -> Result<Image> {
+    let system = debian::layers(cache, "python", PACKAGES)?.into_iter().take(1);
+    ImageBuilder::of("demo/plain", system).entrypoint(["/bin/sh"]).build(cache)
+}
+
+/// An image of such layers in which Python writes nothing beside its modules.
+pub(super) fn of_python(repository: &str, layers: Vec<Layer>) -> ImageBuilder {
+    ImageBuilder::of(repository, layers).env("PYTHONDONTWRITEBYTECODE", "1").env("LC_ALL", "C.UTF-8")
 }
 
 fn application(tar: &mut LayerTar) -> Result<()> {

@@ -73,6 +73,14 @@ pub(super) fn install(root: &Path, debs: &Path, packages: &[&str]) -> Result<()>
     in_namespace(script, root, debs, &[("packages", &packages.join(" "))])
 }
 
+/// Runs a shell script inside of `root`.
+pub(super) fn shell(root: &Path, script: &str) -> Result<()> {
+    let outside = r#"
+        mount -t proc proc "$root/proc"
+        chroot "$root" sh -ec "$script""#;
+    in_namespace(outside, root, root, &[("script", script)])
+}
+
 /// Runs a shell script with its variables `root`, `debs` and `variables`, in namespaces of its own.
 fn in_namespace(script: &str, root: &Path, debs: &Path, variables: &[(&str, &str)]) -> Result<()> {
     fs::create_dir_all(debs)?;

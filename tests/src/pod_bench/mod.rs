@@ -1,6 +1,5 @@
 //! `make bench-pod`: a pod from pull to end, in several ways over lines of several lengths. See [`run`].
 
-mod bars;
 mod bundle;
 mod options;
 mod runs;
@@ -13,8 +12,9 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::images;
-use crate::report::Report;
+use crate::report::{Case, Report};
 use crate::site::{Site, image_cache, with_round_trip};
+use crate::svg::{Bar, Bars};
 use bundle::Bundles;
 use runs::{Run, Runs};
 
@@ -46,8 +46,22 @@ pub async fn run(options: Options) -> Result<()> {
     let report = Report::new(runs.medians(), targets::of(&runs)?);
     std::fs::create_dir_all("bench/out")?;
     std::fs::write(REPORT, serde_json::to_vec_pretty(&Everything { report: &report, runs: &runs.0 })?)?;
-    std::fs::write(PLOT, bars::svg(&report.cases))?;
+    std::fs::write(PLOT, plot(&report.cases).svg())?;
     println!("\n{}", report.table());
     ensure!(report.targets.iter().all(|target| target.ok), "a target was missed, see the table");
     Ok(())
+}
+
+/// A bar for each case, its time split into pull, start and run.
+fn plot(cases: &[Case]) -> Bars {
+    let bar = |case: &Case| Bar {
+        name: case.name.clone(),
+        group: String::new(),
+        values: vec![case.pull_s, case.start_s, case.run_s],
+    };
+    Bars {
+        title: "A Python program in a pod: seconds".into(),
+        parts: ["pull", "sandbox, create, start", "run"].map(String::from).into(),
+        bars: cases.iter().map(bar).collect(),
+    }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::daemon::{by_name, finished, prefetch, with_daemon};
-use super::options::Condition;
 use super::place::Place;
 use super::workload::Workload;
+use crate::condition::Condition;
 use crate::site::{Site, label};
 
 const CALLERS: usize = 50;

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use bundles::bundle::Bundle;
 use prefetcher::api::{self, Account, RequestState, RequestStatus};
 
-use super::options::Condition;
 use super::place::Place;
 use super::workload::Workload;
+use crate::condition::Condition;
 use crate::node::CvmfsSpec;
 use crate::site::{Site, label};
 use crate::web::Request;

@@ -6,11 +6,12 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::daemon::{by_name, finished};
-use super::options::{Condition, Options};
+use super::options::Options;
 use super::place::Place;
-use super::readers::read_all;
 use super::workload::Workload;
+use crate::condition::Condition;
 use crate::node::CvmfsSpec;
+use crate::readers::read_all;
 use crate::site::Site;
 use crate::statistics::spread;
 

@@ -10,7 +10,7 @@ use bundles::object::Scratch;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
-use super::options::Condition;
+use crate::condition::Condition;
 use crate::site::{FQRN, Site};
 
 /// Round trips that are allowed for.

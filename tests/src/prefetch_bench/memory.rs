@@ -14,9 +14,10 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
 use super::daemon::{by_content, prefetch, with_daemon};
-use super::options::{Condition, Options};
+use super::options::Options;
 use super::place::Place;
 use super::workload::Workload;
+use crate::condition::Condition;
 use crate::site::Site;
 
 /// Bytes of a large object.

@@ -1,9 +1,7 @@
 //! What is measured, and how often.
 
-use std::time::Duration;
-
 use super::ways::Way;
-use crate::web::LineSpec;
+use crate::condition::Condition;
 
 /// 200 Mbit/s, in bytes.
 const SLOW: u64 = 25_000_000;
@@ -63,33 +61,5 @@ impl Options {
             }
         }
         conditions
-    }
-}
-
-/// What is between a node and the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub(super) struct Condition {
-    pub(super) round_trip_ms: u64,
-    pub(super) bytes_per_second: Option<u64>,
-    /// A squid that has nothing yet, near the node.
-    pub(super) squid: bool,
-}
-
-impl Condition {
-    pub(super) fn of(round_trip_ms: u64) -> Self {
-        Self { round_trip_ms, bytes_per_second: None, squid: false }
-    }
-
-    pub(super) fn line(&self) -> LineSpec {
-        LineSpec { total_bytes_per_second: self.bytes_per_second, ..LineSpec::with_round_trip(self.round_trip()) }
-    }
-
-    pub(super) fn round_trip(&self) -> Duration {
-        Duration::from_millis(self.round_trip_ms)
-    }
-
-    pub(super) fn name(&self) -> String {
-        let rate = self.bytes_per_second.map_or(String::new(), |rate| format!(", {} Mbit/s", rate * 8 / 1_000_000));
-        format!("{} ms{rate}{}", self.round_trip_ms, if self.squid { ", squid" } else { "" })
     }
 }

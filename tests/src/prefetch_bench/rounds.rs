@@ -3,9 +3,10 @@
 use anyhow::Result;
 
 use super::limit::Stored;
-use super::options::{Condition, Options};
+use super::options::Options;
 use super::ways::{self, Run, Way};
 use super::workload::Workload;
+use crate::condition::Condition;
 use crate::site::Site;
 use crate::statistics::{Spread, spread};
 

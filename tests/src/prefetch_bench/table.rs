@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::options::Condition;
 use super::rounds::Runs;
 use super::ways::{Times, Way};
+use crate::condition::Condition;
 use crate::statistics::spread;
 
 /// Takes one of a request's times.

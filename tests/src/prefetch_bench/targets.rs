@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 
 use super::Figures;
-use super::options::Condition;
 use super::rounds::Runs;
 use super::ways::Way;
 use super::workload::Workload;
+use crate::condition::Condition;
 use crate::report::Target;
 use crate::statistics::spread;
 

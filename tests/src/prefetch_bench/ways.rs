@@ -7,11 +7,13 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::daemon::{self, Prefetch, by_content, by_name, with_daemon};
-use super::options::{Condition, Options};
+use super::options::Options;
 use super::place::Place;
 use super::workload::Workload;
-use super::{limit::Stored, plain, readers};
+use super::{limit::Stored, plain};
+use crate::condition::Condition;
 use crate::node::CvmfsSpec;
+use crate::readers;
 use crate::site::{Site, label};
 
 /// From this distance on, what reads one file after the other does so with a sample only.

@@ -6,12 +6,11 @@ use anyhow::{Context, Result};
 use bundles::bundle::Bundle;
 use bundles::image::ImageId;
 use bundles::path::RootPath;
-use bundles::publish::DIRECTORY;
 use bundles::trace::{End, FileUse, Phases, Trace};
 
 use super::corpus::Corpus;
 use crate::images::{self, ImageBuilder};
-use crate::process::{binary, run_command};
+use crate::process::run_command;
 use crate::site::{Site, image_cache};
 
 /// One of so many files is read before the container's main part begins.
@@ -52,19 +51,7 @@ impl Workload {
         run_command(site.builder("build")?.arg("--output").arg(&file).arg(&trace))?;
         let plain = Bundle::read(&file)?;
 
-        let packs = directory.join("packs");
-        run_command(site.builder("pack")?.arg(&file).arg("--output").arg(&packs))?;
-        let packed = Bundle::read(&file)?;
-        let mut publish = std::process::Command::new(binary("cvmfs-prefetch")?);
-        // All bundles of the site, for the tree takes the place of what was published before.
-        let tree = site.directory.subdirectory("tree")?;
-        publish.arg("publish").arg(&file).arg("--tree").arg(&tree);
-        for pack in std::fs::read_dir(&packs)? {
-            publish.arg("--pack").arg(pack?.path());
-        }
-        run_command(&mut publish)?;
-        anyhow::ensure!(tree.join(DIRECTORY).is_dir(), "nothing was published");
-        site.put_bundles(&tree)?;
+        let packed = site.publish_packed(&file)?;
         let packs = packed.packs.len();
         Ok(Self { files, plain, packed, packs })
     }

@@ -1,5 +1,6 @@
 //! One direction of one connection: read, let through, delay, write.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub(super) struct Direction {
     pub(super) total: Arc<Mutex<Bucket>>,
     /// When the handshake is over.
     pub(super) opens: Instant,
+    /// Bytes taken so far.
+    pub(super) carried: Arc<AtomicU64>,
 }
 
 /// Bytes on their way; none stand for the end of the stream.
@@ -58,6 +61,7 @@ impl Direction {
                 // The receiver is gone: nobody wants the rest.
                 () = pieces.closed() => return Ok(()),
             };
+            self.carried.fetch_add(count as u64, Ordering::Relaxed);
             // The line may have been changed while nothing was sent.
             let spec = self.state.borrow().spec;
             let now = Instant::now();

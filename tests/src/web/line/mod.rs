@@ -10,6 +10,7 @@ mod bucket;
 mod direction;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,7 @@ struct State {
 pub struct Line {
     address: SocketAddr,
     state: watch::Sender<State>,
+    received: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
@@ -63,13 +65,19 @@ impl Line {
         let _context = super::RUNTIME.enter();
         let (listener, address) = super::listen()?;
         let (state, watcher) = watch::channel(State { spec, cut: false, generation: 0 });
-        let task = tokio::spawn(accept(listener, target, watcher)).abort_handle();
-        Ok(Self { address, state, task })
+        let received = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(accept(listener, target, watcher, Arc::clone(&received))).abort_handle();
+        Ok(Self { address, state, received, task })
     }
 
     /// The client's end.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Bytes that have come from the server so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Changes the line for bytes that set off from now on.
@@ -100,7 +108,7 @@ impl Drop for Line {
 }
 
 /// Accepts connections until aborted, which ends the connections, too.
-async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>) {
+async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>, received: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     let up = Arc::new(Mutex::new(Bucket::default()));
     let down = Arc::new(Mutex::new(Bucket::default()));
@@ -114,11 +122,12 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receive
         };
         while connections.try_join_next().is_some() {}
         let (up, down, state) = (Arc::clone(&up), Arc::clone(&down), state.clone());
+        let received = Arc::clone(&received);
         connections.spawn(async move {
             let mut broken = state.clone();
             let generation = state.borrow().generation;
             tokio::select! {
-                () = connection(stream, target, up, down, state) => {}
+                () = connection(stream, target, (up, down), state, received) => {}
                 _ = broken.wait_for(|state| state.generation != generation) => {}
             }
         });
@@ -128,9 +137,9 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receive
 async fn connection(
     client: TcpStream,
     target: SocketAddr,
-    total_up: Arc<Mutex<Bucket>>,
-    total_down: Arc<Mutex<Bucket>>,
+    (total_up, total_down): (Arc<Mutex<Bucket>>, Arc<Mutex<Bucket>>),
     state: watch::Receiver<State>,
+    received: Arc<AtomicU64>,
 ) {
     let handshake_done = Instant::now() + state.borrow().spec.round_trip;
     let server = match TcpStream::connect(target).await {
@@ -141,8 +150,8 @@ async fn connection(
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_reader, client_writer) = client.into_split();
     let (server_reader, server_writer) = server.into_split();
-    let up = Direction { state: state.clone(), total: total_up, opens: handshake_done };
-    let down = Direction { state, total: total_down, opens: handshake_done };
+    let up = Direction { state: state.clone(), total: total_up, opens: handshake_done, carried: Arc::default() };
+    let down = Direction { state, total: total_down, opens: handshake_done, carried: received };
     let (up, down) = tokio::join!(up.carry(client_reader, server_writer), down.carry(server_reader, client_writer));
     for error in [up.err(), down.err()].into_iter().flatten() {
         tracing::debug!(%error, "connection over a line ended");

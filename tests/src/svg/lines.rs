@@ -1,21 +1,22 @@
-//! Plots as SVG: lines over two logarithmic axes.
+//! Lines over two logarithmic axes.
 
 use std::fmt::Write as _;
+
+use super::{COLOURS, head};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 460.0;
 /// Left, right, top and bottom of the axes' box.
 const BOX: [f64; 4] = [70.0, 570.0, 40.0, 400.0];
-const COLOURS: [&str; 8] = ["#1b6ca8", "#d1495b", "#edae49", "#3d8f5f", "#7b5ea7", "#c97b3a", "#222222", "#999999"];
 
 /// A plot in the making.
 #[derive(Debug)]
-pub(super) struct Plot {
-    pub(super) title: String,
-    pub(super) x: &'static str,
-    pub(super) y: &'static str,
+pub(crate) struct Plot {
+    pub(crate) title: String,
+    pub(crate) x: &'static str,
+    pub(crate) y: &'static str,
     /// Each with its name. Values must be above zero.
-    pub(super) lines: Vec<(String, Vec<(f64, f64)>)>,
+    pub(crate) lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 /// A logarithmic axis from one power of ten to another.
@@ -45,17 +46,12 @@ impl Axis {
 }
 
 impl Plot {
-    pub(super) fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         let [left, right, top, bottom] = BOX;
         let points = || self.lines.iter().flat_map(|(_, line)| line.iter().copied());
         let x = Axis::over(points().map(|(x, _)| x), left, right);
         let y = Axis::over(points().map(|(_, y)| y), bottom, top);
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"sans-serif\" \
-             font-size=\"12\"><rect width=\"100%\" height=\"100%\" fill=\"white\"/>\
-             <text x=\"{left}\" y=\"22\" font-size=\"15\">{}</text>\n",
-            self.title
-        );
+        let mut svg = head(WIDTH, HEIGHT, left, &self.title);
         let text = |svg: &mut String, x: f64, y: f64, anchor: &str, text: &str| {
             let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>");
         };

@@ -12,13 +12,21 @@ use anyhow::{Context, Result};
 const PIECE: usize = 128 << 10;
 
 /// How long `readers` take to read all `files` below `mount`, each the next one that none of the others has taken. Blocks.
-pub(super) fn read_all(mount: &Path, files: &[PathBuf], readers: usize) -> Result<Duration> {
+pub(crate) fn read_all(mount: &Path, files: &[PathBuf], readers: usize) -> Result<Duration> {
+    each(mount, files, readers, read)
+}
+
+/// The same, but files are opened only, which is enough to have the client fetch them.
+pub(crate) fn open_all(mount: &Path, files: &[PathBuf], readers: usize) -> Result<Duration> {
+    each(mount, files, readers, |path| open(path).map(drop))
+}
+
+fn each(mount: &Path, files: &[PathBuf], readers: usize, what: fn(&Path) -> Result<()>) -> Result<Duration> {
     let (next, begun) = (AtomicUsize::new(0), Instant::now());
     std::thread::scope(|scope| {
         let reader = || {
-            let mut piece = vec![0; PIECE];
             while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                read(&mount.join(file), &mut piece)?;
+                what(&mount.join(file))?;
             }
             anyhow::Ok(())
         };
@@ -28,8 +36,12 @@ pub(super) fn read_all(mount: &Path, files: &[PathBuf], readers: usize) -> Resul
     Ok(begun.elapsed())
 }
 
-fn read(path: &Path, piece: &mut [u8]) -> Result<()> {
-    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    while file.read(piece).with_context(|| format!("cannot read {}", path.display()))? > 0 {}
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn read(path: &Path) -> Result<()> {
+    let (mut file, mut piece) = (open(path)?, vec![0; PIECE]);
+    while file.read(&mut piece).with_context(|| format!("cannot read {}", path.display()))? > 0 {}
     Ok(())
 }

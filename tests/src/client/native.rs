@@ -1,0 +1,67 @@
+//! A model of the stock client's own bundles: the first open of a file, the trigger, has a pool of threads fetch what belongs
+//! to it.
+//!
+//! The threads open the files through the mount, as many at a time as the stock client's default pool has threads. Unlike its,
+//! the list may be of any length.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::readers::open_all;
+
+/// The stock client's default.
+const THREADS: usize = 8;
+
+/// What belongs together.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NativeBundle {
+    /// The trigger's path in the repository.
+    pub trigger: String,
+    /// Where the repository is mounted.
+    pub mount: PathBuf,
+    /// The other files, below the mount.
+    pub files: Vec<PathBuf>,
+}
+
+/// A bundle that waits for its trigger; nothing if there is none (any more).
+#[derive(Debug, Default)]
+pub(super) struct Armed(Mutex<Option<NativeBundle>>);
+
+impl Armed {
+    pub(super) fn arm(&self, bundle: NativeBundle) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bundle);
+    }
+
+    /// Notes that a file is being opened.
+    pub(super) fn opened(&self, path: &str) {
+        if let Some(NativeBundle { mount, files, .. }) = self.taken_by(path) {
+            std::thread::spawn(move || {
+                if let Err(error) = open_all(&mount, &files, THREADS) {
+                    tracing::warn!("native bundle: {error:#}");
+                }
+            });
+        }
+    }
+
+    /// The bundle, once, if `path` is its trigger.
+    fn taken_by(&self, path: &str) -> Option<NativeBundle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take_if(|bundle| bundle.trigger == path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_taken_once_and_by_its_trigger_alone() {
+        let armed = Armed::default();
+        assert!(armed.taken_by("/bin/a").is_none());
+        armed.arm(NativeBundle { trigger: "/bin/a".into(), mount: "/cvmfs".into(), files: vec!["lib/b".into()] });
+        for (path, files) in [("/bin/b", None), ("/bin/a", Some(1)), ("/bin/a", None)] {
+            assert_eq!(armed.taken_by(path).map(|bundle| bundle.files.len()), files, "{path}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What a benchmark measures under.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::web::LineSpec;
+
+/// What is between a node and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Condition {
+    pub(crate) round_trip_ms: u64,
+    pub(crate) bytes_per_second: Option<u64>,
+    /// A squid that has nothing yet, near the node.
+    pub(crate) squid: bool,
+}
+
+impl Condition {
+    pub(crate) fn of(round_trip_ms: u64) -> Self {
+        Self { round_trip_ms, bytes_per_second: None, squid: false }
+    }
+
+    pub(crate) fn line(&self) -> LineSpec {
+        LineSpec { total_bytes_per_second: self.bytes_per_second, ..LineSpec::with_round_trip(self.round_trip()) }
+    }
+
+    pub(crate) fn round_trip(&self) -> Duration {
+        Duration::from_millis(self.round_trip_ms)
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let rate = self.bytes_per_second.map_or(String::new(), |rate| format!(", {} Mbit/s", rate * 8 / 1_000_000));
+        format!("{} ms{rate}{}", self.round_trip_ms, if self.squid { ", squid" } else { "" })
+    }
+}
