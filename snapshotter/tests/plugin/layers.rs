@@ -12,12 +12,12 @@ use crate::mounted::Mounted;
 use crate::plugin::{Client, Plugin};
 
 /// A layer as a registry and a repository know it.
-struct Layer {
-    digest: Digest,
+pub(crate) struct Layer {
+    pub(crate) digest: Digest,
     files: &'static [&'static str],
 }
 
-fn layer(files: &'static [&'static str]) -> Layer {
+pub(crate) fn layer(files: &'static [&'static str]) -> Layer {
     Layer { digest: Digest::of(files.join("\n").as_bytes()), files }
 }
 
@@ -30,23 +30,23 @@ impl Layer {
         }
     }
 
-    fn publish(&self, mount: &Path) {
+    pub(crate) fn publish(&self, mount: &Path) {
         let hex = self.digest.hex();
         self.write(&mount.join(".layers").join(&hex[..2]).join(&hex).join("layerfs"));
     }
 }
 
 /// What containerd does with an image, layer by layer.
-struct Pull<'a> {
+pub(crate) struct Pull<'a> {
     plugin: &'a Plugin,
-    client: Client,
+    pub(crate) client: Client,
     /// Which layers need not be unpacked.
-    lazy: Vec<bool>,
-    parent: String,
+    pub(crate) lazy: Vec<bool>,
+    pub(crate) parent: String,
 }
 
 impl<'a> Pull<'a> {
-    async fn new(plugin: &'a Plugin) -> Self {
+    pub(crate) async fn new(plugin: &'a Plugin) -> Self {
         Self { plugin, client: plugin.connect().await, lazy: Vec::new(), parent: String::new() }
     }
 
@@ -58,11 +58,16 @@ impl<'a> Pull<'a> {
             ("containerd.io/snapshot/cri.layer-digest", digest.as_str()),
             ("containerd.io/snapshot/cri.manifest-digest", digest.as_str()),
         ];
-        match self.client.prepare(&key, &self.parent, &labels).await {
+        self.layer_by(&key, &labels, chain, layer).await;
+    }
+
+    /// The layer by a Prepare of this key and these labels.
+    pub(crate) async fn layer_by(&mut self, key: &str, labels: &[(&str, &str)], chain: &str, layer: &Layer) {
+        match self.client.prepare(key, &self.parent, labels).await {
             Ok(mounts) => {
                 layer.write(Mounted::new(self.plugin.path("unpack"), &mounts).path());
                 let name = format!("k8s.io/2/{chain}");
-                self.client.commit(&key, &name, &labels[..1]).await.unwrap();
+                self.client.commit(key, &name, &[("containerd.io/snapshot.ref", chain)]).await.unwrap();
                 self.lazy.push(false);
                 self.parent = name;
             }
@@ -79,7 +84,7 @@ impl<'a> Pull<'a> {
         }
     }
 
-    async fn container(&mut self, id: &str) -> Mounted {
+    pub(crate) async fn container(&mut self, id: &str) -> Mounted {
         let mounts = self.client.prepare(&format!("k8s.io/9/{id}"), &self.parent, &[]).await.unwrap();
         Mounted::new(self.plugin.path(id), &mounts)
     }

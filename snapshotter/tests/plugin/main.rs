@@ -12,3 +12,4 @@ mod lifecycle;
 mod mounted;
 mod plugin;
 mod steps;
+mod versions;
