@@ -1,7 +1,7 @@
 //! Reading and writing our files as a whole.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::codec::{BadFile, MAX_PAYLOAD};
@@ -31,11 +31,18 @@ pub enum FileError {
 pub(crate) fn read<T>(path: &Path, decode: impl FnOnce(&[u8]) -> Result<T, BadFile>) -> Result<T, FileError> {
     let io = |source| FileError::Io { path: path.to_owned(), source };
     let bad = |source| FileError::Bad { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(io)?.len();
+    // A repository's link may lead to a FIFO or a device, which would be waited for, or have no end.
+    let metadata = std::fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(io(std::io::Error::other("is no regular file")));
+    }
+    let size = metadata.len();
     if size > MAX_PAYLOAD as u64 + 4096 {
         return Err(bad(BadFile::TooLarge { kind: "file", size }));
     }
-    decode(&std::fs::read(path).map_err(io)?).map_err(bad)
+    let mut content = Vec::with_capacity(size as usize);
+    File::open(path).and_then(|file| file.take(size + 1).read_to_end(&mut content)).map_err(io)?;
+    decode(&content).map_err(bad)
 }
 
 /// Writes `content` to a temporary file beside `path` and renames it, so that no reader ever sees a half of it.
@@ -61,4 +68,18 @@ pub(crate) fn replace(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Resu
     temporary.as_file().sync_all()?;
     temporary.persist(path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        for device in [directory.path(), Path::new("/dev/zero")] {
+            let said = read(device, |_| Ok(())).unwrap_err().to_string();
+            assert!(said.contains("no regular file"), "{said}");
+        }
+    }
 }

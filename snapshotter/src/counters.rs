@@ -23,6 +23,10 @@ macro_rules! counters {
 counters! {
     /// Layers taken from CVMFS.
     layers_from_cvmfs,
+    /// Published layers that the image's bundle told the deletions of.
+    layers_told,
+    /// Published layers that were looked through for deletions.
+    layers_walked,
     /// Layers that another image or namespace had brought before.
     layers_shared,
     /// Layers that no repository has.

@@ -10,6 +10,7 @@
 
 mod mounted;
 mod progress;
+mod told;
 
 use std::fmt;
 use std::io;
@@ -28,6 +29,7 @@ use crate::store::Store;
 use crate::whiteouts::{Examined, walk};
 
 use progress::Progress;
+use told::Told;
 
 /// Threads at work on one repository. The CVMFS client serves ten requests at a time by default and must have some left
 /// for containers.
@@ -75,10 +77,12 @@ impl Repositories {
     }
 
     /// Looks for a layer everywhere at once and takes it from the first repository, in the order of the configuration,
-    /// that has it.
-    pub async fn find(&self, digest: Digest) -> Result<Found, NotFound> {
+    /// that has it. `manifest` is that of the image that is being pulled, if containerd tells it: the image's bundle may spare
+    /// looking through the layer.
+    pub async fn find(&self, digest: Digest, manifest: Option<Digest>) -> Result<Found, NotFound> {
         let deadline = Instant::now() + self.deadline;
-        let look_ups: Vec<_> = self.repositories.iter().map(|repository| self.look_for(repository, digest)).collect();
+        let look_for = |repository| self.look_for(repository, digest, manifest);
+        let look_ups: Vec<_> = self.repositories.iter().map(look_for).collect();
         let mut not_found = NotFound::Absent;
         for (repository, look_up) in self.repositories.iter().zip(look_ups) {
             match self.wait(repository, look_up, deadline).await {
@@ -106,10 +110,15 @@ impl Repositories {
         }
     }
 
-    fn look_for(&self, repository: &Arc<Repository>, digest: Digest) -> Option<LookUp<Examined>> {
-        let (store, name) = (Arc::clone(&self.store), repository.name.clone());
+    fn look_for(
+        &self,
+        repository: &Arc<Repository>,
+        digest: Digest,
+        manifest: Option<Digest>,
+    ) -> Option<LookUp<Examined>> {
+        let (store, counters, of) = (Arc::clone(&self.store), Arc::clone(&self.counters), Arc::clone(repository));
         self.start(repository, digest, move |found| {
-            found.map(|layerfs| examine(&store, &name, &digest, &layerfs)).transpose()
+            found.map(|layerfs| of.examine(&digest, manifest.as_ref(), &layerfs, &store, &counters)).transpose()
         })
     }
 
@@ -194,15 +203,6 @@ fn stat(mount: &Path, digest: &Digest) -> io::Result<Option<PathBuf>> {
     }
 }
 
-fn examine(store: &Store, repository: &str, digest: &Digest, layerfs: &Path) -> io::Result<Examined> {
-    if let Some(examined) = store.examined(repository, digest).map_err(io::Error::other)? {
-        return Ok(examined);
-    }
-    let examined = walk::walk(layerfs)?;
-    store.put_examined(repository, digest, &examined).map_err(io::Error::other)?;
-    Ok(examined)
-}
-
 #[derive(Debug)]
 struct LookUp<T> {
     answer: oneshot::Receiver<io::Result<Option<T>>>,
@@ -230,6 +230,7 @@ impl fmt::Display for Trouble {
 struct Repository {
     name: String,
     mount: PathBuf,
+    told: Told,
     permits: Arc<Semaphore>,
     /// Threads given up while in their first look at the mount, and still there.
     hanging: AtomicUsize,
@@ -241,10 +242,32 @@ impl Repository {
         Self {
             name: config.name.clone(),
             mount: config.mount.clone(),
+            told: Told::new(config.mount.clone()),
             permits: Arc::new(Semaphore::new(AT_A_TIME)),
             hanging: AtomicUsize::new(0),
             is_ill: AtomicBool::new(false),
         }
+    }
+
+    /// What there is to know of the layer at `layerfs`: from an earlier time, from the image's bundle, or by looking through it.
+    fn examine(
+        &self,
+        layer: &Digest,
+        manifest: Option<&Digest>,
+        layerfs: &Path,
+        store: &Store,
+        counters: &Counters,
+    ) -> io::Result<Examined> {
+        if let Some(examined) = store.examined(&self.name, layer).map_err(io::Error::other)? {
+            return Ok(examined);
+        }
+        let (examined, counter) = match manifest.and_then(|manifest| self.told.layer(manifest, layer, layerfs)) {
+            Some(told) => (told, &counters.layers_told),
+            None => (walk::walk(layerfs)?, &counters.layers_walked),
+        };
+        store.put_examined(&self.name, layer, &examined).map_err(io::Error::other)?;
+        counter.increment();
+        Ok(examined)
     }
 
     fn ill(&self, trouble: &Trouble) {

@@ -83,6 +83,7 @@ impl Collector for Counts {
             ("absent", c.layers_absent.get()),
             ("fallback", c.layers_fallback.get()),
         ];
+        let examined = [("bundle", c.layers_told.get()), ("listing", c.layers_walked.get())];
         let lookups = [
             ("error", c.lookups_failed.get()),
             ("timed_out", c.lookups_timed_out.get()),
@@ -105,6 +106,7 @@ impl Collector for Counts {
         let removals = [("disk", c.removals_deferred.get())];
         let e = &mut encoder;
         counter(e, "layers", "Layers that containerd prepared, by where they came from", "origin", &layers)?;
+        counter(e, "examined_layers", "New published layers, by how their deletions were found", "by", &examined)?;
         counter(e, "failed_lookups", "Look-ups in repositories that gave no answer", "cause", &lookups)?;
         counter(e, "dead_mounts", "Containers whose layers were in a mount that is dead or gone", "end", &mounts)?;
         counter(e, "hints", "Images that the prefetch daemon was asked for", "fate", &hints)?;

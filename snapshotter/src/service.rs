@@ -106,8 +106,9 @@ impl Service {
             });
             return Ok(None);
         };
+        let manifest = labels.get(label::MANIFEST_DIGEST).and_then(|digest| digest.parse().ok());
         let found = match digest.parse::<Digest>() {
-            Ok(digest) => self.repositories.find(digest).await,
+            Ok(digest) => self.repositories.find(digest, manifest).await,
             // Published by SHA-256 only.
             Err(_) => Err(NotFound::Absent),
         };

@@ -101,7 +101,7 @@ pub async fn evaluate(
     repositories: &mut Repositories,
     policy: &Policy,
 ) -> Result<Evaluation, BuildError> {
-    let located = find(image, tree, uses, repositories).await?;
+    let (_, located) = find(image, tree, uses, repositories).await?;
     let all = located.objects.iter().map(|object| object.with(Need::always(0))).collect();
     let sizes: Vec<u64> = with_stored_sizes(all, repositories).await?.iter().map(|object| object.stored_size).collect();
     let complete = || uses.traces.iter().enumerate().filter(|(_, trace)| trace.complete);

@@ -8,12 +8,10 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use crate::bundle::{OPAQUE, WHITEOUT};
 use crate::cvmfs::{CatalogRef, Content, CvmfsError, Entry, EntryKind, Repository};
 use crate::image::Digest;
 use crate::path::RootPath;
-
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// The layers of one image, topmost first.
 pub(super) struct Layers {

@@ -7,6 +7,7 @@
 //! 3. [`weigh`] says of each object how many starts need it, and when.
 //! 4. [`sizes`] asks the servers how large each object is there.
 //! 5. [`choose`] keeps what is worth its bytes, in order of expected need.
+//! 6. [`marks`] notes what the image's layers delete.
 //!
 //! [`rebase`] carries a bundle over to another image, [`evaluate`] says how good bundles of some traces are.
 //!
@@ -17,6 +18,7 @@ mod collect;
 mod evaluate;
 mod layers;
 mod locate;
+mod marks;
 mod names;
 mod policy;
 mod processors;
@@ -96,7 +98,7 @@ pub async fn build(
     repositories: &mut Repositories,
     policy: &Policy,
 ) -> Result<Bundle, BuildError> {
-    let located = find(image, tree, uses, repositories).await?;
+    let (root, located) = find(image, tree, uses, repositories).await?;
     debug!(objects = located.objects.len(), "files looked up");
     let weighed = weigh(uses, &located, |_| true, policy);
     debug!(rare = weighed.rare, "weighed");
@@ -110,6 +112,7 @@ pub async fn build(
     let (objects, over_budget) = choose::choose(sized, policy);
     let paths = objects.iter().map(|object| (object.repository, object.path.clone()));
     let catalogs = repositories.catalogs(paths).await?;
+    let layers = marks::of_layers(&root, &mut repositories.image).await?;
     let skipped = Skipped { rare: weighed.rare, untouched_chunks: weighed.untouched, over_budget, ..located.skipped };
     Ok(Bundle {
         repositories: located.repositories,
@@ -118,13 +121,19 @@ pub async fn build(
         objects,
         profiles: weighed.profiles,
         catalogs,
+        layers,
         skipped,
         ..Bundle::of(image.id.clone(), "")
     })
 }
 
-/// The objects behind all files of the traces.
-async fn find(image: &Image, tree: &Tree, uses: &Uses, repositories: &mut Repositories) -> Result<Located, BuildError> {
+/// Where the image is, and the objects behind all files of the traces.
+async fn find(
+    image: &Image,
+    tree: &Tree,
+    uses: &Uses,
+    repositories: &mut Repositories,
+) -> Result<(Root, Located), BuildError> {
     if uses.is_empty() {
         return Err(BuildError::NoTraces);
     }
@@ -136,7 +145,8 @@ async fn find(image: &Image, tree: &Tree, uses: &Uses, repositories: &mut Reposi
         });
     }
     let mut root = Root::find(tree, image, &mut repositories.image).await?;
-    locate::locate(uses, &mut root, repositories).await
+    let located = locate::locate(uses, &mut root, repositories).await?;
+    Ok((root, located))
 }
 
 impl locate::LocatedObject {

@@ -39,6 +39,7 @@ pub async fn rebase(old: &Bundle, image: &Image, repositories: &mut Repositories
     objects.sort_by(super::choose::order);
     let paths = objects.iter().map(|object| (object.repository, object.path.clone()));
     let catalogs = repositories.catalogs(paths).await?;
+    let layers = super::marks::of_layers(&root, &mut repositories.image).await?;
     Ok(Bundle {
         repositories: names,
         traces: old.traces,
@@ -47,6 +48,7 @@ pub async fn rebase(old: &Bundle, image: &Image, repositories: &mut Repositories
         profiles: old.profiles.clone(),
         catalogs,
         carried: Some(over),
+        layers,
         skipped,
         ..Bundle::of(image.id.clone(), "")
     })

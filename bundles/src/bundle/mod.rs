@@ -1,7 +1,7 @@
 //! The list of objects that a start of an image needs, in the order in which they are expected to be needed.
 //!
 //! ```text
-//! image, repositories | objects, in order of expected need | profiles | nested catalogs | packs | where it was carried from
+//! image, repositories | objects, in order of expected need | profiles | nested catalogs | packs | where it was carried from | layers
 //! ```
 //!
 //! The file is specified in `docs/bundle-format.md`: [`sections`] of which a reader skips those it does not know; the
@@ -10,6 +10,7 @@
 mod carried;
 mod catalog;
 mod columns;
+mod layer;
 mod need;
 mod object;
 mod pack;
@@ -25,6 +26,7 @@ use serde::Serialize;
 
 pub use carried::CarriedOver;
 pub use catalog::NeededCatalog;
+pub use layer::{CATALOG, MAX_LAYERS, MAX_MARKS, MarkedDirectory, OPAQUE, PublishedLayer, WHITEOUT};
 pub use need::{Need, Share};
 pub use object::{BundleObject, Packed};
 pub use pack::PackRef;
@@ -36,7 +38,7 @@ use crate::file::FileError;
 use crate::image::ImageId;
 
 /// Bundle files: `CPFB`. Specified in `docs/bundle-format.md`.
-pub const FORMAT: Format = Format { name: "bundle", magic: *b"CPFB", major: 2, minor: 0 };
+pub const FORMAT: Format = Format { name: "bundle", magic: *b"CPFB", major: 2, minor: 1 };
 
 /// The most objects that a bundle may have.
 pub const MAX_OBJECTS: usize = 1_000_000;
@@ -71,6 +73,8 @@ pub struct Bundle {
     pub packs: Vec<PackRef>,
     /// The bundle of another image that this one was made from.
     pub carried: Option<CarriedOver>,
+    /// What the image's published layers delete, lowest layer first. A layer that is not among them has to be looked through.
+    pub layers: Vec<PublishedLayer>,
     /// Paths of the traces that no object stands for, by cause.
     pub skipped: Skipped,
 }
@@ -88,6 +92,7 @@ impl Bundle {
             catalogs: Vec::new(),
             packs: Vec::new(),
             carried: None,
+            layers: Vec::new(),
             skipped: Skipped::default(),
         }
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::columns::{self, Objects, Places};
 use super::{
     Bundle, CarriedOver, FORMAT, MAX_CATALOGS, MAX_OBJECTS, MAX_PACKS, MAX_PROFILES, MAX_REPOSITORIES, NeededCatalog,
-    PackRef, Profile, Skipped, is_fqrn,
+    PackRef, Profile, PublishedLayer, Skipped, is_fqrn, layer,
 };
 use crate::codec::{BadFile, MAX_PAYLOAD, Minor};
 use crate::image::ImageId;
@@ -26,6 +26,7 @@ const PROFILES: u16 = 3;
 const CATALOGS: u16 = 4;
 const PACKS: u16 = 5;
 const CARRIED: u16 = 6;
+const LAYERS: u16 = 7;
 
 /// Without this section the others would be misunderstood.
 const NEEDED: u16 = 1;
@@ -74,6 +75,9 @@ pub(super) fn encode(bundle: &Bundle) -> Result<Vec<u8>, BadFile> {
     if let Some(carried) = &bundle.carried {
         put(&mut payload, CARRIED, 0, carried)?;
     }
+    if !bundle.layers.is_empty() {
+        put(&mut payload, LAYERS, 0, &bundle.layers)?;
+    }
     Ok(payload)
 }
 
@@ -101,6 +105,7 @@ pub(super) fn decode(payload: &[u8], minor: Minor) -> Result<Bundle, BadFile> {
     let (mut profiles, mut catalogs) = (Vec::<Profile>::new(), Vec::<NeededCatalog>::new());
     let mut packs: Option<(Vec<PackRef>, Places)> = None;
     let mut carried: Option<CarriedOver> = None;
+    let mut layers = Vec::<PublishedLayer>::new();
     let (mut rest, mut last, mut total) = (payload, 0, 0);
     while !rest.is_empty() {
         let section = Section::take(&mut rest)?;
@@ -120,6 +125,7 @@ pub(super) fn decode(payload: &[u8], minor: Minor) -> Result<Bundle, BadFile> {
             CATALOGS => catalogs = section.decode(minor)?,
             PACKS => packs = Some(section.decode(minor)?),
             CARRIED => carried = Some(section.decode(minor)?),
+            LAYERS => layers = section.decode(minor)?,
             number if section.flags & NEEDED != 0 => {
                 let why =
                     format!("it needs section {number}, which this program does not know: upgrade cvmfs-prefetch");
@@ -138,8 +144,19 @@ pub(super) fn decode(payload: &[u8], minor: Minor) -> Result<Bundle, BadFile> {
         }
         None => Vec::new(),
     };
-    let bundle =
-        Bundle { image, repositories, traces, incomplete_traces, objects, profiles, catalogs, packs, carried, skipped };
+    let bundle = Bundle {
+        image,
+        repositories,
+        traces,
+        incomplete_traces,
+        objects,
+        profiles,
+        catalogs,
+        packs,
+        carried,
+        layers,
+        skipped,
+    };
     check(&bundle)?;
     Ok(bundle)
 }
@@ -209,6 +226,7 @@ fn check(bundle: &Bundle) -> Result<(), BadFile> {
             return Err(FORMAT.content(why));
         }
     }
+    layer::check(&bundle.layers)?;
     match bundle.catalogs.iter().find(|catalog| usize::from(catalog.repository) >= repositories) {
         Some(catalog) => {
             Err(FORMAT.content(format!("catalog {} names a repository that is not there", catalog.mountpoint)))

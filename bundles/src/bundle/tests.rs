@@ -55,9 +55,30 @@ fn bundle() -> Bundle {
         catalogs: vec![NeededCatalog { repository: 1, mountpoint: path("/v6") }],
         packs: [b"one", b"two"].map(|bytes| PackRef { digest: Digest::of(bytes), size: 1_000 }).into(),
         carried: Some(CarriedOver { from: image("old"), same: 3, changed: 1, gone: 0 }),
+        layers: vec![layer()],
         skipped: Skipped { rare: 7, ..Skipped::default() },
         ..Bundle::of(image("new"), "")
     }
+}
+
+fn layer() -> PublishedLayer {
+    let root = MarkedDirectory {
+        path: path("/"),
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: (1_700_000_000, 5),
+        marks: vec![CATALOG.into()],
+    };
+    let usr = MarkedDirectory {
+        path: path("/usr"),
+        mode: 0o1777,
+        uid: 7,
+        mtime: (-1, 0),
+        marks: vec![b".wh.\xff".into()],
+        ..root.clone()
+    };
+    PublishedLayer { digest: Digest::of(b"layer"), directories: vec![root, usr] }
 }
 
 /// `bundle` as a file with another payload.
@@ -125,6 +146,7 @@ fn what_names_something_that_is_not_there_is_neither_written_nor_read() {
         Bundle { repositories: vec![], objects: vec![], catalogs: vec![], ..bundle() },
         Bundle { repositories: vec!["localhost".into()], objects: vec![], catalogs: vec![], ..bundle() },
         Bundle { repositories: vec!["a.b".into()], objects: vec![], ..bundle() },
+        Bundle { layers: vec![PublishedLayer { directories: vec![], ..layer() }], ..bundle() },
     ] {
         assert!(bad.to_bytes().is_err(), "{bad:?}");
     }

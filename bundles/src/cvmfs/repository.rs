@@ -88,6 +88,27 @@ impl Repository {
         Ok(way)
     }
 
+    /// The paths below the catalog that takes over at `mountpoint`, and in those below it, whose names begin with `.wh.`, in
+    /// order.
+    pub async fn whiteouts(&mut self, mountpoint: &RootPath) -> Result<Vec<RootPath>, CvmfsError> {
+        let mut found = Vec::new();
+        let mut to_look = self.catalogs_on_the_way(mountpoint).await?;
+        to_look.retain(|catalog| catalog.mountpoint == *mountpoint);
+        while let Some(catalog) = to_look.pop() {
+            self.load(&catalog).await?;
+            let loaded = self.loaded(&catalog.mountpoint)?;
+            found.extend(loaded.whiteouts()?);
+            let below = |(mountpoint, hash, raw_size): (&RootPath, _, _)| CatalogRef {
+                mountpoint: mountpoint.clone(),
+                hash,
+                raw_size,
+            };
+            to_look.extend(loaded.nested().map(below));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     async fn catalog_for(&mut self, path: &RootPath) -> Result<&Catalog, CvmfsError> {
         let way = self.catalogs_on_the_way(path).await?;
         let mountpoint = way.last().map_or(RootPath::new("/")?, |last| last.mountpoint.clone());

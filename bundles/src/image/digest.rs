@@ -25,6 +25,12 @@ impl Digest {
         Self(bytes)
     }
 
+    /// The digest of these 64 hex digits.
+    pub fn from_hex(digits: &[u8]) -> Option<Self> {
+        let mut digest = [0; 32];
+        hex::decode_to_slice(digits, &mut digest).is_ok().then_some(Self(digest))
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -41,10 +47,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, BadDigest> {
         let bad = || BadDigest(text.chars().take(100).collect());
-        let digits = text.strip_prefix("sha256:").ok_or_else(bad)?;
-        let mut digest = [0; 32];
-        hex::decode_to_slice(digits, &mut digest).map_err(|_| bad())?;
-        Ok(Self(digest))
+        text.strip_prefix("sha256:").and_then(|digits| Self::from_hex(digits.as_bytes())).ok_or_else(bad)
     }
 }
 

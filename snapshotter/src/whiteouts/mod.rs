@@ -22,13 +22,14 @@
 //! One thing is lost, as it is with containerd's own snapshotter: overlayfs does not look for the opaque mark on the root
 //! of a layer, so `.wh..wh..opq` there deletes nothing.
 //!
-//! [`walk`] finds the whiteouts of a layer, once; what it finds is kept by [`crate::store`]. Anything that gives an
-//! [`Examined`] could take its place. [`companion`] makes the directories.
+//! The image's bundle tells the whiteouts of a layer ([`Examined::told`]), or else [`walk`] finds them. That happens once; what is
+//! known then is kept by [`crate::store`]. [`companion`] makes the directories.
 
 pub mod companion;
 pub mod walk;
 
 use bincode::{Decode, Encode};
+use bundles::bundle::{CATALOG, OPAQUE, PublishedLayer, WHITEOUT};
 
 /// What there is to know of a published layer before it can be mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -67,10 +68,27 @@ pub struct MarkedDirectory {
     pub opaque: bool,
 }
 
+impl Examined {
+    /// What a bundle tells of a layer.
+    pub fn told(layer: &PublishedLayer) -> Self {
+        let owner = layer.directories.first().map(|root| (root.uid, root.gid)).unwrap_or_default();
+        let directories = layer.directories.iter().map(|told| {
+            let path: Vec<_> = told.path.components().map(<[u8]>::to_vec).collect();
+            let (mode, uid, gid, mtime) = (told.mode, told.uid, told.gid, told.mtime);
+            let mut directory = MarkedDirectory { path, mode, uid, gid, mtime, ..MarkedDirectory::default() };
+            for name in &told.marks {
+                directory.note(name, directory.path.is_empty());
+            }
+            directory
+        });
+        Self { owner, whiteouts: Whiteouts { directories: directories.collect() } }
+    }
+}
+
 impl Whiteouts {
     /// Whether there are signs to hide, that of the catalog apart.
     pub fn any(&self) -> bool {
-        self.directories.iter().any(|directory| directory.hidden.iter().any(|name| name.starts_with(PREFIX)))
+        self.directories.iter().any(|directory| directory.hidden.iter().any(|name| name.starts_with(WHITEOUT)))
     }
 
     /// Whether anything is deleted from the layers below.
@@ -90,24 +108,17 @@ impl MarkedDirectory {
             self.hidden.push(name.to_vec());
             return true;
         }
-        let Some(rest) = name.strip_prefix(PREFIX) else { return false };
+        let Some(rest) = name.strip_prefix(WHITEOUT) else { return false };
         self.hidden.push(name.to_vec());
         if name == OPAQUE {
             self.opaque = true;
-        } else if !rest.starts_with(PREFIX) && !matches!(rest, b"" | b"." | b"..") {
+        } else if !rest.starts_with(WHITEOUT) && !matches!(rest, b"" | b"." | b"..") {
             // Others that begin with the prefix twice are AUFS's own and delete nothing.
             self.deleted.push(rest.to_vec());
         }
         true
     }
 }
-
-/// Begins the name of every sign.
-const PREFIX: &[u8] = b".wh.";
-/// "A nested catalog begins here." Source: `cvmfs_server`.
-const CATALOG: &[u8] = b".cvmfscatalog";
-/// "All of this directory."
-const OPAQUE: &[u8] = b".wh..wh..opq";
 
 #[cfg(test)]
 mod tests;

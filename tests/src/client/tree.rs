@@ -52,7 +52,7 @@ impl Tree {
 
     /// The names and entries in the directory `path`.
     pub(super) fn list(&self, path: &str) -> Result<Vec<(String, Entry)>> {
-        let catalog = self.catalog_of(path)?;
+        let catalog = self.catalog_of(path, is_at_or_below)?;
         let PathHash { hash1, hash2 } = hash_path(path);
         let rows = catalog.lock().list_directory_split_md5(hash1, hash2);
         let rows = rows.with_context(|| format!("cannot list {path:?}"))?;
@@ -62,26 +62,28 @@ impl Tree {
     /// The pieces of the chunked file `path`, by offset.
     pub(super) fn pieces(&self, path: &str) -> Result<Vec<Piece>> {
         let mut row = self.row(path)?.with_context(|| format!("no file {path:?}"))?;
-        self.catalog_of(path)?
+        self.catalog_of(path, is_below)?
             .lock()
             .load_chunks(&mut row)
             .with_context(|| format!("cannot read chunks of {path:?}"))?;
         row.chunks.iter().map(|chunk| Piece::new(chunk, &row)).collect()
     }
 
+    /// A directory with a catalog of its own is in the catalog above, too, and that is enough to look it up. Source:
+    /// `AbstractCatalogManager::LookupPath` in CVMFS's `catalog_mgr_impl.h`.
     fn row(&self, path: &str) -> Result<Option<DirectoryEntry>> {
         let digest: [u8; 16] = Md5::digest(path).into();
-        match self.catalog_of(path)?.lock().find_directory_entry_md5(&digest) {
+        match self.catalog_of(path, is_below)?.lock().find_directory_entry_md5(&digest) {
             Ok(row) => Ok(Some(row)),
             Err(CvmfsError::FileNotFound) => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot look up {path:?}")),
         }
     }
 
-    /// The catalog that has `path`: from the root down to the innermost that contains it.
-    fn catalog_of(&self, path: &str) -> Result<Arc<LoadedCatalog>> {
+    /// The catalog that has `path`: from the root down to the innermost of which `has` says that it is in it.
+    fn catalog_of(&self, path: &str, has: fn(&str, &str) -> bool) -> Result<Arc<LoadedCatalog>> {
         let mut catalog = self.load(self.root)?;
-        while let Some(nested) = catalog.nested.iter().find(|nested| is_at_or_below(path, &nested.mount_point)) {
+        while let Some(nested) = catalog.nested.iter().find(|nested| has(path, &nested.mount_point)) {
             catalog = self.load(nested.hash)?;
         }
         Ok(catalog)
@@ -114,7 +116,11 @@ impl LoadedCatalog {
 
 /// Nested catalogs of one catalog are never below each other, so at most one contains a path.
 fn is_at_or_below(path: &str, mount_point: &str) -> bool {
-    path.strip_prefix(mount_point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path == mount_point || is_below(path, mount_point)
+}
+
+fn is_below(path: &str, mount_point: &str) -> bool {
+    path.strip_prefix(mount_point).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn hash_path(path: &str) -> PathHash {
@@ -129,6 +135,7 @@ mod tests {
     fn a_mount_point_contains_itself_and_what_is_below() {
         for (path, expected) in [("/a", true), ("/a/b", true), ("/ab", false), ("/", false), ("", false)] {
             assert_eq!(is_at_or_below(path, "/a"), expected, "{path:?}");
+            assert_eq!(is_below(path, "/a"), expected && path != "/a", "{path:?}");
         }
     }
 }

@@ -33,6 +33,15 @@ async fn the_reader_sees_what_the_real_client_sees() -> Result<()> {
         let entry = repository.lookup(&path).await?.with_context(|| format!("{path} is not there"))?;
         compare(&mut repository, listed, &path, &entry).await.with_context(|| format!("{path} differs"))?;
     }
+    let mut layers = 0;
+    for layer in listing.iter().filter(|listed| listed.catalog.is_some() && listed.path.ends_with("/layerfs")) {
+        let found = repository.whiteouts(&RootPath::new(layer.path.as_str())?).await?;
+        let is_mark = |path: &&str| path.starts_with(&layer.path) && path.contains("/.wh.");
+        let expected: Vec<&str> = listing.iter().map(|listed| listed.path.as_str()).filter(is_mark).collect();
+        ensure!(found.iter().map(ToString::to_string).eq(expected), "{}: {found:?}", layer.path);
+        layers += usize::from(!found.is_empty());
+    }
+    ensure!(layers == 1, "{layers} layers delete something");
     ensure!(count(&mut repository, RootPath::new("/")?).await? == listing.len(), "the reader lists other paths");
     Ok(())
 }
@@ -40,7 +49,7 @@ async fn the_reader_sees_what_the_real_client_sees() -> Result<()> {
 async fn compare(repository: &mut Repository, listed: &Listed, path: &RootPath, entry: &Entry) -> Result<()> {
     let mode = listed.mode()?;
     ensure!(
-        (entry.mode, entry.uid, entry.gid, entry.mtime) == (mode, listed.uid, listed.gid, listed.mtime),
+        (entry.mode, entry.uid, entry.gid, entry.mtime.0) == (mode, listed.uid, listed.gid, listed.mtime),
         "{entry:?}"
     );
     match &entry.kind {

@@ -15,8 +15,10 @@ const FLAG_EXTERNAL: u32 = 128;
 const HASH_SHIFT: u32 = 8;
 const COMPRESSION_SHIFT: u32 = 11;
 
-/// The columns of [`RawEntry`], in its order.
+/// The columns of [`RawEntry`], in its order, but for the last.
 pub(super) const COLUMNS: &str = "md5path_1, md5path_2, hash, size, mode, mtime, flags, name, symlink, uid, gid";
+/// The last one. Catalogs of CVMFS before 2.10 do not have it.
+pub(super) const NANOSECONDS: &str = "mtimens";
 
 /// A row of the table `catalog`.
 #[derive(Debug, Default)]
@@ -41,6 +43,8 @@ pub struct RawEntry {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Nanoseconds to add to `mtime`.
+    pub mtime_ns: u32,
 }
 
 /// A row of the table `chunks`.
@@ -73,6 +77,8 @@ impl RawEntry {
             symlink: bytes(8)?,
             uid: row.get(9)?,
             gid: row.get(10)?,
+            // Empty where the publisher did not know.
+            mtime_ns: row.get::<_, Option<u32>>(11)?.unwrap_or_default(),
         })
     }
 
@@ -94,8 +100,8 @@ impl RawEntry {
         } else {
             return Err(wrong(&self.name, format!("has flags {:#x}", self.flags)));
         };
-        let Self { name, mode, size, mtime, uid, gid, .. } = self;
-        Ok(Entry { name, kind, mode, size, mtime, uid, gid })
+        let Self { name, mode, size, mtime, mtime_ns, uid, gid, .. } = self;
+        Ok(Entry { name, kind, mode, size, mtime: (mtime, mtime_ns), uid, gid })
     }
 
     fn content(&self, chunks: Vec<RawChunk>) -> Result<Content, String> {

@@ -4,17 +4,22 @@
 mod images;
 mod look;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bundles::bundle::Bundle;
+use bundles::image::ImageId;
+use bundles::object::ObjectKind;
 use testbed::images::Image;
 use testbed::node::{Node, NodeSpec, SNAPSHOTTER};
-use testbed::site::{Site, with_round_trip};
+use testbed::process::run_command;
+use testbed::site::{FQRN, Site, with_round_trip};
 
 use look::{Tree, differences, hard_links, look};
 
-/// The same image on two nodes, as a view and as a container's root.
+/// The same image on two nodes.
 struct Compared {
     ours: Tree,
     theirs: Tree,
@@ -23,29 +28,62 @@ struct Compared {
 async fn compare(image: &Image) -> Result<Compared> {
     let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
     let reference = site.publish(image).await?;
-    let ours = Node::start(&site, "ours", NodeSpec { daemon: false, ..NodeSpec::default() }).await?;
-    let theirs =
-        Node::start(&site, "theirs", NodeSpec { snapshotter: false, daemon: false, ..NodeSpec::default() }).await?;
-    let chain_id = image.chain_id().to_string();
+    let spec = |snapshotter| NodeSpec { snapshotter, daemon: false, ..NodeSpec::default() };
+    let theirs = seen(&Node::start(&site, "theirs", spec(false)).await?, image, &reference).await?;
+    let ours = Node::start(&site, "ours", spec(true)).await?;
+    let listed = seen(&ours, image, &reference).await?;
+
+    // Where the bundle tells what the layers delete, they need not be looked through, and nothing else differs.
+    let bundle = publish_bundle_of_nothing(&mut site, image, &reference)?;
+    ensure!(bundle.layers.len() == distinct_layers(image), "the bundle tells of {} layers", bundle.layers.len());
+    let node = Node::start(&site, "told", spec(true)).await?;
+    site.origin.take_requests();
+    node.pull(&reference).await?;
+    let asked: Vec<String> = site.origin.take_requests().into_iter().map(|request| request.path).collect();
+    for catalog in bundle.objects.iter().filter(|object| object.kind == ObjectKind::Catalog) {
+        let name = catalog.hash.to_string()[2..].to_owned();
+        ensure!(!asked.iter().any(|path| path.contains(&name)), "the catalog {} was opened by the pull", catalog.path);
+    }
+    let told = seen(&node, image, &reference).await?;
+    same(&without_inodes(&listed), &without_inodes(&told)).context("by the bundle")?;
+    Ok(Compared { ours: listed, theirs })
+}
+
+/// Makes and publishes a bundle that no trace was needed for.
+fn publish_bundle_of_nothing(site: &mut Site, image: &Image, reference: &str) -> Result<Bundle> {
+    let file = site.directory.subdirectory("nothing")?.join("nothing.bundle");
+    let id = ImageId { chain_id: image.chain_id(), manifest: None, reference: reference.to_owned() };
+    Bundle::of(id, FQRN).write(&file)?;
+    run_command(site.builder("rebase")?.arg(&file).args(["--image", reference, "--output"]).arg(&file))?;
+    site.publish_bundle(&file)?;
+    Ok(Bundle::read(&file)?)
+}
+
+fn distinct_layers(image: &Image) -> usize {
+    image.layers.iter().map(|layer| layer.digest).collect::<BTreeSet<_>>().len()
+}
+
+/// What a node shows of the image, which is the same in a view and in a container's root.
+async fn seen(node: &Node, image: &Image, reference: &str) -> Result<Tree> {
+    let snapshotter = if node.snapshotter.is_some() { SNAPSHOTTER } else { "overlayfs" };
+    node.pull(reference).await?;
     let mut trees = Vec::new();
-    for (node, snapshotter) in [(&ours, SNAPSHOTTER), (&theirs, "overlayfs")] {
-        node.pull(&reference).await?;
-        for writable in [false, true] {
-            let key = if writable { "container" } else { "view" };
-            let target = node.directory().join(key);
-            let mounted = node.containerd.mount_image(snapshotter, &chain_id, key, &target, writable).await?;
-            trees.push(look(mounted.path()).with_context(|| format!("the {key} of {snapshotter}"))?);
-        }
+    for (key, writable) in [("view", false), ("container", true)] {
+        let target = node.directory().join(key);
+        let chain_id = image.chain_id().to_string();
+        let mounted = node.containerd.mount_image(snapshotter, &chain_id, key, &target, writable).await?;
+        let mut tree = look(mounted.path()).with_context(|| format!("the {key} of {snapshotter}"))?;
+        without_the_mounts_own(&mut tree);
+        trees.push(tree);
     }
-    let content = ours.containerd.ctr(&["content", "ls", "-q"])?;
+    let content = node.containerd.ctr(&["content", "ls", "-q"])?;
     for layer in &image.layers {
-        ensure!(!content.contains(&layer.digest.to_string()), "layer {} was not taken from CVMFS", layer.digest);
+        let unpacked = content.contains(&layer.digest.to_string());
+        ensure!(unpacked == node.snapshotter.is_none(), "layer {} came from elsewhere", layer.digest);
     }
-    trees.iter_mut().for_each(without_the_mounts_own);
-    let [our_view, our_container, their_view, their_container] = trees.try_into().expect("four trees");
-    same(&without_inodes(&our_view), &without_inodes(&our_container))?;
-    same(&without_inodes(&their_view), &without_inodes(&their_container))?;
-    Ok(Compared { ours: our_view, theirs: their_view })
+    let [view, container] = trees.try_into().expect("two trees");
+    same(&without_inodes(&view), &without_inodes(&container))?;
+    Ok(view)
 }
 
 fn same(one: &Tree, other: &Tree) -> Result<()> {
