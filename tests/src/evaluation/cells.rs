@@ -15,20 +15,23 @@ pub enum Mode {
     Lazy,
     /// A model of the client's own bundles.
     Native,
-    /// With a bundle and the prefetch daemon.
+    /// With a bundle and the prefetch daemon, and the container's start waits while that is expected to be worth it.
+    Waits,
+    /// With a bundle and the prefetch daemon; nothing waits.
     Prefetch,
     /// Once more on a node that has it all.
     Warm,
 }
 
 impl Mode {
-    pub(super) const ALL: [Self; 5] = [Self::Full, Self::Lazy, Self::Native, Self::Prefetch, Self::Warm];
+    pub(super) const ALL: [Self; 6] = [Self::Full, Self::Lazy, Self::Native, Self::Waits, Self::Prefetch, Self::Warm];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Full => "full pull",
             Self::Lazy => "lazy",
             Self::Native => "native bundle",
+            Self::Waits => "prefetch, start waits",
             Self::Prefetch => "prefetch",
             Self::Warm => "warm",
         }
@@ -40,6 +43,7 @@ impl Mode {
         match self {
             Self::Full => NodeSpec { snapshotter: false, daemon: false, ..far },
             Self::Lazy | Self::Native => NodeSpec { daemon: false, ..far },
+            Self::Waits => NodeSpec { wait: "adaptive", ..far },
             Self::Prefetch | Self::Warm => far,
         }
     }

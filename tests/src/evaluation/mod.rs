@@ -110,7 +110,7 @@ async fn measure_group(
         let run = measure::measure(site, &node, prepared, &cell, repetition).await;
         let run = run.with_context(|| format!("{}, {}", cell.name(), cell.mode.name()))?;
         eprintln!(
-            "{repetition}: {:<44} {:<13} pull {:>6.2}  ready {:>6.2}  run {:>6.2}  whole {:>6.2} s, {:>5} requests, {:>4.0} s in all",
+            "{repetition}: {:<44} {:<21} pull {:>6.2}  ready {:>6.2}  run {:>6.2}  whole {:>6.2} s, {:>5} requests, {:>4.0} s in all",
             cell.name(),
             cell.mode.name(),
             run.pull_s,

@@ -14,7 +14,7 @@ pub(super) const RATES: [u64; 2] = [125_000_000, 25_000_000];
 pub(super) const USUAL_MS: u64 = 20;
 const ROUND_TRIPS: [u64; 5] = [0, 5, 20, 50, 100];
 const QUICK: [&str; 4] = ["python", "python-imports", "gcc", "root"];
-const QUICK_MODES: [Mode; 4] = [Mode::Full, Mode::Lazy, Mode::Prefetch, Mode::Warm];
+const QUICK_MODES: [Mode; 5] = [Mode::Full, Mode::Lazy, Mode::Waits, Mode::Prefetch, Mode::Warm];
 /// How many containers start at once, apart from one.
 const CROWDS: [usize; 2] = [8, 50];
 /// What these run: of many that need much at once one would measure the cores alone.
@@ -155,14 +155,14 @@ mod tests {
     fn options_select_what_is_measured() {
         let of = |text: &[&str]| <Options as clap::Parser>::parse_from([&["bench"][..], text].concat());
         for (text, cells_wanted, repetitions, fleet) in [
-            // 9 images, 5 modes, 8 conditions, and two crowds in two modes.
-            (vec![], 9 * 5 * 8 + 4, 5, Some(64)),
-            (vec!["--cross"], 9 * 5 * 30 + 4, 5, Some(64)),
-            (vec!["--quick"], 4 * 4 + 1, 1, Some(16)),
-            (vec!["--quick", "--fleet", "0", "--containers", "0"], 4 * 4, 1, None),
+            // 9 images, 6 modes, 8 conditions, and two crowds in two modes.
+            (vec![], 9 * 6 * 8 + 4, 5, Some(64)),
+            (vec!["--cross"], 9 * 6 * 30 + 4, 5, Some(64)),
+            (vec!["--quick"], 4 * 5 + 1, 1, Some(16)),
+            (vec!["--quick", "--fleet", "0", "--containers", "0"], 4 * 5, 1, None),
             (vec!["--image", "root", "--mode", "lazy", "--round-trip", "0"], 1, 5, None),
             (vec!["--quick", "--mode", "native", "--image", "root", "--repetitions", "3"], 1, 3, None),
-            (vec!["--round-trip", "20", "--image", "gcc"], 5 * 4, 5, None),
+            (vec!["--round-trip", "20", "--image", "gcc"], 6 * 4, 5, None),
         ] {
             let options = of(&text);
             let found = cells(&options);

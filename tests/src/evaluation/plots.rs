@@ -89,7 +89,7 @@ fn requests(records: &Records, workload: &str) -> Plot {
         title: format!("{workload}: requests a second at the origin, {USUAL_MS} ms"),
         x: "seconds since the pull began",
         y: "requests a second",
-        lines: [Mode::Lazy, Mode::Native, Mode::Prefetch].map(line).into(),
+        lines: [Mode::Lazy, Mode::Native, Mode::Waits, Mode::Prefetch].map(line).into(),
     }
 }
 

@@ -24,6 +24,9 @@ const CROWD_BYTES: f64 = 1.05;
 /// How many these are.
 const CROWD_SIZE: usize = 50;
 
+/// The two ways to prefetch, and how they are told apart.
+const HOW: [(Mode, &str); 2] = [(Mode::Prefetch, ""), (Mode::Waits, ", start waits")];
+
 fn whole(run: &Run) -> f64 {
     run.whole_s
 }
@@ -45,35 +48,37 @@ pub(super) fn of(records: &Records) -> Vec<Target> {
     let usual = Condition::of(USUAL_MS);
     let fast = Condition { bytes_per_second: Some(RATES[0]), ..usual };
     let conditions = conditions(records);
-    for workload in &workloads::ALL {
+    for (workload, (mode, how)) in workloads::ALL.iter().flat_map(|workload| HOW.map(|how| (workload, how))) {
         let name = workload.name;
-        let prefetch = Cell::of(name, Mode::Prefetch, usual);
+        let prefetch = Cell::of(name, mode, usual);
         let lazy = prefetch.by(Mode::Lazy);
         for condition in [usual, fast] {
             let cell = Cell { condition, ..prefetch.clone() };
-            at_most(format!("{}: whole time / limit", cell.name()), records.against_limit(&cell), OF_LIMIT);
+            at_most(format!("{}{how}: whole time / limit", cell.name()), records.against_limit(&cell), OF_LIMIT);
         }
         if name == "root" {
             let others = [&lazy, &prefetch.by(Mode::Full)];
             let ratio = records.against_better(&prefetch, others, whole);
-            at_most(format!("{}: whole time / better of full pull and lazy", prefetch.name()), ratio, ROOT);
+            at_most(format!("{}{how}: whole time / better of full pull and lazy", prefetch.name()), ratio, ROOT);
         }
         if workload.is_python() {
             let ratio = records.ratio(&prefetch, &lazy, whole);
-            at_most(format!("{}: whole time / lazy", prefetch.name()), ratio, PYTHON);
+            at_most(format!("{}{how}: whole time / lazy", prefetch.name()), ratio, PYTHON);
         }
         for condition in &conditions {
             let prefetch = Cell { condition: *condition, ..prefetch.clone() };
             let ratio = records.ratio(&prefetch, &prefetch.by(Mode::Lazy), whole);
-            at_most(format!("{}: never slower than lazy", prefetch.name()), ratio, NEVER_SLOWER);
+            at_most(format!("{}{how}: never slower than lazy", prefetch.name()), ratio, NEVER_SLOWER);
         }
-        let slope = records.slope(name, Mode::Prefetch, &round_trips(&conditions));
-        at_most(format!("{name}: round trips that each one more costs"), slope, SLOPE);
-        let waste = records.facts(name).map(|facts| facts.waste);
-        at_most(format!("{name}: share of the bundle's bytes that is wasted"), waste, WASTE);
+        let slope = records.slope(name, mode, &round_trips(&conditions));
+        at_most(format!("{name}{how}: round trips that each one more costs"), slope, SLOPE);
         // What the bundle holds is one thing, what comes over the line for it another: some may come twice.
         let surplus = records.ratio(&lazy, &prefetch, origin_bytes).map(|needed| 1.0 - needed);
-        at_most(format!("{}: share of the bytes that lazy does without", prefetch.name()), surplus, WASTE);
+        at_most(format!("{}{how}: share of the bytes that lazy does without", prefetch.name()), surplus, WASTE);
+    }
+    for workload in &workloads::ALL {
+        let waste = records.facts(workload.name).map(|facts| facts.waste);
+        at_most(format!("{}: share of the bundle's bytes that is wasted", workload.name), waste, WASTE);
     }
     let one = Cell::of(CROWD, Mode::Prefetch, usual);
     let crowd = Cell { containers: CROWD_SIZE, ..one.clone() };
@@ -82,10 +87,12 @@ pub(super) fn of(records: &Records) -> Vec<Target> {
         records.ratio(&crowd, &one, origin_bytes),
         CROWD_BYTES,
     );
-    for name in ["root", "science", "python-imports"] {
+    for (name, (mode, how)) in
+        ["root", "science", "python-imports"].into_iter().flat_map(|name| HOW.map(|how| (name, how)))
+    {
         let lazy = Cell::of(name, Mode::Lazy, usual);
-        if let Some(ratio) = records.ratio(&lazy, &lazy.by(Mode::Prefetch), requests) {
-            targets.push(Target::at_least(&format!("{}: requests, lazy / prefetch", lazy.name()), ratio, FEWER));
+        if let Some(ratio) = records.ratio(&lazy, &lazy.by(mode), requests) {
+            targets.push(Target::at_least(&format!("{}{how}: requests, lazy / prefetch", lazy.name()), ratio, FEWER));
         }
     }
     targets
@@ -144,6 +151,7 @@ mod tests {
             }
         }
         all.extend(runs("python", modes(4.0, 4.0, 2.0, 2.0)));
+        all.push(Record::Run(run(Cell::of("python", Mode::Waits, Condition::of(USUAL_MS)), 1, 5.0)));
         all.push(Record::Facts(Facts { waste: 0.0625, ..facts("root") }));
         all.push(Record::Facts(facts("python")));
         let far = Cell::of("root", Mode::Prefetch, Condition::of(120));
@@ -154,14 +162,18 @@ mod tests {
             ("python, 20 ms: whole time / limit", 1.0, true),
             ("python, 20 ms: whole time / lazy", 0.5, false),
             ("python, 20 ms: never slower than lazy", 0.5, true),
-            ("python: share of the bundle's bytes that is wasted", 0.0, true),
             ("python, 20 ms: share of the bytes that lazy does without", 0.0, true),
+            ("python, 20 ms, start waits: whole time / limit", 2.5, false),
+            ("python, 20 ms, start waits: whole time / lazy", 1.25, false),
+            ("python, 20 ms, start waits: never slower than lazy", 1.25, false),
+            ("python, 20 ms, start waits: share of the bytes that lazy does without", 0.0, true),
             ("root, 20 ms: whole time / limit", 2.0, false),
             ("root, 20 ms: whole time / better of full pull and lazy", 0.5, true),
             ("root, 20 ms: never slower than lazy", 0.25, true),
             ("root: round trips that each one more costs", 2.5, true),
-            ("root: share of the bundle's bytes that is wasted", 0.0625, false),
             ("root, 20 ms: share of the bytes that lazy does without", 0.5, false),
+            ("python: share of the bundle's bytes that is wasted", 0.0, true),
+            ("root: share of the bundle's bytes that is wasted", 0.0625, false),
             ("python, 20 ms, 50 containers: bytes from the origin / one", 2.0, false),
             ("root, 20 ms: requests, lazy / prefetch", 100.0, true),
         ];
