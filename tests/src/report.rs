@@ -1,5 +1,6 @@
 //! What a demonstration or a benchmark found: a JSON file and a table.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -124,10 +125,22 @@ impl Report {
 
     /// Writes the JSON file and the directories above it.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.write_with(path, &BTreeMap::<&str, ()>::new())
+    }
+
+    /// The same with further figures beside the report's own.
+    pub fn write_with(&self, path: &Path, figures: &impl Serialize) -> Result<()> {
+        #[derive(Serialize)]
+        struct Everything<'a, T> {
+            #[serde(flatten)]
+            report: &'a Report,
+            #[serde(flatten)]
+            figures: &'a T,
+        }
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        std::fs::write(path, serde_json::to_vec_pretty(self)?)
+        std::fs::write(path, serde_json::to_vec_pretty(&Everything { report: self, figures })?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 

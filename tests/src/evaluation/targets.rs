@@ -151,7 +151,8 @@ mod tests {
             }
         }
         all.extend(runs("python", modes(4.0, 4.0, 2.0, 2.0)));
-        all.push(Record::Run(run(Cell::of("python", Mode::Waits, Condition::of(USUAL_MS)), 1, 5.0)));
+        let waits = run(Cell::of("python", Mode::Waits, Condition::of(USUAL_MS)), 1, 5.0);
+        all.push(Record::Run(Run { client: Wire { requests: 9, bytes: 1000 }, ..waits }));
         all.push(Record::Facts(Facts { waste: 0.0625, ..facts("root") }));
         all.push(Record::Facts(facts("python")));
         let far = Cell::of("root", Mode::Prefetch, Condition::of(120));

@@ -6,31 +6,23 @@ mod runs;
 mod targets;
 mod ways;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde::Serialize;
 
 use crate::images;
 use crate::report::{Case, Report};
 use crate::site::{Site, image_cache, with_round_trip};
 use crate::svg::{Bar, Bars};
 use bundle::Bundles;
-use runs::{Run, Runs};
+use runs::Runs;
 
 pub use options::Options;
 
 const REPORT: &str = "bench/out/pod.json";
 const PLOT: &str = "bench/out/pod.svg";
-
-#[derive(Debug, Serialize)]
-struct Everything<'a> {
-    /// Its cases are medians.
-    #[serde(flatten)]
-    report: &'a Report,
-    /// Each single one.
-    runs: &'a [Run],
-}
 
 /// Runs a Python program in a pod in every way; prints a table, writes `bench/out/pod.json` and a plot beside it. Fails if a
 /// pod fails or a target is missed.
@@ -44,8 +36,8 @@ pub async fn run(options: Options) -> Result<()> {
     let runs = Runs::measure(&mut site, &reference, &bundles, &options).await?;
 
     let report = Report::new(runs.medians(), targets::of(&runs)?);
-    std::fs::create_dir_all("bench/out")?;
-    std::fs::write(REPORT, serde_json::to_vec_pretty(&Everything { report: &report, runs: &runs.0 })?)?;
+    // The report's cases are medians; these are the single runs.
+    report.write_with(Path::new(REPORT), &BTreeMap::from([("runs", &runs.0)]))?;
     std::fs::write(PLOT, plot(&report.cases).svg())?;
     println!("\n{}", report.table());
     ensure!(report.targets.iter().all(|target| target.ok), "a target was missed, see the table");

@@ -64,14 +64,6 @@ struct Figures {
     crowd: f64,
 }
 
-#[derive(Debug, Serialize)]
-struct Everything<'a> {
-    #[serde(flatten)]
-    report: &'a Report,
-    #[serde(flatten)]
-    figures: &'a Figures,
-}
-
 /// Measures; prints what it finds, writes `bench/out/prefetch.json` and plots beside it. Fails if a target is missed.
 pub async fn run(options: Options) -> Result<()> {
     let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
@@ -124,8 +116,7 @@ pub async fn run(options: Options) -> Result<()> {
         runs.0.extend(more.0);
     }
     let figures = figures(runs);
-    let json = serde_json::to_vec_pretty(&Everything { report: &report, figures: &figures })?;
-    std::fs::write(Path::new(REPORT), json)?;
+    report.write_with(Path::new(REPORT), &figures)?;
     println!("{}", report.table());
     ensure!(report.targets.iter().all(|target| target.ok), "a target was missed, see the table");
     Ok(())

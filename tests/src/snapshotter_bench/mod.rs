@@ -8,6 +8,7 @@ mod options;
 mod overlayfs;
 mod table;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -42,14 +43,6 @@ struct Figures {
     first_byte: Quantiles,
 }
 
-#[derive(Debug, Serialize)]
-struct Everything<'a> {
-    #[serde(flatten)]
-    report: &'a Report,
-    #[serde(flatten)]
-    figures: &'a Figures,
-}
-
 /// Measures the calls that a container's start and end make, beside those of containerd's overlayfs, what a prefetch daemon
 /// in each of its states adds, and how soon one is at work; prints a table, writes `bench/out/snapshotter.json`. Fails if a target is missed.
 pub async fn run(options: Options) -> Result<()> {
@@ -67,8 +60,7 @@ pub async fn run(options: Options) -> Result<()> {
 
     let figures = Figures { against_overlayfs, hints, first_byte };
     let report = Report::new(Vec::new(), targets(&figures)?);
-    std::fs::create_dir_all("bench/out")?;
-    std::fs::write(REPORT, serde_json::to_vec_pretty(&Everything { report: &report, figures: &figures })?)?;
+    report.write_with(Path::new(REPORT), &figures)?;
     println!("\n{}{}", table::of(&figures), report.table());
     ensure!(report.targets.iter().all(|target| target.ok), "a target was missed, see the table");
     Ok(())

@@ -24,6 +24,8 @@ fn command(containerd: &Containerd, image: &str, backend: &str, words: &[&str], 
     let mut record = Command::new(binary("cvmfs-prefetch")?);
     record.args(["record", image, "--time-limit=120s", "--cgroup-parent", &cgroup_parent(), "--output"]).arg(output);
     record.arg("--cri-socket").arg(containerd.socket());
+    // A recorder that is killed leaves its pod's directory.
+    record.env("TMPDIR", output.parent().context("a trace has a directory")?);
     record.args(["--backend", backend, "--"]).args(words);
     Ok(record)
 }
