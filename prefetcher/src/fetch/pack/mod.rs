@@ -133,7 +133,7 @@ impl Fetcher {
         terms: Terms<'_>,
     ) -> Result<(), Failure> {
         let _turn = terms.own.turn().await?;
-        let _memory = self.memory(PART_COST).await?;
+        let _memory = self.streams.take(PART_COST).await?;
         let routes = &delivery.repository.routes;
         let path = part.hash.url_path(part.kind);
         let mut tries = Tries::new(routes);
