@@ -11,7 +11,7 @@ mod totals;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use request::Request;
+pub use request::{Arrival, Request};
 pub use totals::Totals;
 
 use crate::api::{RequestState, RequestStatus};

@@ -8,7 +8,7 @@ mod outcome;
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bundles::bundle::{Bundle, BundleObject};
 use futures::StreamExt;
@@ -40,7 +40,15 @@ pub(super) struct Delivery<'a> {
     bundle: Arc<Bundle>,
     packs: Vec<Option<Arc<Pack>>>,
     /// Objects that came, to be read through the mount.
-    to_read: Mutex<Vec<usize>>,
+    to_read: Mutex<ToRead>,
+}
+
+/// Objects by their places in the bundle.
+#[derive(Default)]
+struct ToRead {
+    /// Those that the start waits for.
+    critical: Vec<usize>,
+    others: Vec<usize>,
 }
 
 type OnTheirWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>;
@@ -100,15 +108,31 @@ impl<'a> Delivery<'a> {
         self.read_what_came();
     }
 
-    /// Has the kernel read what came until now. That takes as much of the node's cores as bringing it, so it is not done
-    /// while more is on its way, but for what the start waits for.
+    /// Has the kernel read what came. That takes as much of the node's cores as bringing it, so it is not done while more is
+    /// on its way, but for what the start waits for.
     fn read_what_came(&self) {
-        let came = std::mem::take(&mut *self.to_read.lock().unwrap_or_else(PoisonError::into_inner));
+        let ToRead { critical, others } = std::mem::take(&mut *self.to_read());
+        self.read(critical);
+        self.read(others);
+    }
+
+    /// Has the kernel read those of the critical objects that came, in the order of need.
+    fn read_critical(&self) {
+        let mut critical = std::mem::take(&mut self.to_read().critical);
+        critical.sort_unstable();
+        self.read(critical);
+    }
+
+    fn read(&self, came: Vec<usize>) {
         for object in came.into_iter().map(|index| &self.bundle.objects[index]) {
             if let Some(repository) = self.repository_of(object) {
                 self.daemon.readers.want(&repository.mount, object);
             }
         }
+    }
+
+    fn to_read(&self) -> MutexGuard<'_, ToRead> {
+        self.to_read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn warm_catalogs(&self) {

@@ -17,8 +17,8 @@ use super::tries::{Tries, Turn};
 use super::verify::Streamed;
 use crate::repository::Repository;
 
-/// What a stream is counted as: a piece that came, one that is worked off, and the unpacker's buffer.
-const STREAM_COST: u64 = 3 << 20;
+/// What a stream is counted as: a piece that comes or is worked off, and the unpacker's buffer.
+const STREAM_COST: u64 = 2 << 20;
 /// How many stored bytes are handed over at a time.
 pub(super) const PIECE: usize = 1 << 20;
 /// Objects of more stored bytes come in ranges.
@@ -48,7 +48,7 @@ impl Fetcher {
                 result => return result,
             }
         }
-        let _memory = self.memory(STREAM_COST).await?;
+        let _memory = self.streams.take(STREAM_COST).await?;
         let path = object.hash.url_path(object.kind);
         let mut tries = Tries::new(&repository.routes);
         while let Some(turn) = tries.next().await {
@@ -90,7 +90,7 @@ impl Fetcher {
         object: &BundleObject,
         terms: Terms<'_>,
     ) -> Result<u64, Failure> {
-        let _memory = self.memory(STREAM_COST + SPAN * ABREAST as u64).await?;
+        let _memory = self.streams.take(STREAM_COST + SPAN * ABREAST as u64).await?;
         let spans = spans(object.stored_size).map(|span| self.range(repository, object, span, terms));
         let mut coming = futures::stream::iter(spans).buffered(ABREAST);
         let mut streamed = self.begin(repository, object).await?;

@@ -4,14 +4,17 @@
 //! [`Fetcher::fetch_pack`] for what is in a pack. What they may use of the machine is bounded here for all requests together:
 //!
 //! - *the caller's own limit*, if there is one: a turn among what one request asks for, see [`terms`];
-//! - *memory*: a permit for the stored bytes of a small object, or the buffers of a large one or of a part of a pack, held
-//!   until all is written. What a small one is unpacked to is on a core only, see [`cores`];
+//! - *memory of streams*: a permit for the buffers of a large object or of a part of a pack, held until all is written;
 //! - *connections*: a place in the [`window`] of the host while a response is awaited and read;
 //! - *requests*: a turn among those to one proxy, if a limit is set, see [`pace`];
+//! - *memory of small objects*: a permit for the stored bytes of one, from the head of the answer until it is written. While
+//!   the answer is awaited there is nothing to hold, and on a long line that is most of the time. What comes before the
+//!   permit stays with the kernel, which slows the sender down. What one is unpacked to is on a core only, see [`cores`];
 //! - *bandwidth*: what has come has its time before more is read, see [`bandwidth`];
 //! - *cores*: a permit while bytes are hashed, unpacked and written, off the asynchronous threads, see [`cores`].
 //!
-//! Permits are always taken in this order, and a joiner of somebody else's flight holds none, so nothing can lock up.
+//! Permits are always taken in this order, and a joiner of somebody else's flight holds none, so nothing can lock up: hence
+//! two kinds of memory, for ranges of a large object are asked for by who holds some.
 //!
 //! [`route`] knows by which proxy and from which server, [`failure`] tells what failed, [`flight`] keeps an object from being
 //! fetched twice at a time, [`download`] speaks HTTP, [`verify`] checks and unpacks, [`pack`] cuts packs into objects.
@@ -46,8 +49,10 @@ use route::{Routes, Way};
 use terms::Terms;
 use tries::{Tries, Turn};
 
-/// All bytes in memory at a time, but for what the cores are at.
-const MEMORY: u64 = 16 << 20;
+/// Bytes of streams in memory at a time: a large object in ranges and another one, or two parts of packs and two large objects.
+const STREAMS: u64 = 12 << 20;
+/// Bytes of small objects in memory at a time, but for what the cores are at, and for what comes with the heads of answers.
+const SMALL_OBJECTS: u64 = 2 << 20;
 /// Objects with more stored and raw bytes than this are streamed.
 const SMALL: u64 = 4 << 20;
 /// The unit of memory permits.
@@ -79,7 +84,8 @@ type Origin = (String, ObjectKind);
 #[derive(Debug)]
 pub struct Fetcher {
     flights: Flights<Key, Landing>,
-    memory: Semaphore,
+    streams: Memory,
+    small_objects: Memory,
     bandwidth: Bandwidth,
     cores: Cores,
 }
@@ -89,7 +95,8 @@ impl Fetcher {
     pub fn new(bytes_per_second: Option<u64>) -> Self {
         Self {
             flights: Flights::default(),
-            memory: Semaphore::new((MEMORY / KIB) as usize),
+            streams: Memory::new(STREAMS),
+            small_objects: Memory::new(SMALL_OBJECTS),
             bandwidth: Bandwidth::new(bytes_per_second),
             cores: Cores::all(),
         }
@@ -145,7 +152,6 @@ impl Fetcher {
         if object.raw_size.saturating_add(limits.most) > SMALL {
             return self.bring_large(repository, object, terms).await;
         }
-        let _memory = self.memory(limits.most).await?;
         let path = object.hash.url_path(object.kind);
         let mut tries = Tries::new(&repository.routes);
         while let Some(turn) = tries.next().await {
@@ -169,7 +175,9 @@ impl Fetcher {
         let ask =
             Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh, own: terms.own.bucket() };
         let place = repository.routes.enter(turn.way, terms.rank).await;
-        let stored = self.open(&repository.routes, turn.way, &ask).await?.whole().await?;
+        let body = self.open(&repository.routes, turn.way, &ask).await?;
+        let _memory = self.small_objects.take(ask.limits.most).await?;
+        let stored = body.whole().await?;
         drop(place);
         let (sink, object, size) = (repository.sink.clone(), object.clone(), stored.len() as u64);
         self.cores.run(move |scratch| verify::put(scratch, &*sink, &object, &stored)).await?;
@@ -193,13 +201,44 @@ impl Fetcher {
             }
         }
     }
+}
 
-    async fn memory(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Failure> {
-        let permits = bytes.min(MEMORY).div_ceil(KIB).max(1);
-        self.memory.acquire_many(permits as u32).await.map_err(closed)
+/// Bytes that may be in memory at a time.
+#[derive(Debug)]
+struct Memory {
+    free: Semaphore,
+    all: u64,
+}
+
+impl Memory {
+    fn new(all: u64) -> Self {
+        Self { free: Semaphore::new((all / KIB) as usize), all }
+    }
+
+    /// Waits for so many, or for all if that is less.
+    async fn take(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Failure> {
+        let permits = bytes.min(self.all).div_ceil(KIB).max(1);
+        self.free.acquire_many(permits as u32).await.map_err(closed)
     }
 }
 
 fn closed(_: AcquireError) -> Failure {
     Failure::transient("the daemon is stopping")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_is_waited_for_and_who_wants_more_than_all_waits_for_all() {
+        let memory = Memory::new(4 * KIB);
+        let half = memory.take(2 * KIB).await.unwrap();
+        for (bytes, fits) in [(0, true), (KIB + 1, true), (2 * KIB, true), (2 * KIB + 1, false), (u64::MAX, false)] {
+            assert_eq!(futures::poll!(Box::pin(memory.take(bytes))).is_ready(), fits, "{bytes}");
+        }
+        drop(half);
+        assert!(futures::poll!(Box::pin(memory.take(u64::MAX))).is_ready());
+    }
 }

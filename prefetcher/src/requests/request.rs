@@ -47,6 +47,17 @@ struct Progress {
     critical: Critical,
 }
 
+/// What an object that is in the cache now was to its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Nothing that the start waits for.
+    Other,
+    /// One of the critical ones.
+    Critical,
+    /// The last of the critical ones, and none was missed.
+    LastCritical,
+}
+
 /// The critical objects of a request.
 #[derive(Debug, Default)]
 struct Critical {
@@ -224,11 +235,15 @@ impl Request {
         });
     }
 
-    /// The object at this place of the bundle is in the cache. Whether it was the last of the critical ones.
-    pub fn delivered(&self, index: usize) -> bool {
-        let mut is_last = false;
-        self.settle(|critical| is_last = critical.awaited.remove(&index) && critical.is_in());
-        is_last
+    /// The object at this place of the bundle is in the cache.
+    pub fn delivered(&self, index: usize) -> Arrival {
+        let mut arrival = Arrival::Other;
+        self.settle(|critical| {
+            if critical.awaited.remove(&index) {
+                arrival = if critical.is_in() { Arrival::LastCritical } else { Arrival::Critical };
+            }
+        });
+        arrival
     }
 
     /// The object at this place of the bundle will not come.

@@ -129,11 +129,13 @@ async fn the_critical_objects_are_in_when_each_has_come_and_never_when_one_faile
         assert!(!request.critical(Duration::ZERO).await, "nothing is known yet");
         request.found("store", &bundle(3), &[0, 1, 2]);
         request.skipped(&[2]);
-        request.delivered(0);
+        assert_eq!(request.delivered(2), Arrival::Other);
+        assert_eq!(request.delivered(0), Arrival::Critical);
+        assert_eq!(request.delivered(0), Arrival::Other, "once");
         assert!(!request.critical(Duration::from_millis(1)).await);
         match failed {
             Some(index) => request.missed(index),
-            None => assert!(request.delivered(1)),
+            None => assert_eq!(request.delivered(1), Arrival::LastCritical),
         }
         assert_eq!(request.critical(Duration::from_secs(60)).await, is_in);
         let account = request.account_so_far();

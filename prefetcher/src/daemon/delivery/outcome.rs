@@ -1,12 +1,11 @@
 //! What became of a delivery's objects: each gets into the account once, and who waits for it is told.
 
-use std::sync::PoisonError;
-
 use tracing::warn;
 
 use super::Delivery;
 use crate::api::Account;
 use crate::fetch::failure::{Cause, Failure};
+use crate::requests::Arrival;
 
 impl Delivery<'_> {
     pub(super) fn already_there(&self, index: usize) {
@@ -40,13 +39,22 @@ impl Delivery<'_> {
             a.fetched_stored_bytes += object.stored_size;
             a.fetched_raw_bytes += object.raw_size;
         });
-        self.to_read.lock().unwrap_or_else(PoisonError::into_inner).push(index);
-        self.arrived(index);
+        let arrival = self.request.delivered(index);
+        match arrival {
+            Arrival::Other => self.to_read().others.push(index),
+            Arrival::Critical | Arrival::LastCritical => self.to_read().critical.push(index),
+        }
+        self.arrival(arrival);
     }
 
+    /// The object is there, by whomever.
     pub(super) fn arrived(&self, index: usize) {
-        if self.request.delivered(index) {
-            self.read_what_came();
+        self.arrival(self.request.delivered(index));
+    }
+
+    fn arrival(&self, arrival: Arrival) {
+        if arrival == Arrival::LastCritical {
+            self.read_critical();
         }
     }
 

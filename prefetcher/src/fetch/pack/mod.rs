@@ -14,6 +14,7 @@ use bundles::bundle::{Bundle, BundleObject};
 use bundles::object::{HashAlgorithm, Inflater};
 pub use bundles::pack::{PackPart as Part, PackPlace as Pack};
 use futures::StreamExt;
+use futures::future::{Either, ready, select};
 use futures::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -133,7 +134,7 @@ impl Fetcher {
         terms: Terms<'_>,
     ) -> Result<(), Failure> {
         let _turn = terms.own.turn().await?;
-        let _memory = self.memory(PART_COST).await?;
+        let _memory = self.streams.take(PART_COST).await?;
         let routes = &delivery.repository.routes;
         let path = part.hash.url_path(part.kind);
         let mut tries = Tries::new(routes);
@@ -169,21 +170,25 @@ impl Fetcher {
         ask: &Ask<'_>,
     ) -> Result<(), Failure> {
         let mut body = self.open(&delivery.repository.routes, way, ask).await?;
-        let mut writing = FuturesUnordered::new();
-        loop {
-            let piece = body.piece(PIECE).await?;
+        let mut writing = Writing::new();
+        let mut piece = body.piece(PIECE).await?;
+        while !piece.is_empty() {
             *lock(&delivery.transferred) += piece.len() as u64;
-            if piece.is_empty() {
-                break;
-            }
+            // The next one comes while this one is unpacked.
+            let feed = Box::pin(self.cores.run(move |_| opener.feed(&piece)));
+            let (fed, next) = match select(feed, Box::pin(body.piece(PIECE))).await {
+                Either::Left((fed, next)) => (fed, Either::Left(next)),
+                Either::Right((next, feed)) => (feed.await, Either::Right(ready(next))),
+            };
             let cuts;
-            (opener, cuts) = self.cores.run(move |_| opener.feed(&piece)).await?;
+            (opener, cuts) = fed?;
             for batch in batches(cuts, delivery.bundle) {
                 writing.push(self.write(delivery, batch));
                 while writing.len() > self.cores.count() {
                     delivery.written(writing.next().await)?;
                 }
             }
+            piece = delivery.meanwhile(next, &mut writing).await??;
         }
         while let Some(written) = writing.next().await {
             delivery.written(Some(written))?;
@@ -208,6 +213,8 @@ impl Fetcher {
 }
 
 type Written = (usize, Result<(), Failure>);
+/// Objects that are being checked and written.
+type Writing = FuturesUnordered<JoinHandle<Result<Vec<Written>, Failure>>>;
 
 impl Delivery<'_> {
     /// Those of `slots` that `part` has bytes of and that are still wanted.
@@ -216,6 +223,18 @@ impl Delivery<'_> {
         let is_open =
             |slot: &&Slot| has(part, slot) && leaders.contains_key(&slot.index) && !spoiled.contains(&slot.index);
         slots.iter().filter(is_open).copied().collect()
+    }
+
+    /// Waits for `work`, and takes note of what is written until then: on a slow line, what has come is not to wait for what
+    /// comes next.
+    async fn meanwhile<T>(&self, work: impl Future<Output = T>, writing: &mut Writing) -> Result<T, Failure> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                Some(batch) = writing.next(), if !writing.is_empty() => self.written(Some(batch))?,
+            }
+        }
     }
 
     fn written(
