@@ -26,7 +26,7 @@ const ONE_STREAM: u64 = 8 << 20;
 /// Bytes of a range.
 const SPAN: u64 = 2 << 20;
 /// So many ranges side by side.
-const ABREAST: usize = 4;
+const ABREAST: usize = 3;
 
 impl Fetcher {
     /// Brings a large object in fixed memory.

@@ -50,7 +50,7 @@ use terms::Terms;
 use tries::{Tries, Turn};
 
 /// Bytes of streams in memory at a time: a large object in ranges and another one, or two parts of packs and two large objects.
-const STREAMS: u64 = 12 << 20;
+const STREAMS: u64 = 10 << 20;
 /// Bytes of small objects in memory at a time, but for what the cores are at, and for what comes with the heads of answers.
 const SMALL_OBJECTS: u64 = 2 << 20;
 /// Objects with more stored and raw bytes than this are streamed.
