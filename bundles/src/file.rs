@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::codec::{BadFile, MAX_PAYLOAD};
@@ -27,21 +28,27 @@ pub enum FileError {
     },
 }
 
+/// The most bytes of a file: the largest payload, and what is around it.
+const MAX_FILE: u64 = MAX_PAYLOAD as u64 + 4096;
+
 /// Reads `path` and decodes it.
 pub(crate) fn read<T>(path: &Path, decode: impl FnOnce(&[u8]) -> Result<T, BadFile>) -> Result<T, FileError> {
     let io = |source| FileError::Io { path: path.to_owned(), source };
     let bad = |source| FileError::Bad { path: path.to_owned(), source };
-    // A repository's link may lead to a FIFO or a device, which would be waited for, or have no end.
+    let too_large = |size| bad(BadFile::TooLarge { kind: "file", size });
     let metadata = std::fs::metadata(path).map_err(io)?;
-    if !metadata.is_file() {
-        return Err(io(std::io::Error::other("is no regular file")));
+    // A repository's link may lead anywhere; a device may have no end.
+    if metadata.file_type().is_char_device() || metadata.file_type().is_block_device() {
+        return Err(io(std::io::Error::other("is a device")));
     }
-    let size = metadata.len();
-    if size > MAX_PAYLOAD as u64 + 4096 {
-        return Err(bad(BadFile::TooLarge { kind: "file", size }));
+    if metadata.len() > MAX_FILE {
+        return Err(too_large(metadata.len()));
     }
-    let mut content = Vec::with_capacity(size as usize);
-    File::open(path).and_then(|file| file.take(size + 1).read_to_end(&mut content)).map_err(io)?;
+    let mut content = Vec::with_capacity(metadata.len() as usize);
+    File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content)).map_err(io)?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(too_large(content.len() as u64));
+    }
     decode(&content).map_err(bad)
 }
 
@@ -75,11 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_file_is_not_waited_for() {
+    fn what_has_no_end_is_not_read() {
+        let said = read(Path::new("/dev/zero"), |_| Ok(())).unwrap_err().to_string();
+        assert!(said.contains("is a device"), "{said}");
         let directory = tempfile::tempdir().unwrap();
-        for device in [directory.path(), Path::new("/dev/zero")] {
-            let said = read(device, |_| Ok(())).unwrap_err().to_string();
-            assert!(said.contains("no regular file"), "{said}");
-        }
+        let sparse = directory.path().join("sparse");
+        File::create(&sparse).unwrap().set_len(MAX_FILE + 1).unwrap();
+        assert!(matches!(read(&sparse, |_| Ok(())), Err(FileError::Bad { source: BadFile::TooLarge { .. }, .. })));
+        assert!(matches!(read(directory.path(), |_| Ok(())), Err(FileError::Io { .. })));
     }
 }
