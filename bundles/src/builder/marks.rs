@@ -10,15 +10,15 @@ use crate::cvmfs::{CvmfsError, Entry, Repository, in_layer};
 use crate::image::Digest;
 use crate::path::RootPath;
 
-/// The most marks of one layer that a bundle tells of. Nodes look through one with more themselves: so many are rare, and
-/// would make the bundle larger for nodes that have the layer already.
-const MAX_OF_LAYER: usize = 10_000;
+/// The most marks that a bundle tells of, over all layers. Nodes look through those for which there is no room themselves: so
+/// many are rare, and would make the bundle larger for nodes that have the layers already.
+const MOST: usize = 10_000;
 
 /// What is to be told of the published layers, lowest first. A layer that the image has twice is told of once.
 pub(super) async fn of_layers(root: &Root, repository: &mut Repository) -> Result<Vec<PublishedLayer>, CvmfsError> {
-    let (mut layers, mut known) = (Vec::new(), BTreeSet::new());
+    let (mut layers, mut known, mut room) = (Vec::new(), BTreeSet::new(), MOST);
     for catalog in root.catalogs().iter().rev().filter(|catalog| known.insert(catalog.mountpoint.clone())) {
-        match of_layer(&catalog.mountpoint, repository).await {
+        match of_layer(&catalog.mountpoint, &mut room, repository).await {
             Ok(layer) => layers.extend(layer),
             // Longer than a bundle may name, though a file system may have it.
             Err(CvmfsError::Path(bad)) => {
@@ -30,13 +30,16 @@ pub(super) async fn of_layers(root: &Root, repository: &mut Repository) -> Resul
     Ok(layers)
 }
 
-/// The layer whose root and catalog are at `layerfs`; `None` if it has too many marks.
-async fn of_layer(layerfs: &RootPath, repository: &mut Repository) -> Result<Option<PublishedLayer>, CvmfsError> {
+/// The layer whose root and catalog are at `layerfs`; `None` if there is no room for its marks.
+async fn of_layer(
+    layerfs: &RootPath,
+    room: &mut usize,
+    repository: &mut Repository,
+) -> Result<Option<PublishedLayer>, CvmfsError> {
     let Some(digest) = in_layer(layerfs).and_then(|(hex, _)| Digest::from_hex(hex)) else { return Ok(None) };
     let mut marks = repository.whiteouts(layerfs).await?;
-    if marks.len() > MAX_OF_LAYER {
-        return Ok(None);
-    }
+    let Some(rest) = room.checked_sub(marks.len()) else { return Ok(None) };
+    *room = rest;
     let sign = layerfs.join(CATALOG)?;
     if repository.lookup(&sign).await?.is_some() {
         marks.push(sign);
