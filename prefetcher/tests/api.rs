@@ -39,7 +39,18 @@ impl Held {
             held.site.temporary_files().len() == 1 && held.site.cache_files().len() == 3
         })
         .await;
+        // An object is in the cache a moment before the request knows.
+        let mut seen = held.status().await;
+        while account(&seen).fetched_objects < 2 {
+            assert_eq!(seen.state(), RequestState::Running, "{seen:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            seen = held.status().await;
+        }
         held
+    }
+
+    async fn status(&self) -> RequestStatus {
+        self.daemon.client.status(self.id).await.unwrap()
     }
 
     async fn wait(&self) -> RequestStatus {
