@@ -41,7 +41,7 @@ impl Held {
         .await;
         // An object is in the cache a moment before the request knows.
         let mut seen = held.status().await;
-        while account(&seen).fetched_objects < 2 {
+        while seen.account.unwrap_or_default().fetched_objects < 2 {
             assert_eq!(seen.state(), RequestState::Running, "{seen:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
             seen = held.status().await;
