@@ -118,7 +118,12 @@ async fn what_the_images_bundle_tells_of_a_layer_spares_looking_through_it() {
         PublishedLayer { digest: Digest::of(layer.as_bytes()), directories: vec![root] }
     };
     let image = ImageId { chain_id: ChainId(manifest), manifest: Some(manifest), reference: "r/image:1".to_owned() };
-    let layers = vec![told("a", 0o755), told("b", 0o700)];
+    let mut deep = told("deep", 0o755);
+    for depth in 1..=crate::usage::DEPTH_LIMIT + 1 {
+        let path = RootPath::new("/d".repeat(depth)).unwrap();
+        deep.directories.push(MarkedDirectory { path, ..deep.directories[0].clone() });
+    }
+    let layers = vec![told("a", 0o755), told("b", 0o700), deep];
     site.publish("one", "c");
     let bundle = Bundle { layers, ..Bundle::of(image, "one.example.org") };
     bundle.write(&file).unwrap();
@@ -131,10 +136,12 @@ async fn what_the_images_bundle_tells_of_a_layer_spares_looking_through_it() {
     assert_eq!(deleted("a", Some(manifest)).await, ["told"]);
     // The mount shows another mode than the bundle tells.
     assert_eq!(deleted("b", Some(manifest)).await, ["really"]);
+    // Deeper than a companion can be made.
+    assert_eq!(deleted("deep", Some(manifest)).await, ["really"]);
     // It does not tell of this one.
     assert_eq!(deleted("c", Some(manifest)).await, [""; 0]);
     let counts = || (site.counters.layers_told.get(), site.counters.layers_walked.get());
-    assert_eq!(counts(), (1, 2));
+    assert_eq!(counts(), (1, 3));
     // No bundle, none that can be read, and an image of which nothing is known.
     for (layer, content) in [("d", None), ("e", Some("rubbish"))] {
         told(layer, 0o755);
@@ -146,5 +153,5 @@ async fn what_the_images_bundle_tells_of_a_layer_spares_looking_through_it() {
     }
     told("f", 0o755);
     assert_eq!(deleted("f", None).await, ["really"]);
-    assert_eq!(counts(), (1, 5));
+    assert_eq!(counts(), (1, 6));
 }

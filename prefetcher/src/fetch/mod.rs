@@ -49,7 +49,7 @@ use route::{Routes, Way};
 use terms::Terms;
 use tries::{Tries, Turn};
 
-/// Bytes of streams in memory at a time: a large object in ranges and another one, or two parts of packs and two large objects.
+/// Bytes of streams in memory at a time: a large object in ranges and another one, or two parts of packs and a large object.
 const STREAMS: u64 = 10 << 20;
 /// Bytes of small objects in memory at a time, but for what the cores are at, and for what comes with the heads of answers.
 const SMALL_OBJECTS: u64 = 2 << 20;

@@ -14,6 +14,7 @@ use bundles::file::FileError;
 use bundles::image::Digest;
 use bundles::publish::manifest_path;
 
+use crate::usage::DEPTH_LIMIT;
 use crate::whiteouts::Examined;
 
 /// The bundles of one repository.
@@ -35,6 +36,10 @@ impl Told {
         let layers = self.layers(manifest);
         let told = layers.iter().find(|told| told.digest == *layer)?;
         let root = told.directories.first()?;
+        // A companion is made with one descriptor for each directory on the way, as a walk is.
+        if told.directories.iter().any(|directory| directory.path.components().count() > DEPTH_LIMIT) {
+            return None;
+        }
         let is = std::fs::symlink_metadata(layerfs).ok()?;
         let shown = (is.mode() & 0o7777, is.uid(), is.gid(), is.mtime());
         // Not all clients show nanoseconds.

@@ -17,7 +17,7 @@ const COMPRESSION_SHIFT: u32 = 11;
 
 /// The columns of [`RawEntry`], in its order, but for the last.
 pub(super) const COLUMNS: &str = "md5path_1, md5path_2, hash, size, mode, mtime, flags, name, symlink, uid, gid";
-/// The last one. Catalogs of CVMFS before 2.10 do not have it.
+/// The last one, which older catalogs do not have.
 pub(super) const NANOSECONDS: &str = "mtimens";
 
 /// A row of the table `catalog`.
@@ -77,8 +77,7 @@ impl RawEntry {
             symlink: bytes(8)?,
             uid: row.get(9)?,
             gid: row.get(10)?,
-            // Empty where the publisher did not know.
-            mtime_ns: row.get::<_, Option<u32>>(11)?.unwrap_or_default(),
+            mtime_ns: nanoseconds(row.get(11)?),
         })
     }
 
@@ -130,8 +129,27 @@ impl RawEntry {
     }
 }
 
+/// Empty, or no such number, where the publisher did not know.
+fn nanoseconds(told: Option<i64>) -> u32 {
+    told.and_then(|told| u32::try_from(told).ok()).filter(|told| *told < 1_000_000_000).unwrap_or_default()
+}
+
 impl RawChunk {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { offset: row.get::<_, i64>(0)? as u64, size: row.get::<_, i64>(1)? as u64, hash: row.get(2)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nanoseconds_that_cannot_be_are_none() {
+        for (told, expected) in
+            [(None, 0), (Some(-1), 0), (Some(7), 7), (Some(999_999_999), 999_999_999), (Some(1_000_000_000), 0)]
+        {
+            assert_eq!(nanoseconds(told), expected, "{told:?}");
+        }
     }
 }
