@@ -8,7 +8,6 @@
 //! queue is left out; nothing outside of the mount is opened, whatever a bundle says.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bundles::bundle::BundleObject;
@@ -17,6 +16,7 @@ use bundles::path::RootPath;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{debug, warn};
 
 use crate::beneath;
@@ -29,7 +29,8 @@ const MOST: u64 = 16 << 20;
 /// A few threads that read files.
 #[derive(Debug)]
 pub struct Readers {
-    queue: Option<SyncSender<Wanted>>,
+    /// Takes memory only for what is in it.
+    queue: Option<Sender<Wanted>>,
     left_out: Counter,
 }
 
@@ -49,7 +50,7 @@ impl Readers {
         if count == 0 {
             return Self { queue: None, left_out };
         }
-        let (queue, wanted) = sync_channel(QUEUE);
+        let (queue, wanted) = channel(QUEUE);
         let wanted = Arc::new(Mutex::new(wanted));
         for number in 0..count {
             let (wanted, left_out, permits) = (Arc::clone(&wanted), left_out.clone(), Arc::clone(permits));
@@ -91,8 +92,8 @@ impl Readers {
 
 fn read(wanted: &Mutex<Receiver<Wanted>>, left_out: &Counter, permits: &Semaphore) {
     loop {
-        let next = wanted.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(wanted) = next else { return };
+        let next = wanted.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(wanted) = next else { return };
         let Ok(_permit) = futures::executor::block_on(permits.acquire()) else { return };
         if let Err(error) = read_one(&wanted) {
             left_out.inc();

@@ -3,6 +3,7 @@
 //! Who asks for an image that is being prefetched joins the running request. Ended requests are remembered for
 //! [`Requests::get`], the oldest are forgotten first.
 
+mod critical;
 mod request;
 #[cfg(test)]
 mod tests;

@@ -51,7 +51,9 @@ counters! {
     hints_failed,
     /// Waits for a prefetch that ended when all that the start needs had come.
     waits_arrived,
-    /// Waits that ended because starting was expected to be sooner.
+    /// Waits that ended when the rest was expected to come before it is wanted.
+    waits_ahead,
+    /// Waits that ended because nothing came for too long.
     waits_not_worth_it,
     /// Waits that ended because there was nothing to wait for.
     waits_for_nothing,

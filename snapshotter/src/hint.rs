@@ -106,6 +106,7 @@ impl Hints {
         };
         match end {
             End::Arrived => &self.counters.waits_arrived,
+            End::Ahead => &self.counters.waits_ahead,
             End::NotWorthIt => &self.counters.waits_not_worth_it,
             End::Nothing => &self.counters.waits_for_nothing,
             End::Bound => &self.counters.waits_bounded,

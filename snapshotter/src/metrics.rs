@@ -98,6 +98,7 @@ impl Collector for Counts {
             [("sent", c.hints_sent.get()), ("failed", c.hints_failed.get()), ("dropped", c.hints_dropped.get())];
         let waits = [
             ("arrived", c.waits_arrived.get()),
+            ("ahead", c.waits_ahead.get()),
             ("not_worth_it", c.waits_not_worth_it.get()),
             ("nothing", c.waits_for_nothing.get()),
             ("bound", c.waits_bounded.get()),

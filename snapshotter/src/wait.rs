@@ -16,7 +16,7 @@ pub enum Policy {
     None,
     /// Waits until all that the start needs is in the cache.
     Critical,
-    /// Waits while that is expected to make the start sooner.
+    /// Waits until the container will meet each object in the cache when it wants it.
     Adaptive,
 }
 
@@ -25,7 +25,9 @@ pub enum Policy {
 pub enum End {
     /// All that the start needs is in the cache.
     Arrived,
-    /// It is expected to take longer than fetching the rest on use.
+    /// What is still to come is expected to be there before it is wanted.
+    Ahead,
+    /// Nothing came in a time in which the container would have fetched what it needs by itself.
     NotWorthIt,
     /// There is no bundle, or not all of it will come.
     Nothing,
@@ -39,34 +41,6 @@ pub enum End {
 const LOOK_UP: Duration = Duration::from_millis(200);
 /// Until something was measured: a server in another country.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
-
-/// What is known of a running prefetch, for [`Policy::Adaptive`].
-#[derive(Debug, Clone, Copy)]
-pub struct Prospect {
-    /// Objects that the start needs.
-    pub critical: u64,
-    /// Those that are still to come.
-    pub awaited: u64,
-    /// Since the prefetch began.
-    pub elapsed: Duration,
-    /// Of one request to the server.
-    pub round_trip: Duration,
-}
-
-impl Prospect {
-    /// Whether the rest of the critical objects is expected sooner than a container would have fetched it by itself, one
-    /// round trip an object.
-    pub fn is_worth_waiting(&self) -> bool {
-        let arrived = self.critical.saturating_sub(self.awaited);
-        let gain = self.round_trip.saturating_mul(u32::try_from(self.awaited).unwrap_or(u32::MAX));
-        // Before anything has come: at least the round trip that is under way, and as long again as it has taken already.
-        let wait = match arrived {
-            0 => self.elapsed.max(self.round_trip),
-            _ => self.elapsed.mul_f64(self.awaited as f64 / arrived as f64),
-        };
-        gain > wait
-    }
-}
 
 /// What [`Policy::Critical`] makes of a request's status: the end of the wait, or none yet.
 pub fn settled(status: &RequestStatus) -> Option<End> {
@@ -90,45 +64,27 @@ pub fn judge(status: &RequestStatus) -> Option<End> {
     if !is_found {
         return (elapsed > LOOK_UP).then_some(End::NotWorthIt);
     }
+    if let Some(head_start) = account.head_start_us {
+        return (head_start == 0).then_some(End::Ahead);
+    }
+    // Nothing has come yet.
     let round_trip = match account.round_trip_us {
         0 => ROUND_TRIP,
         known => Duration::from_micros(known),
     };
-    let (critical, awaited) = (account.critical_objects, account.critical_awaited_objects);
-    let prospect = Prospect { critical, awaited, elapsed, round_trip };
-    (!prospect.is_worth_waiting()).then_some(End::NotWorthIt)
+    let awaited = u32::try_from(account.critical_awaited_objects).unwrap_or(u32::MAX);
+    (elapsed > round_trip.saturating_mul(awaited)).then_some(End::NotWorthIt)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use prefetcher::api::Account;
 
     use super::*;
 
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn waiting_is_worth_it_while_the_rest_comes_sooner_than_one_by_one() {
-        for (critical, awaited, elapsed, round_trip, worth) in [
-            // Nothing has come yet: as long as it took so far.
-            (100, 100, ms(0), ms(20), true),
-            (100, 100, ms(1999), ms(20), true),
-            (100, 100, ms(2001), ms(20), false),
-            // One object is had as soon without waiting.
-            (1, 1, ms(0), ms(20), false),
-            (0, 0, ms(5), ms(20), false),
-            // Half has come in 100 ms: the other half takes as long, and 50 round trips.
-            (100, 50, ms(100), ms(20), true),
-            // A thin line: 10 s for half of it, which is more than 50 round trips.
-            (100, 50, ms(10_000), ms(20), false),
-            // A near server: 50 requests take less than the wait.
-            (100, 50, ms(100), ms(1), false),
-        ] {
-            let prospect = Prospect { critical, awaited, elapsed, round_trip };
-            assert_eq!(prospect.is_worth_waiting(), worth, "{prospect:?}");
-        }
     }
 
     #[test]
@@ -155,9 +111,15 @@ mod tests {
             (status(Running, "store", 0, 0, ms(10)), Some(End::Arrived)),
             (status(Done, "store", 50, 0, ms(10)), Some(End::Arrived)),
             (status(Failed, "store", 50, 2, ms(10)), Some(End::Nothing)),
-            (status(Running, "store", 50, 25, ms(10)), None),
-            (status(Running, "store", 50, 25, ms(10_000)), Some(End::NotWorthIt)),
+            // Nothing has come; one by one, at 20 ms each, the container would have them in a second.
+            (status(Running, "store", 50, 50, ms(990)), None),
+            (status(Running, "store", 50, 50, ms(1010)), Some(End::NotWorthIt)),
         ] {
+            assert_eq!(judge(&status), end, "{status:?}");
+        }
+        for (head_start_us, end) in [(Some(1), None), (Some(u64::MAX), None), (Some(0), Some(End::Ahead))] {
+            let mut status = status(Running, "store", 50, 25, ms(60_000));
+            status.account.as_mut().unwrap().head_start_us = head_start_us;
             assert_eq!(judge(&status), end, "{status:?}");
         }
         let missed = RequestStatus {

@@ -30,6 +30,8 @@ use outcome::fail;
 
 /// After so many objects that the cache did not take, a request fetches no more.
 const MAX_WRITE_FAILURES: u64 = 8;
+/// Handing the look-ups of so few objects to another thread takes longer than they do.
+const FEW: usize = 16;
 /// So many packs of a request come side by side; the next ones wait for memory anyway.
 const PACKS_ABREAST: usize = 4;
 
@@ -215,11 +217,17 @@ impl<'a> Delivery<'a> {
     async fn missing(&self, portion: &Portion) -> Vec<usize> {
         let with_sink = |i: &usize| Some((*i, self.repository_of(&self.bundle.objects[*i])?.sink.clone()));
         let wanted: Vec<_> = portion.objects.iter().filter_map(with_sink).collect();
-        let bundle = self.bundle.clone();
-        let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&bundle.objects, &wanted))).await;
-        // Only a defect or the end of the daemon leads there; fetching looks again.
-        let all = |_| plan::Missing { indices: portion.objects.clone(), already_there: Vec::new() };
-        let missing = missing.unwrap_or_else(all);
+        let is_few = wanted.len() <= FEW && wanted.iter().all(|(_, sink)| sink.through_mount().is_none());
+        let missing = match is_few {
+            true => plan::missing(&self.bundle.objects, &wanted),
+            false => {
+                let bundle = self.bundle.clone();
+                let missing = blocking(move || Ok::<_, SinkError>(plan::missing(&bundle.objects, &wanted))).await;
+                // Only a defect or the end of the daemon leads there; fetching looks again.
+                let all = |_| plan::Missing { indices: portion.objects.clone(), already_there: Vec::new() };
+                missing.unwrap_or_else(all)
+            }
+        };
         missing.already_there.iter().for_each(|index| self.already_there(*index));
         missing.indices
     }

@@ -1,6 +1,5 @@
 //! One request: what has become of it so far, and how it is told to end.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,11 +7,11 @@ use bundles::bundle::{Bundle, BundleObject};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::critical::Critical;
 use super::totals::told;
 use crate::api::{Account, Priority, RequestState, RequestStatus};
 use crate::asked::Asked;
 use crate::fetch::terms::{OwnLimit, Terms};
-use crate::plan;
 use crate::wanted::Wanted;
 
 /// One request.
@@ -56,17 +55,6 @@ pub enum Arrival {
     Critical,
     /// The last of the critical ones, and none was missed.
     LastCritical,
-}
-
-/// The critical objects of a request.
-#[derive(Debug, Default)]
-struct Critical {
-    /// Whether it is known which these are.
-    known: bool,
-    /// Those that are still on their way.
-    awaited: HashSet<usize>,
-    /// Whether one of them will not come.
-    missed: bool,
 }
 
 impl Request {
@@ -150,16 +138,18 @@ impl Request {
 
     /// What has become of it so far.
     pub fn status(&self) -> RequestStatus {
-        let (state, error, bundle_source, mut account, lookup_us) = {
+        let (state, error, bundle_source, account, lookup_us) = {
             // Not a clone: there can be many critical objects.
             let p = self.progress.borrow();
             let mut account = p.account;
-            account.critical_awaited_objects = p.critical.awaited.len() as u64;
+            account.critical_awaited_objects = p.critical.awaited() as u64;
+            if p.state == RequestState::Running {
+                account.elapsed_us = self.elapsed_us();
+                let head_start = p.critical.head_start(Duration::from_micros(account.elapsed_us));
+                account.head_start_us = head_start.map(|time| time.as_micros().try_into().unwrap_or(u64::MAX));
+            }
             (p.state, p.error.clone(), p.bundle_source.clone(), account, p.lookup_us)
         };
-        if state == RequestState::Running {
-            account.elapsed_us = self.elapsed_us();
-        }
         let deadline = self.deadline.borrow().map_or(Duration::ZERO, |at| at - self.started);
         RequestStatus {
             request_id: self.id,
@@ -187,8 +177,7 @@ impl Request {
     /// Waits until all critical objects are in, or it is clear that they will not all come, or for `within`; whether they
     /// are in.
     pub async fn critical(&self, within: Duration) -> bool {
-        let is_settled =
-            |p: &Progress| p.state != RequestState::Running || p.critical.known && p.critical.awaited.is_empty();
+        let is_settled = |p: &Progress| p.state != RequestState::Running || p.critical.is_settled();
         let mut progress = self.progress.subscribe();
         // Late or not, what is so now counts.
         let _ = tokio::time::timeout(within, progress.wait_for(is_settled)).await;
@@ -199,7 +188,7 @@ impl Request {
     /// begins anew, but for what that has cost already.
     pub fn found(&self, source: &str, bundle: &Bundle, plan: &[usize]) {
         let lookup_us = self.elapsed_us();
-        let awaited = plan::critical(bundle, plan);
+        let critical = Critical::of(bundle, plan);
         let bytes =
             |of: fn(&BundleObject) -> u64| plan.iter().fold(0u64, |sum, i| sum.saturating_add(of(&bundle.objects[*i])));
         self.progress.send_modify(|p| {
@@ -211,9 +200,9 @@ impl Request {
             p.account.wanted_objects = plan.len() as u64;
             p.account.wanted_stored_bytes = bytes(|object| object.stored_size);
             p.account.wanted_raw_bytes = bytes(|object| object.raw_size);
-            p.account.critical_objects = awaited.len() as u64;
+            p.account.critical_objects = critical.awaited() as u64;
             p.lookup_us = lookup_us;
-            p.critical = Critical { known: true, awaited, missed: false };
+            p.critical = critical;
         });
         self.settle(|_| {});
     }
@@ -235,11 +224,20 @@ impl Request {
         });
     }
 
-    /// The object at this place of the bundle is in the cache.
+    /// The object at this place of the bundle was in the cache before.
+    pub fn already_there(&self, index: usize) -> Arrival {
+        self.is_in_cache(|critical| critical.is_not_needed(index))
+    }
+
+    /// The object at this place of the bundle has come.
     pub fn delivered(&self, index: usize) -> Arrival {
+        self.is_in_cache(|critical| critical.came(index))
+    }
+
+    fn is_in_cache(&self, was_awaited: impl FnOnce(&mut Critical) -> bool) -> Arrival {
         let mut arrival = Arrival::Other;
         self.settle(|critical| {
-            if critical.awaited.remove(&index) {
+            if was_awaited(critical) {
                 arrival = if critical.is_in() { Arrival::LastCritical } else { Arrival::Critical };
             }
         });
@@ -248,13 +246,15 @@ impl Request {
 
     /// The object at this place of the bundle will not come.
     pub fn missed(&self, index: usize) {
-        self.settle(|critical| critical.missed |= critical.awaited.remove(&index));
+        self.settle(|critical| critical.missed(index));
     }
 
     /// The objects at these places are nothing that this daemon is to bring; the start does not wait for it.
     pub fn skipped(&self, indices: &[usize]) {
         let mut critical_objects = 0;
-        self.settle(|critical| critical_objects = indices.iter().filter(|i| critical.awaited.remove(i)).count() as u64);
+        self.settle(|critical| {
+            critical_objects = indices.iter().filter(|index| critical.is_not_needed(**index)).count() as u64;
+        });
         self.account(|a| {
             a.skipped_objects += indices.len() as u64;
             a.critical_objects -= critical_objects;
@@ -317,11 +317,5 @@ impl Request {
     /// Never 0, which says "not yet".
     fn elapsed_us(&self) -> u64 {
         (self.started.elapsed().as_micros() as u64).max(1)
-    }
-}
-
-impl Critical {
-    fn is_in(&self) -> bool {
-        self.known && self.awaited.is_empty() && !self.missed
     }
 }

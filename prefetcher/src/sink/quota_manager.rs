@@ -10,6 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use bundles::object::{ContentHash, HashAlgorithm};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::Mode;
 use tracing::{debug, warn};
 
@@ -34,7 +36,8 @@ const STATUS: u32 = 10;
 const FIRST_RETURN_PIPE: i32 = 1 << 20;
 /// How often a name for a return FIFO is looked for.
 const NAMES: u32 = 16;
-const POLL: Duration = Duration::from_millis(1);
+/// Milliseconds between two looks at the deadline.
+const POLL: u8 = 1;
 
 static NEXT_RETURN_PIPE: AtomicI32 = AtomicI32::new(FIRST_RETURN_PIPE);
 static REGISTERED: AtomicU64 = AtomicU64::new(0);
@@ -186,8 +189,8 @@ impl QuotaManager {
             match answer.file.read(&mut bytes[filled..]) {
                 Ok(read) if read > 0 => filled += read,
                 // Nobody has opened the other end yet, or has not written.
-                Ok(_) => std::thread::sleep(POLL),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => std::thread::sleep(POLL),
+                Ok(_) => wait(&answer.file),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => wait(&answer.file),
                 Err(source) => return Err(Untold::Failed { path: answer.path.clone(), source }),
             }
             if filled < bytes.len() && Instant::now() > end {
@@ -257,6 +260,16 @@ impl QuotaManager {
         }
         let source = io::Error::other("no name is free for a return FIFO");
         Err(Untold::Failed { path: self.workspace.clone(), source })
+    }
+}
+
+/// Waits for bytes, a little.
+fn wait(pipe: &File) {
+    let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    let polled = poll(&mut polled, POLL).map(|_| polled[0].revents());
+    // Closed at its other end it is always ready, with nothing in it.
+    if polled.is_err() || polled == Ok(Some(PollFlags::POLLHUP)) {
+        std::thread::sleep(Duration::from_millis(POLL.into()));
     }
 }
 

@@ -14,7 +14,7 @@ impl Delivery<'_> {
             a.already_there_objects += 1;
             a.already_there_raw_bytes = a.already_there_raw_bytes.saturating_add(raw_size);
         });
-        self.arrived(index);
+        self.arrival(self.request.already_there(index));
     }
 
     pub(super) fn failed(&self, index: usize, failure: &Failure) {
@@ -47,7 +47,7 @@ impl Delivery<'_> {
         self.arrival(arrival);
     }
 
-    /// The object is there, by whomever.
+    /// Somebody brought the object.
     pub(super) fn arrived(&self, index: usize) {
         self.arrival(self.request.delivered(index));
     }

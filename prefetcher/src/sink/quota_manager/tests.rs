@@ -98,7 +98,7 @@ fn the_manager_tells_what_is_in_the_cache_or_is_not_waited_for() {
         let end = Instant::now() + Duration::from_secs(30);
         while requests.read(&mut record).unwrap_or(0) < HEAD {
             assert!(Instant::now() < end, "nothing was asked");
-            std::thread::sleep(POLL);
+            std::thread::sleep(Duration::from_millis(POLL.into()));
         }
         assert_eq!(record[0], STATUS as u8);
         let number = i32::from_le_bytes(record[16..20].try_into().unwrap());

@@ -1,0 +1,135 @@
+//! What becomes of one request, from its bundle to its account.
+
+use std::sync::Arc;
+
+use bundles::bundle::Bundle;
+use tracing::info;
+
+use super::Daemon;
+use super::delivery::Delivery;
+use crate::api::RequestState;
+use crate::requests::{Request, Running};
+use crate::source::{AtHand, Compared, Found, Search, Troubles};
+
+impl Daemon {
+    pub(super) async fn run(&self, running: Running, bundle: Option<Box<Bundle>>) {
+        let request = running.request().clone();
+        // Dropping what is on its way is all it takes to give up: who joined it does it again.
+        let state = tokio::select! {
+            biased;
+            state = self.outcome(&request, bundle) => state,
+            state = request.given_up() => {
+                request.fail_rest(|a| &mut a.failed_given_up);
+                state
+            }
+        };
+        running.end(state);
+        let status = request.status();
+        self.metrics.ended(&status);
+        let a = status.account.unwrap_or_default();
+        info!(
+            state = state.as_str_name(),
+            error = status.error,
+            wanted = a.wanted_objects,
+            already_there = a.already_there_objects,
+            fetched = a.fetched_objects,
+            joined = a.joined_objects,
+            failed = a.failed_objects,
+            skipped = a.skipped_objects,
+            skipped_budget = a.skipped_budget_objects,
+            failed_transfer = a.failed_transfer,
+            failed_verification = a.failed_verification,
+            failed_write = a.failed_write,
+            failed_stopped = a.failed_stopped,
+            failed_given_up = a.failed_given_up,
+            time_to_first_byte_us = a.time_to_first_byte_us,
+            time_to_critical_us = a.time_to_critical_us,
+            stored_bytes = a.fetched_stored_bytes,
+            transferred_bytes = a.transferred_bytes,
+            packs = a.packs,
+            raw_bytes = a.fetched_raw_bytes,
+            elapsed_us = a.elapsed_us,
+            "request ended"
+        );
+    }
+
+    async fn outcome(&self, request: &Request, bundle: Option<Box<Bundle>>) -> RequestState {
+        let search = match bundle {
+            Some(bundle) => Search::Found(Box::new(Found { bundle: *bundle, place: "request".into() })),
+            None => match self.sources.at_hand(&request.wanted).await {
+                Ok(at_hand) => match self.deliver_at_hand(request, at_hand).await {
+                    Ok(state) => return state,
+                    Err(search) => search,
+                },
+                Err(troubles) => self.search(request, troubles).await,
+            },
+        };
+        match search {
+            Search::Found(found) => self.deliver(request, *found).await,
+            Search::Absent => RequestState::NoBundle,
+            Search::Unsure(why) => {
+                request.error(&why);
+                match self.stopping.is_cancelled() {
+                    true => RequestState::Failed,
+                    false => RequestState::NoBundle,
+                }
+            }
+            Search::Unusable(why) => {
+                request.error(&why);
+                RequestState::Failed
+            }
+        }
+    }
+
+    async fn search(&self, request: &Request, troubles: Troubles) -> Search {
+        tokio::select! {
+            search = self.sources.elsewhere(&request.wanted, troubles) => search,
+            () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+        }
+    }
+
+    /// Delivers the bundle that the store has, at once, while its repository is asked whether it is still the one. If it is
+    /// not, what is to be done instead.
+    async fn deliver_at_hand(&self, request: &Request, at_hand: AtHand) -> Result<RequestState, Search> {
+        let AtHand { bundle, known } = at_hand;
+        let delivered = self.deliver(request, Found::stored(bundle));
+        let compared = async {
+            tokio::select! {
+                compared = self.sources.compared(&known, &request.wanted) => compared,
+                () = self.stopping.cancelled() => Compared::Same,
+            }
+        };
+        tokio::pin!(delivered, compared);
+        let (state, compared) = tokio::select! {
+            compared = &mut compared => (None, compared),
+            state = &mut delivered => (Some(state), compared.await),
+        };
+        match (compared, state) {
+            (Compared::Same, Some(state)) => Ok(state),
+            (Compared::Same, None) => Ok(delivered.await),
+            (Compared::Other(found), _) => Err(Search::Found(found)),
+            (Compared::Gone, _) => Err(self.search(request, Troubles::default()).await),
+        }
+    }
+
+    async fn deliver(&self, request: &Request, found: Found) -> RequestState {
+        let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
+        request.found(&found.place, &found.bundle, &plan);
+        let name = found.bundle.repository();
+        if !self.repositories.contains_key(name) {
+            let known: Vec<_> = self.repositories.keys().map(String::as_str).collect();
+            request.error(&format!(
+                "bundle {} is for repository {name}, which is not configured (only {}); add it as [[repository]]",
+                found.place,
+                known.join(", ")
+            ));
+            return RequestState::Failed;
+        }
+        let bundle = Arc::new(found.bundle);
+        Delivery::new(self, request, &bundle).await.bring(&plan).await;
+        match request.account_so_far().failed_objects {
+            0 => RequestState::Done,
+            _ => RequestState::Failed,
+        }
+    }
+}
