@@ -74,6 +74,7 @@ impl Site {
         let mut repository = Repository::create(&web_root.join("cvmfs").join(FQRN), FQRN)?;
         repository.commit()?;
         let origin = Origin::start(&web_root)?;
+        origin.tell_apart("cvmfs-prefetchd/", label::DAEMON);
         let line = |label| Line::start(origin.address_for(label)?, spec.line);
         let (client_line, daemon_line) = (line(label::CLIENT)?, line(label::DAEMON)?);
         let squid = spec.squid.then(|| Squid::start(&directory.subdirectory("squid")?)).transpose()?;
@@ -187,7 +188,7 @@ impl Site {
         format!("http://{}/cvmfs/{FQRN}", self.client_line.address())
     }
 
-    /// The URL of the repository as daemons of nodes have it.
+    /// The URL of the repository as daemons of nodes have it that use no proxy; else it is the clients'.
     pub fn daemon_url(&self) -> String {
         format!("http://{}/cvmfs/{FQRN}", self.daemon_line.address())
     }

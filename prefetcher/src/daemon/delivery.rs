@@ -66,7 +66,6 @@ impl<'a> Delivery<'a> {
 
     /// Brings what is in `plan`.
     pub(super) async fn bring(&self, plan: &[usize]) {
-        self.warm_catalogs();
         let (plan, other): (Vec<usize>, Vec<usize>) =
             plan.iter().partition(|i| self.repository_of(&self.bundle.objects[**i]).is_some());
         self.request.skipped(&other);
@@ -79,6 +78,7 @@ impl<'a> Delivery<'a> {
                 return;
             }
         };
+        self.warm_catalogs();
         let mut packs = OnTheirWay::new();
         let mut objects = OnTheirWay::new();
         let mut begun = false;

@@ -148,8 +148,8 @@ mod tests {
     #[test]
     fn a_start_waits_until_it_would_meet_every_object() {
         let mib = 1 << 20;
-        // 1 MiB at once, 1 MiB after 100 ms, 8 MiB after a second.
-        let objects = [(mib, 0), (mib, 100), (8 * mib, 1000)];
+        // 1 MiB at once, 1 MiB after 60 ms, 8 MiB after a second.
+        let objects = [(mib, 0), (mib, 60), (8 * mib, 1000)];
         let after = |came: &[usize], since: Duration| {
             let mut critical = Critical::of(&bundle(&objects), &[0, 1, 2]);
             came.iter().for_each(|index| assert!(critical.came(*index)));
@@ -157,10 +157,10 @@ mod tests {
         };
         let shared = |ms: u32, wanted: u32| Some((MS * ms).mul_f64(SHARED).saturating_sub(MS * wanted));
         assert_eq!(after(&[], MS), None);
-        // At 10 ms a MiB: the second is there in 10 ms, the third in 90.
+        // At 10 ms a MiB, 20 beside the container, the second is there after 20 ms, the third after 180.
         assert_eq!(after(&[0], 10 * MS), Some(Duration::ZERO));
-        // At 100 ms a MiB the second is late, and the last in time.
-        assert_eq!(after(&[0], 100 * MS), shared(100, 100));
+        // At 50 ms a MiB the second is late, and the last in time.
+        assert_eq!(after(&[0], 50 * MS), shared(50, 60));
         assert_eq!(after(&[0, 1], 200 * MS), shared(800, 1000));
         // At 1 s a MiB the last is what counts.
         assert_eq!(after(&[0], 1000 * MS), shared(9000, 1000));

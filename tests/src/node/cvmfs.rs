@@ -83,12 +83,14 @@ pub(super) fn start_daemon(directory: &SiteDirectory) -> Result<Daemon> {
 
 fn configure_daemon(site: &Site, directory: &SiteDirectory, spec: &CvmfsSpec) -> Result<()> {
     let store = spec.store.clone().unwrap_or_else(|| directory.path().join("store"));
+    // A line of its own, unless that would have a proxy keep everything twice.
+    let url = if spec.proxy.is_some() { site.client_url() } else { site.daemon_url() };
     let mut configuration = format!(
         "socket = {:?}\nstore = {store:?}\nremember_absent_s = 0\n{}\n[[repository]]\nname = {FQRN:?}\nmount = {:?}\nservers = [{:?}]\ncache = {:?}\n",
         socket_of(directory.path()),
         spec.daemon_options,
         mount_of(directory),
-        site.daemon_url(),
+        url,
         cache_of(directory),
     );
     if let Some(proxy) = &spec.proxy {

@@ -67,6 +67,20 @@ async fn files_are_served_and_every_request_is_logged_with_its_client() {
 }
 
 #[tokio::test]
+async fn programs_at_one_address_are_told_apart_by_their_names() {
+    let root = web_root();
+    let origin = Origin::start(root.path()).unwrap();
+    origin.tell_apart("bobs/", "bob");
+    let address = origin.address_for("alice").unwrap();
+    for agent in ["bobs/1.0", "alices/1.0 (bobs/)"] {
+        let request = http().get(format!("http://{address}/cvmfs/a.b/small")).header("User-Agent", agent);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    assert_eq!(origin.requests().iter().map(|request| &*request.client).collect::<Vec<_>>(), ["bob", "alice"]);
+    assert_eq!((origin.totals("alice").requests, origin.totals("bob").requests), (1, 1));
+}
+
+#[tokio::test]
 async fn ranges_are_served_in_part() {
     let root = web_root();
     let origin = Origin::start(root.path()).unwrap();

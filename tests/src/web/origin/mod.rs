@@ -1,7 +1,8 @@
 //! An HTTP server for a repository, as a Stratum 1 is one: static files, keep-alive, `HEAD`, single ranges.
 //!
 //! Every request is logged. Clients are told apart by the port they (or the line before them) connect to, so each
-//! gets an address of its own from [`Origin::address_for`]. Faults can be put on chosen paths.
+//! gets an address of its own from [`Origin::address_for`]. Behind a proxy all have the same, for a proxy keeps what comes from
+//! different addresses apart; there [`Origin::tell_apart`] does it. Faults can be put on chosen paths.
 
 mod body;
 mod fault;
@@ -9,6 +10,7 @@ mod log;
 mod range;
 mod service;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,16 @@ struct Shared {
     web_root: PathBuf,
     log: Log,
     faults: Faults,
+    agents: Mutex<Vec<(String, String)>>,
+}
+
+impl Shared {
+    /// For whom a request is logged that came to the address of `client`.
+    fn client<'a>(&self, client: &'a str, agent: &str) -> Cow<'a, str> {
+        let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = agents.iter().find(|(prefix, _)| agent.starts_with(prefix));
+        known.map_or(Cow::Borrowed(client), |(_, client)| Cow::Owned(client.clone()))
+    }
 }
 
 #[derive(Debug)]
@@ -52,7 +64,7 @@ impl Origin {
     /// Serves the files below `web_root`: the path of a URL is the path below it.
     pub fn start(web_root: &Path) -> Result<Self> {
         let web_root = web_root.canonicalize().with_context(|| format!("no web root {}", web_root.display()))?;
-        let shared = Shared { web_root, log: Log::default(), faults: Faults::default() };
+        let shared = Shared { web_root, log: Log::default(), faults: Faults::default(), agents: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), ports: Mutex::default() })
     }
 
@@ -67,6 +79,12 @@ impl Origin {
         let task = tokio::spawn(serve(listener, client.to_owned(), Arc::clone(&self.shared))).abort_handle();
         ports.insert(client.to_owned(), Port { address, task });
         Ok(address)
+    }
+
+    /// From now on requests of programs whose `User-Agent` begins with `agent` are logged as those of `client`, at whatever address.
+    pub fn tell_apart(&self, agent: &str, client: &str) {
+        let mut agents = self.shared.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        agents.push((agent.to_owned(), client.to_owned()));
     }
 
     /// Time since its start, by which requests are logged.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use hyper::header::{ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, USER_AGENT};
 use hyper::{Method, Response, StatusCode};
 
 use super::Shared;
@@ -28,7 +28,9 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let started = shared.log.now();
     let path = request.uri().path().to_owned();
-    let range = request.headers().get(RANGE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let range = header(RANGE).map(str::to_owned);
+    let client = shared.client(client, header(USER_AGENT).unwrap_or_default());
     let record = |status: StatusCode| {
         shared.log.add(Request {
             method: request.method().to_string(),
@@ -37,7 +39,7 @@ pub(super) async fn answer(
             status: status.as_u16(),
             bytes: 0,
             started,
-            client: client.to_owned(),
+            client: client.to_string(),
         })
     };
     let refuse = |status: StatusCode| {
