@@ -65,6 +65,8 @@ pub struct Node {
     pub client: Client,
     directory: SiteDirectory,
     sandbox_image: String,
+    /// The client's cache on a file system of its own: see `docs/snapshotter.md`, "Which file system".
+    _cache: Option<MemoryDirectory>,
     _memory: Option<MemoryDirectory>,
 }
 
@@ -72,6 +74,7 @@ impl Node {
     /// Starts a node named `name` at `site`.
     pub async fn start(site: &Site, name: &str, spec: NodeSpec) -> Result<Self> {
         let memory = if spec.in_memory { Some(MemoryDirectory::new(name)?) } else { None };
+        let cache = if spec.in_memory { Some(MemoryDirectory::new(&format!("{name}/cache"))?) } else { None };
         let directory = match &memory {
             Some(memory) => memory.directory().clone(),
             None => SiteDirectory::new(name)?,
@@ -95,7 +98,7 @@ impl Node {
         // A node of a cluster has its sandbox image.
         containerd.cri().await?.pull(site.sandbox_image()).await?;
         let sandbox_image = site.sandbox_image().to_owned();
-        Ok(Self { containerd, snapshotter, daemon, client, directory, sandbox_image, _memory: memory })
+        Ok(Self { containerd, snapshotter, daemon, client, directory, sandbox_image, _cache: cache, _memory: memory })
     }
 
     /// The cache directory of the client.
