@@ -88,7 +88,7 @@ impl Critical {
     }
 
     /// It was in the cache before, or is not for this daemon to bring; whether it was awaited.
-    pub(super) fn is_not_needed(&mut self, index: usize) -> bool {
+    pub(super) fn set_aside(&mut self, index: usize) -> bool {
         self.forget(index).is_some()
     }
 
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn what_was_there_before_or_never_comes_says_nothing_of_the_pace() {
         let mut critical = Critical::of(&bundle(&[(OBJECT, 0), (OBJECT, 0), (OBJECT, 0), (OBJECT, 0)]), &[0, 1, 2, 3]);
-        assert!(critical.is_not_needed(0) && !critical.is_not_needed(0));
+        assert!(critical.set_aside(0) && !critical.set_aside(0));
         assert_eq!((critical.awaited(), critical.head_start(MS)), (3, None));
         assert!(critical.came(1) && !critical.came(1));
         assert_eq!(critical.head_start(MS), Some((2 * MS).mul_f64(SHARED)));

@@ -226,15 +226,15 @@ impl Request {
 
     /// The object at this place of the bundle was in the cache before.
     pub fn already_there(&self, index: usize) -> Arrival {
-        self.is_in_cache(|critical| critical.is_not_needed(index))
+        self.note_in_cache(|critical| critical.set_aside(index))
     }
 
     /// The object at this place of the bundle has come.
     pub fn delivered(&self, index: usize) -> Arrival {
-        self.is_in_cache(|critical| critical.came(index))
+        self.note_in_cache(|critical| critical.came(index))
     }
 
-    fn is_in_cache(&self, was_awaited: impl FnOnce(&mut Critical) -> bool) -> Arrival {
+    fn note_in_cache(&self, was_awaited: impl FnOnce(&mut Critical) -> bool) -> Arrival {
         let mut arrival = Arrival::Other;
         self.settle(|critical| {
             if was_awaited(critical) {
@@ -253,7 +253,7 @@ impl Request {
     pub fn skipped(&self, indices: &[usize]) {
         let mut critical_objects = 0;
         self.settle(|critical| {
-            critical_objects = indices.iter().filter(|index| critical.is_not_needed(**index)).count() as u64;
+            critical_objects = indices.iter().filter(|index| critical.set_aside(**index)).count() as u64;
         });
         self.account(|a| {
             a.skipped_objects += indices.len() as u64;
