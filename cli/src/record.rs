@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// Succeed even if some uses were lost, or the container's start was missed
     #[arg(long)]
     allow_incomplete: bool,
+    /// Succeed even if the program failed
+    #[arg(long, conflicts_with = "attach")]
+    allow_failure: bool,
 }
 
 #[derive(clap::Args)]
@@ -102,13 +105,29 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     }
     let trace = output.finish()?;
     println!("{}", summary::text(&args.output, &trace));
+    let mut good = true;
     // A start that was missed is what was asked for.
-    if trace.is_complete() || args.allow_incomplete || (attached && only_start_is_missing(&trace)) {
-        return Ok(ExitCode::SUCCESS);
+    if !(trace.is_complete() || args.allow_incomplete || (attached && only_start_is_missing(&trace))) {
+        let faults = trace.faults().join("; ");
+        eprintln!(
+            "cvmfs-prefetch: the trace is incomplete ({faults}); record again, or accept it with --allow-incomplete"
+        );
+        good = false;
     }
-    let faults = trace.faults().join("; ");
-    eprintln!("cvmfs-prefetch: the trace is incomplete ({faults}); record again, or accept it with --allow-incomplete");
-    Ok(ExitCode::FAILURE)
+    // Somebody else's container is somebody else's business.
+    if !attached && !args.allow_failure && has_failed(trace.end) {
+        eprintln!(
+            "cvmfs-prefetch: the program {}, so it may not have used what it uses when it succeeds; record again, or accept \
+             the trace with --allow-failure",
+            trace.end
+        );
+        good = false;
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn has_failed(end: End) -> bool {
+    matches!(end, End::Exited(code) if code != 0)
 }
 
 fn only_start_is_missing(trace: &Trace) -> bool {

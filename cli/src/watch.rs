@@ -103,28 +103,18 @@ impl Watcher {
                 None
             }
         };
-        let Some((container, pod)) = chosen else {
-            self.dismiss(newcomer).await;
-            return;
-        };
+        let Some((container, pod)) = chosen else { return dismiss(newcomer).await };
         let name = format!("{} of pod {}/{}", container.name, pod.namespace, pod.name);
         if self.recording.fetch_add(1, Ordering::Relaxed) >= self.args.at_once {
             eprintln!("cvmfs-prefetch: {name} is not recorded: {} are already (--at-once)", self.args.at_once);
-            self.dismiss(newcomer).await;
+            dismiss(newcomer).await;
         } else {
-            match self.record(&newcomer, &container, runtime, interrupt).await {
+            match self.record(newcomer, &container, runtime, interrupt).await {
                 Ok(said) => println!("{name}: {said}"),
                 Err(error) => eprintln!("cvmfs-prefetch: {name}: {error:#}"),
             }
         }
         self.recording.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    async fn dismiss(&self, newcomer: Newcomer) {
-        let recorder = self.recorder.clone();
-        if let Err(error) = spawn_blocking(move || recorder.dismiss(&newcomer)).await {
-            tracing::error!(%error, "a container that is not recorded may still be followed");
-        }
     }
 
     /// Which container it is, if it is to be recorded. Sandboxes and what is none of this runtime are no containers.
@@ -139,7 +129,7 @@ impl Watcher {
 
     async fn record(
         &self,
-        newcomer: &Newcomer,
+        newcomer: Newcomer,
         container: &Container,
         mut runtime: Runtime,
         mut interrupt: Interrupt,
@@ -148,8 +138,8 @@ impl Watcher {
         let path = self.directory.place(&image.chain_id.to_string(), &container.id)?;
         let output = Output::new(&path);
         let (subject, out) = (self.args.what.subject(image, container), output.create()?);
-        let (recorder, newcomer) = (self.recorder.clone(), newcomer.clone());
-        let recording = spawn_blocking(move || recorder.adopt(&newcomer, subject, out)).await??;
+        let recorder = self.recorder.clone();
+        let recording = spawn_blocking(move || recorder.adopt(newcomer, subject, out)).await??;
         let conditions = self.args.until.conditions(true);
         let mut waiter = runtime.clone();
         let asked = until::Container { runtime, container: container.clone() };
@@ -168,6 +158,13 @@ impl Watcher {
         self.directory.tidy();
         let state = if trace.is_complete() { "complete" } else { "incomplete" };
         Ok(format!("{} files, {}, {state}: {}", trace.files.len(), trace.end, path.display()))
+    }
+}
+
+/// Forgets it, off the runtime's threads.
+async fn dismiss(newcomer: Newcomer) {
+    if let Err(error) = spawn_blocking(move || drop(newcomer)).await {
+        tracing::error!(%error, "a container that is not recorded may still be followed");
     }
 }
 

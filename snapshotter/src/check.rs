@@ -1,5 +1,7 @@
 //! What this node lacks for the plugin to work: `cvmfs-prefetch-snapshotter check`. Changes nothing.
 
+mod file_systems;
+
 use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use prefetcher::client::Client;
 use prefetcher::cvmfs_client::deadline::within;
+use prefetcher::cvmfs_client::parameters::ClientConfiguration;
 use serde::Serialize;
 
 use crate::config::{Config, Repository};
@@ -34,8 +37,9 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks at everything. `containerd` is containerd's configuration file.
-pub async fn check(config: &Config, containerd: &Path) -> Vec<Finding> {
+/// Looks at everything. `containerd` is containerd's configuration file, `client` the directory of the CVMFS client's.
+pub async fn check(config: &Config, containerd: &Path, client: &Path) -> Vec<Finding> {
+    let client = ClientConfiguration::at(client, PATIENCE);
     let mut findings = vec![of_containerd(config, containerd), of_socket(config)];
     for repository in &config.repositories {
         let mounted = of_repository(repository);
@@ -45,6 +49,8 @@ pub async fn check(config: &Config, containerd: &Path) -> Vec<Finding> {
             findings.push(of_overlay(config, repository));
             findings.push(of_layers(repository));
         }
+        let shared = file_systems::look(&config.root, &repository.name, &client);
+        findings.push(finding(format!("file systems for {}", repository.name), shared));
     }
     if config.repositories.is_empty() {
         findings

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use prefetcher::cvmfs_client::parameters::STOCK_ROOT;
 use snapshotter::check::{self, Finding};
 use snapshotter::config::{Config, DEFAULT_PATH};
 use snapshotter::containerd;
@@ -32,6 +33,9 @@ enum Command {
         /// containerd's configuration file.
         #[arg(long, default_value = containerd::PATH)]
         containerd_config: PathBuf,
+        /// Where the CVMFS client's configuration is.
+        #[arg(long, default_value = STOCK_ROOT)]
+        client_config: PathBuf,
         /// For programs.
         #[arg(long)]
         json: bool,
@@ -62,8 +66,8 @@ fn main() -> Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let result = match arguments.command {
         None => runtime.block_on(serve(&config)).map(|()| ExitCode::SUCCESS),
-        Some(Command::Check { containerd_config, json }) => {
-            let findings = runtime.block_on(check::check(&config, &containerd_config));
+        Some(Command::Check { containerd_config, client_config, json }) => {
+            let findings = runtime.block_on(check::check(&config, &containerd_config, &client_config));
             print(&findings, json)
         }
         Some(Command::Config(show)) => {

@@ -54,6 +54,8 @@ pub(crate) struct Follower {
     journal: Option<Journal>,
     page_shift: u32,
     pub(crate) losses: Losses,
+    /// Events that were lost before it came, of nobody knows which container.
+    pub(crate) unread_before: u64,
     failed: Option<WriteError>,
 }
 
@@ -73,6 +75,7 @@ impl Follower {
             journal: None,
             page_shift: 12,
             losses: Losses::default(),
+            unread_before: 0,
             failed: None,
         }
     }

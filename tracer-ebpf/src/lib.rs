@@ -21,7 +21,7 @@
 //! | `pages` | the parts of files that were read |
 //! | `fanotify` | the recorder where BPF is refused |
 //! | `freezer` | stops a container's first process until that recorder is ready |
-//! | [`recorder`](Recorder) | ties these together |
+//! | [`recorder`](Recorder), [`recording`](Recording), [`watch`](Watch) | tie these together |
 //!
 //! What is not seen, and why identification has no race: `docs/recorder.md`.
 
@@ -40,8 +40,12 @@ mod places;
 mod program;
 mod reader;
 mod recorder;
+mod recording;
 mod sets;
+mod watch;
 
 pub use error::Error;
 pub use journal::Output;
-pub use recorder::{Backend, Newcomer, Options, Recorder, Recording, Subject, Target, Watch};
+pub use recorder::{Backend, Options, Recorder, Subject, Target};
+pub use recording::Recording;
+pub use watch::{Newcomer, Watch};

@@ -79,7 +79,6 @@ impl Kernel {
         let numbers = typed(ebpf.take_map("numbers"), "map numbers")?;
         let contents = typed(ebpf.take_map("contents"), "map contents")?;
         let pieces = typed(ebpf.take_map("pieces"), "map pieces")?;
-        set.attach(&mut ebpf)?;
         Ok((Self { ebpf, set, targets, numbers, contents, pieces }, events))
     }
 
@@ -162,6 +161,11 @@ impl Kernel {
             }
         }
         Ok(taken)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn follows(&self, target: u64) -> bool {
+        self.targets.get(&target, 0).is_ok()
     }
 
     /// Runs of programs that the kernel left out.

@@ -71,6 +71,33 @@ impl Reader {
     }
 }
 
+/// A container that the kernel part tells of. Dropped, it is forgotten.
+pub(crate) struct Followed {
+    reader: Arc<Reader>,
+    target: u64,
+}
+
+impl Followed {
+    pub(crate) fn new(reader: &Arc<Reader>, target: u64) -> Self {
+        Self { reader: Arc::clone(reader), target }
+    }
+
+    /// The id of its cgroup.
+    pub(crate) fn target(&self) -> u64 {
+        self.target
+    }
+
+    pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.reader.shared()
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.shared().forget(self.target);
+    }
+}
+
 impl Drop for Reader {
     fn drop(&mut self) {
         self.stop = None;
@@ -161,19 +188,59 @@ impl Shared {
     /// A new cgroup: its events wait until somebody has decided about it.
     fn greet(&mut self, target: u64, path: PathBuf) {
         let directory = self.hierarchy.join(path.strip_prefix("/").unwrap_or(&path));
-        self.followers.insert(target, Follower::new(directory));
+        self.enrol(target, Follower::new(directory));
         let told = self.watcher.as_ref().is_some_and(|watcher| watcher.send(NewCgroup { target, path }).is_ok());
         if !told {
             self.forget(target);
         }
     }
 
+    /// From now on events of the target are the follower's.
+    pub(crate) fn enrol(&mut self, target: u64, mut follower: Follower) {
+        follower.unread_before = self.unread();
+        self.followers.insert(target, follower);
+    }
+
+    /// Events that were lost since the recorder was loaded, of nobody knows which container.
+    pub(crate) fn unread(&self) -> u64 {
+        self.malformed + self.kernel.missed()
+    }
+
     /// Nobody wants to know of this target any more.
-    pub(crate) fn forget(&mut self, target: u64) {
-        self.followers.remove(&target);
+    fn forget(&mut self, target: u64) {
+        if self.followers.remove(&target).is_none() {
+            return;
+        }
         let left = self.kernel.leave(target).map(drop).and_then(|()| self.kernel.take_pieces(target).map(drop));
         if let Err(error) = left {
             tracing::warn!(%error, "a container that is not recorded is still followed");
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn follows(&self, target: u64) -> bool {
+        self.followers.contains_key(&target) || self.kernel.follows(target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Options;
+    use crate::cgroup::Hierarchy;
+
+    use super::*;
+
+    #[test]
+    fn what_was_lost_before_a_container_is_not_lost_of_it() -> Result<(), Error> {
+        let options = Options::default();
+        let hierarchy = Hierarchy::of_host(&options)?;
+        let (kernel, events) = Kernel::load(&options, &hierarchy)?;
+        let reader = Reader::start(kernel, events, hierarchy.point)?;
+        let mut shared = reader.shared();
+        shared.malformed = 5;
+        let before = 5 + shared.kernel.missed();
+        shared.enrol(1, Follower::new(PathBuf::from("/one")));
+        assert_eq!(shared.followers[&1].unread_before, before);
+        Ok(())
     }
 }

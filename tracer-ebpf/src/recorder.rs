@@ -1,21 +1,21 @@
-//! The recorder's life: load, follow containers, stop.
+//! The recorder's life: load, follow containers, watch for new ones.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use bundles::image::ImageId;
-use bundles::trace::{Cause, Clock, End, Head, LeftOutReason, Losses, Tail, Unseen};
+use bundles::trace::{Clock, Head, Unseen};
 
 use crate::cgroup::{self, Hierarchy, Version};
-use crate::follower::{Follower, Preface, content_id};
+use crate::follower::{Follower, Preface};
 use crate::freezer::Freezer;
-use crate::journal::{Journal, Output};
+use crate::journal::Output;
 use crate::places::Places;
-use crate::program::{Counters, Kernel, page_shift};
-use crate::reader::{NewCgroup, Reader};
-use crate::{Error, clock, fanotify, mounts, pages};
+use crate::program::{Kernel, page_shift};
+use crate::reader::{Followed, Reader};
+use crate::recording::{Recording, Running};
+use crate::watch::{Newcomer, Watch};
+use crate::{Error, clock, fanotify, mounts};
 
 /// What to record, and sizes. The defaults are right for a container of any size that was seen so far.
 #[derive(Debug, Clone)]
@@ -102,27 +102,6 @@ enum Means {
     Fanotify(Freezer),
 }
 
-/// A recording that runs. Dropped without [`Recording::stop`], it leaves nothing behind in the kernel, and a trace
-/// without its end.
-pub struct Recording {
-    cgroup: PathBuf,
-    /// None once it was stopped.
-    running: Option<Running>,
-}
-
-enum Running {
-    Bpf { reader: Arc<Reader>, target: u64 },
-    Fanotify(fanotify::Reader),
-}
-
-/// A container that is about to begin, seen by [`Recorder::watch`]. It is followed already; dismiss it or record it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Newcomer {
-    target: u64,
-    /// The path of its cgroup in the hierarchy, which ends in the container's id.
-    pub cgroup: PathBuf,
-}
-
 impl Recorder {
     /// Loads the kernel part. Takes some 100 ms, so do it before the container starts.
     pub fn load(options: Options) -> Result<Self, Error> {
@@ -162,17 +141,17 @@ impl Recorder {
         let cgroup = cgroup.clone();
         let running = match (&self.means, target) {
             (Means::Bpf(reader), Target::New(_)) => {
-                let id = cgroup::id(&cgroup)?;
+                let followed = Followed::new(reader, cgroup::id(&cgroup)?);
                 let mut shared = reader.shared();
                 let mut follower = Follower::new(cgroup.clone());
                 follower.want(self.preface(subject, shared.kernel.hooks(), shared.kernel.unseen()), out);
                 // The follower first: no event may come before it.
-                shared.followers.insert(id, follower);
-                shared.kernel.follow_new(id)?;
-                Running::Bpf { reader: Arc::clone(reader), target: id }
+                shared.enrol(followed.target(), follower);
+                shared.kernel.follow_new(followed.target())?;
+                Running::Bpf(followed)
             }
             (Means::Bpf(reader), Target::Running(_)) => {
-                let id = cgroup::id(&cgroup)?;
+                let followed = Followed::new(reader, cgroup::id(&cgroup)?);
                 let places = running_places(&cgroup)?;
                 let mut shared = reader.shared();
                 let now_ns = clock::now_ns();
@@ -180,9 +159,9 @@ impl Recorder {
                 let mut follower = Follower::running(cgroup.clone(), places, now_ns);
                 let unseen = shared.kernel.unseen().and(Unseen::START).and(Unseen::SET_UP);
                 follower.want(self.preface(subject, shared.kernel.hooks(), unseen), out);
-                shared.followers.insert(id, follower);
-                shared.kernel.follow_running(id, now_ns, device)?;
-                Running::Bpf { reader: Arc::clone(reader), target: id }
+                shared.enrol(followed.target(), follower);
+                shared.kernel.follow_running(followed.target(), now_ns, device)?;
+                Running::Bpf(followed)
             }
             (Means::Fanotify(freezer), Target::New(_)) => {
                 let preface = self.preface(subject, fanotify::HOOKS.into(), fanotify::UNSEEN);
@@ -190,35 +169,25 @@ impl Recorder {
             }
             (Means::Fanotify(_), Target::Running(_)) => return Err(Error::OnlyNew),
         };
-        Ok(Recording { cgroup, running: Some(running) })
+        Ok(Recording::new(cgroup, running))
     }
 
     /// Follows every container of the host that begins from now on, before its first process. Needs [`Options::watch`].
     pub fn watch(&self) -> Result<Watch, Error> {
         let Means::Bpf(reader) = &self.means else { return Err(Error::OnlyNew) };
-        let (sender, newcomers) = channel();
-        let mut shared = reader.shared();
-        shared.watcher = Some(sender);
-        shared.kernel.watch()?;
-        Ok(Watch(newcomers))
+        Watch::start(reader)
     }
 
     /// Records a newcomer into `out`, from before its first exec.
-    pub fn adopt(&self, newcomer: &Newcomer, subject: Subject, out: Output) -> Result<Recording, Error> {
-        let Means::Bpf(reader) = &self.means else { return Err(Error::OnlyNew) };
-        let cgroup = self.hierarchy.directory(&newcomer.cgroup);
-        let mut shared = reader.shared();
+    pub fn adopt(&self, newcomer: Newcomer, subject: Subject, out: Output) -> Result<Recording, Error> {
+        let Newcomer { followed, cgroup } = newcomer;
+        let cgroup = self.hierarchy.directory(&cgroup);
+        let mut shared = followed.shared();
         let preface = self.preface(subject, shared.kernel.hooks(), shared.kernel.unseen());
-        let follower = shared.followers.get_mut(&newcomer.target).ok_or_else(|| Error::NotRunning(cgroup.clone()))?;
+        let follower = shared.followers.get_mut(&followed.target()).ok_or_else(|| Error::NotRunning(cgroup.clone()))?;
         follower.want(preface, out);
-        Ok(Recording { cgroup, running: Some(Running::Bpf { reader: Arc::clone(reader), target: newcomer.target }) })
-    }
-
-    /// Forgets a newcomer.
-    pub fn dismiss(&self, newcomer: &Newcomer) {
-        if let Means::Bpf(reader) = &self.means {
-            reader.shared().forget(newcomer.target);
-        }
+        drop(shared);
+        Ok(Recording::new(cgroup, Running::Bpf(followed)))
     }
 
     fn preface(&self, subject: Subject, hooks: String, unseen: Unseen) -> Preface {
@@ -232,115 +201,6 @@ impl Recorder {
         };
         Preface { head, max_files: self.options.max_files, page_shift: page_shift() }
     }
-}
-
-/// The newcomers of a host, as they come.
-pub struct Watch(Receiver<NewCgroup>);
-
-impl Watch {
-    /// The next one; none if there was none within `limit`.
-    pub fn next(&self, limit: Duration) -> Option<Newcomer> {
-        let NewCgroup { target, path } = self.0.recv_timeout(limit).ok()?;
-        Some(Newcomer { target, cgroup: path })
-    }
-}
-
-impl Recording {
-    /// Whether the container's first exec has been seen.
-    pub fn has_begun(&self) -> bool {
-        match &self.running {
-            Some(Running::Bpf { reader, target }) => {
-                let mut shared = reader.shared();
-                shared.drain();
-                shared.followers.get(target).is_some_and(|follower| !follower.is_setting_up())
-            }
-            Some(Running::Fanotify(reader)) => reader.files() > 0,
-            None => false,
-        }
-    }
-
-    /// How many different files were used so far. Costs the container nothing; may be some 20 ms old.
-    pub fn files_seen(&self) -> usize {
-        match &self.running {
-            Some(Running::Bpf { reader, target }) => reader.shared().followers.get(target).map_or(0, Follower::files),
-            Some(Running::Fanotify(reader)) => reader.files(),
-            None => 0,
-        }
-    }
-
-    /// Whether it has ended by itself because something went wrong; [`Recording::stop`] tells what.
-    pub fn has_failed(&self) -> bool {
-        matches!(&self.running, Some(Running::Fanotify(reader)) if reader.has_failed())
-    }
-
-    /// Marks that the container had started up by `ago` before now; what comes after is its main run.
-    pub fn started_up(&self, ago: Duration) {
-        let ago = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
-        let time_ns = clock::now_ns().saturating_sub(ago);
-        match &self.running {
-            Some(Running::Bpf { reader, target }) => {
-                if let Some(follower) = reader.shared().followers.get_mut(target) {
-                    follower.started_up(time_ns);
-                }
-            }
-            Some(Running::Fanotify(reader)) => reader.started_up(time_ns),
-            None => {}
-        }
-    }
-
-    /// Ends the recording and the trace. Blocks for some milliseconds, more after much was read.
-    pub fn stop(mut self, end: End) -> Result<(), Error> {
-        match self.running.take() {
-            Some(Running::Fanotify(reader)) => reader.finish(end, &self.cgroup),
-            Some(Running::Bpf { reader, target }) => finish(&reader, target, end, &self.cgroup),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        match self.running.take() {
-            Some(Running::Bpf { reader, target }) => reader.shared().forget(target),
-            Some(Running::Fanotify(reader)) => reader.give_up(),
-            None => {}
-        }
-    }
-}
-
-fn finish(reader: &Reader, target: u64, end: End, cgroup: &Path) -> Result<(), Error> {
-    let now_ns = clock::now_ns();
-    let mut shared = reader.shared();
-    // Before the target is gone: it may tell what the ring does not.
-    shared.drain();
-    let counters = shared.kernel.leave(target)?;
-    shared.drain();
-    let pieces = shared.kernel.take_pieces(target)?;
-    let unread = shared.malformed + shared.kernel.missed();
-    let follower = shared.followers.remove(&target);
-    drop(shared);
-    let nothing = || Error::NothingRan(cgroup.into());
-    let follower = follower.ok_or_else(nothing)?;
-    let duration_us = follower.at_us(now_ns);
-    let (mut journal, losses) = follower.close()?.ok_or_else(nothing)?;
-    for (inode, ranges) in pages::ranges(pieces, page_shift()) {
-        journal.ranges(content_id(inode), &ranges)?;
-    }
-    journal.left_out.add(LeftOutReason::OtherFileSystem, counters.elsewhere);
-    let lost = counted(losses, &counters, &journal).with(Cause::NoRoom, unread);
-    let left_out = journal.left_out.clone();
-    Ok(journal.finish(&Tail { end, duration_us, lost, left_out })?)
-}
-
-fn counted(losses: Losses, counters: &Counters, journal: &Journal) -> Losses {
-    if counters.unlinked > 0 {
-        tracing::debug!(files = counters.unlinked, "files without a name were left out");
-    }
-    losses
-        .with(Cause::NoRoom, counters.lost + journal.too_many)
-        .with(Cause::Unresolved, counters.unresolved)
-        .with(Cause::TooDeep, counters.too_deep)
-        .with(Cause::TableFull, counters.table_full)
 }
 
 /// The mounts of a container that runs.

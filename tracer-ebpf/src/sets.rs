@@ -62,7 +62,7 @@ pub(crate) struct Wanted {
     pub(crate) plainest: bool,
 }
 
-/// The programs that were accepted.
+/// The programs that were accepted, and are attached.
 #[derive(Debug, Default)]
 pub(crate) struct Set {
     hooks: Vec<Hook>,
@@ -70,7 +70,7 @@ pub(crate) struct Set {
 }
 
 impl Set {
-    /// Loads the best programs that this kernel accepts. They are not attached yet.
+    /// Loads and attaches the best programs that this kernel accepts; the execs come first, for nothing counts before them.
     pub(crate) fn load(ebpf: &mut Ebpf, btf: &Btf, wanted: Wanted) -> Result<Self, Error> {
         let mut set = Self::default();
         set.require(ebpf, btf, EXEC)?;
@@ -101,12 +101,10 @@ impl Set {
             if self.try_all(ebpf, btf, &PAGES) {
                 return Ok(());
             }
-            if READS.iter().any(|hook| self.try_all(ebpf, btf, &[*hook])) {
-                if self.try_all(ebpf, btf, &FAULTS) {
-                    self.try_all(ebpf, btf, &[SPLICES]);
-                    return Ok(());
-                }
-                self.hooks.retain(|hook| !READS.contains(hook));
+            let [map, fault] = FAULTS;
+            if READS.iter().any(|read| self.try_all(ebpf, btf, &[*read, map, fault])) {
+                self.try_all(ebpf, btf, &[SPLICES]);
+                return Ok(());
             }
         }
         self.require(ebpf, btf, MISSES)?;
@@ -116,28 +114,27 @@ impl Set {
 
     fn require(&mut self, ebpf: &mut Ebpf, btf: &Btf, hook: Hook) -> Result<(), Error> {
         load(ebpf, btf, hook).map_err(|e| Error::from_kernel(format!("load {}", name(hook)), &e))?;
+        attach(ebpf, hook).map_err(|e| Error::from_kernel(format!("attach {}", name(hook)), &e))?;
         self.hooks.push(hook);
         Ok(())
     }
 
-    /// All or none of `hooks`.
+    /// All or none of `hooks`. Some kernels accept what they cannot attach, as that of arm64 did with trampolines (6.1: `ENOTSUPP`).
     fn try_all(&mut self, ebpf: &mut Ebpf, btf: &Btf, hooks: &[Hook]) -> bool {
+        let taken = hooks.iter().try_for_each(|hook| {
+            load(ebpf, btf, *hook).and_then(|()| attach(ebpf, *hook)).map_err(|error| (name(*hook), error))
+        });
+        let Err((hook, error)) = taken else {
+            self.hooks.extend(hooks);
+            return true;
+        };
+        tracing::debug!(hook, %error, "not on this kernel");
         for hook in hooks {
-            if let Err(error) = load(ebpf, btf, *hook) {
-                tracing::debug!(hook = name(*hook), %error, "not on this kernel");
-                return false;
+            if let Err(error) = unload(ebpf, *hook) {
+                tracing::trace!(hook = name(*hook), %error, "not unloaded");
             }
         }
-        self.hooks.extend(hooks);
-        true
-    }
-
-    /// Attaches all; the execs come first, for nothing counts before them.
-    pub(crate) fn attach(&self, ebpf: &mut Ebpf) -> Result<(), Error> {
-        for hook in &self.hooks {
-            attach(ebpf, *hook).map_err(|e| Error::from_kernel(format!("attach {}", name(*hook)), &e))?;
-        }
-        Ok(())
+        false
     }
 
     /// The programs in use, for the trace's `recorder`.
@@ -185,5 +182,14 @@ fn attach(ebpf: &mut Ebpf, (program_name, on): Hook) -> Result<(), ProgramError>
         On::Tracepoint(_) => program::<BtfTracePoint>(ebpf, program_name)?.attach().map(drop),
         On::Entry(_) => program::<FEntry>(ebpf, program_name)?.attach().map(drop),
         On::Exit(_) => program::<FExit>(ebpf, program_name)?.attach().map(drop),
+    }
+}
+
+/// Detaches it, too. One that was not loaded, as another of its set was refused, stays as it is.
+fn unload(ebpf: &mut Ebpf, (program_name, on): Hook) -> Result<(), ProgramError> {
+    match on {
+        On::Tracepoint(_) => program::<BtfTracePoint>(ebpf, program_name)?.unload(),
+        On::Entry(_) => program::<FEntry>(ebpf, program_name)?.unload(),
+        On::Exit(_) => program::<FExit>(ebpf, program_name)?.unload(),
     }
 }

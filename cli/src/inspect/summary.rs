@@ -29,6 +29,10 @@ pub(super) fn print(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
         writeln!(out, "packs       {count}, {}, with {packed} of the objects", text::bytes(size))?;
     }
     writeln!(out, "catalogs    {} nested", bundle.catalogs.len())?;
+    if !bundle.layers.is_empty() {
+        let marks: usize = bundle.layers.iter().flat_map(|layer| &layer.directories).map(|it| it.marks.len()).sum();
+        writeln!(out, "layers      {}, marks of what they delete: {marks}", bundle.layers.len())?;
+    }
     for (count, what) in bundle.skipped.by_cause().iter().filter(|(count, _)| *count > 0) {
         writeln!(out, "left out    {count} {what}")?;
     }

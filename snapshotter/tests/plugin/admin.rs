@@ -26,7 +26,12 @@ async fn check_tells_what_is_missing_and_what_to_do() {
     let snippet = run(&config, &["config", "containerd", "--major", "1"]);
     assert!(snippet.status.success());
     fs::write(&containerd, &snippet.stdout).unwrap();
-    let output = run(&config, &["check", "--containerd-config", containerd.to_str().unwrap()]);
+    let client = plugin.path("cvmfs");
+    fs::create_dir(&client).unwrap();
+    let cache = format!("CVMFS_CACHE_BASE={}\n", plugin.path("cache").display());
+    fs::write(client.join("default.local"), cache).unwrap();
+    let [containerd, client] = [&containerd, &client].map(|path| path.to_str().unwrap());
+    let output = run(&config, &["check", "--containerd-config", containerd, "--client-config", client]);
     let told = text(&output);
     let line = |subject: &str| told.lines().find(|line| line.contains(subject)).unwrap_or_else(|| panic!("{told}"));
     for (subject, is_well, says) in [
@@ -35,6 +40,7 @@ async fn check_tells_what_is_missing_and_what_to_do() {
         ("repository here", true, "with layers"),
         ("overlayfs over", true, "can be mounted"),
         ("repository absent", false, "mount the repository"),
+        ("file systems for here", false, "CVMFS_FUSE3_MAX_THREADS"),
         ("prefetch daemon", false, "no prefetch_socket"),
     ] {
         assert_eq!(line(subject).starts_with("ok"), is_well, "{told}");

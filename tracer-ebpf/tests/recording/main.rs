@@ -3,10 +3,11 @@
 //! Root is needed; without it these tests fail.
 
 mod cgroups;
+mod crowded;
 mod fanotify;
 mod honest;
 mod lookups;
-mod older_kernel;
+mod other_kernels;
 mod parts;
 mod private;
 mod site;

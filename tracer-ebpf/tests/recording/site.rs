@@ -181,21 +181,26 @@ fn make_root(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The program of `tests/fixture/uses.c`. It is compiled once, and again after a change.
+/// The program of `tests/fixture/uses.c`.
 pub(crate) fn uses() -> Result<PathBuf> {
+    compiled("uses.c", include_bytes!("../fixture/uses.c"), &["-O1", "-static", "-Wall"])
+}
+
+/// What clang makes of a file in `tests/fixture`. It is compiled once, and again after a change.
+pub(crate) fn compiled(name: &str, source: &[u8], arguments: &[&str]) -> Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
-    hasher.write(include_bytes!("../fixture/uses.c"));
+    hasher.write(source);
     // Cargo gives tests a directory, and examples none.
     let directory = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let program = directory.join(format!("uses-{:016x}", hasher.finish()));
+    let program = directory.join(format!("{name}-{:016x}", hasher.finish()));
     if !program.exists() {
         // Appears complete or not at all; tests run side by side.
         let partial = TempDir::new_in(&directory)?;
-        let compiled = partial.path().join("uses");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/uses.c");
+        let compiled = partial.path().join("compiled");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture").join(name);
         let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
         let mut compile = Command::new(clang);
-        compile.args(["-O1", "-static", "-Wall", "-o"]).arg(&compiled).arg(source);
+        compile.args(arguments).arg("-o").arg(&compiled).arg(source);
         run(compile)?;
         fs::rename(compiled, &program)?;
     }

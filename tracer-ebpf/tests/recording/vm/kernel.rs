@@ -1,4 +1,4 @@
-//! Debian's kernel, from its package archive, kept between runs in `~/.cache/cvmfs-prefetch/kernels`.
+//! Debian's kernels, from its package archive, kept between runs in `~/.cache/cvmfs-prefetch/kernels`.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
 /// The package that depends on the current kernel of this Debian: 6.1 in Debian 12.
-const META: &str = "linux-image-amd64";
+pub(crate) const DEFAULT: &str = "linux-image-amd64";
+/// The newer of Debian 12's kernels. Later Debians have none of this name; their default is as new.
+pub(crate) const NEWER: &str = "linux-image-6.12-amd64";
 
 /// What mounting the root and the disk takes, each after those it needs. Kernels that have one built in have no file for it.
 const MODULES: &[&str] = &[
@@ -33,20 +35,21 @@ const MODULES: &[&str] = &[
     "ext4",
 ];
 
-/// Whether this machine can have the kernel: another distribution's archive has none of this name, and another
-/// processor could not run the host's programs on it.
-pub(crate) fn is_to_be_had() -> bool {
+/// Whether this machine can have the kernel of a package: another distribution's archive has none of this name, and
+/// another processor could not run the host's programs on it.
+pub(crate) fn is_to_be_had(package: &str) -> bool {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    cfg!(target_arch = "x86_64") && release.lines().any(|line| line == "ID=debian")
+    let says = |wanted: &str| release.lines().any(|line| line == wanted);
+    cfg!(target_arch = "x86_64") && says("ID=debian") && (package == DEFAULT || says("VERSION_ID=\"12\""))
 }
 
 /// A directory with the kernel's image and the modules that are needed of it.
 pub(super) struct Kernel(PathBuf);
 
 impl Kernel {
-    /// Finds the kernel in the cache or puts it there, which takes the network and about 15 s.
-    pub(super) fn fetch() -> Result<Self> {
-        let package = package()?;
+    /// Finds the kernel that a package depends on in the cache or puts it there, which takes the network and about 15 s.
+    pub(super) fn fetch(meta: &str) -> Result<Self> {
+        let package = package(meta)?;
         let cache = cache()?;
         let place = cache.join(format!("{}-{:016x}", file_stem(&package)?, of_modules()));
         let _turn = lock(&cache.join("lock"))?;
@@ -76,11 +79,11 @@ impl Kernel {
 }
 
 /// The name of the package that holds the kernel.
-fn package() -> Result<String> {
-    let depends = output(Command::new("apt-cache").args(["depends", META]))?;
+fn package(meta: &str) -> Result<String> {
+    let depends = output(Command::new("apt-cache").args(["depends", meta]))?;
     let packages = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     let package = packages.into_iter().find(|name| name.starts_with("linux-image-"));
-    Ok(package.with_context(|| format!("apt knows no {META}: run apt-get update"))?.to_owned())
+    Ok(package.with_context(|| format!("apt knows no {meta}: run apt-get update"))?.to_owned())
 }
 
 /// Tells what was kept for another list of modules.

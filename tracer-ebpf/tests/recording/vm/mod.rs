@@ -1,5 +1,4 @@
-//! A virtual machine that runs one program on Debian's kernel, so that the recorder meets an older kernel than the
-//! host's.
+//! A virtual machine that runs one program on a kernel of Debian's, so that the recorder meets others than the host's.
 //!
 //! ```text
 //! host                                 guest
@@ -42,10 +41,10 @@ pub(crate) struct Output {
     pub(crate) kernel: String,
 }
 
-/// Runs `command` in a machine of its own, in this process's directory, with `environment` and else only `PATH`, `HOME`
+/// Runs `command` in a machine of its own with the kernel of a package, in this process's directory, with `environment` and else only `PATH`, `HOME`
 /// and `TMPDIR`. It is an error, which shows the console, if that is not done within `limit`.
-pub(crate) fn run(command: &[&str], environment: &[(&str, &str)], limit: Duration) -> Result<Output> {
-    let kernel = Kernel::fetch()?;
+pub(crate) fn run(kernel: &str, command: &[&str], environment: &[(&str, &str)], limit: Duration) -> Result<Output> {
+    let kernel = Kernel::fetch(kernel)?;
     let scratch = TempDir::with_prefix("vm-")?;
     let program = Program { command, environment, directory: &std::env::current_dir()? };
     let packed = scratch.path().join("initramfs");
