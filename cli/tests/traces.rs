@@ -59,7 +59,7 @@ fn records_of_other_programs_become_traces_that_name_their_origin() {
         let trace = imported(directory.path(), format, record);
         let shown = good(&["trace", "show", trace.to_str().unwrap()]);
         assert!(shown.contains("/bin/sh") && shown.contains(format), "{format}: {shown}");
-        assert!(shown.contains(&chain_id().to_string()) && shown.contains("incomplete"), "{format}: {shown}");
+        assert!(shown.contains(&chain_id().to_string()) && shown.contains("not seen "), "{format}: {shown}");
         let (code, text) = {
             let from = directory.path().join("none.record");
             fs::write(&from, "no such record\n").unwrap();

@@ -26,13 +26,13 @@ fn command(containerd: &Containerd, image: &str, backend: &str, words: &[&str], 
     record.arg("--cri-socket").arg(containerd.socket());
     // A recorder that is killed leaves its pod's directory.
     record.env("TMPDIR", output.parent().context("a trace has a directory")?);
-    record.args(["--backend", backend, "--"]).args(words);
+    record.args(["--allow-failure", "--backend", backend, "--"]).args(words);
     Ok(record)
 }
 
 fn record(node: &Node, image: &str, backend: &str, words: &[&str]) -> Result<Trace> {
     let output = node.directory().join(format!("{backend}.trace"));
-    run_command(command(&node.containerd, image, backend, words, &output)?.arg("--allow-failure"))?;
+    run_command(&mut command(&node.containerd, image, backend, words, &output)?)?;
     Ok(Trace::read(&output)?)
 }
 
