@@ -4,8 +4,8 @@
 //! bench-tracer [--rounds N]       all jobs
 //! ```
 //!
-//! The jobs run in a root that is an overlay of the host's own, so that they are programs like any other. Ratios are those
-//! of medians. Figures of other machines or other runs cannot be compared; ratios can.
+//! The jobs run in a root that is an overlay of the host's own, so that they are programs like any other. Figures of other
+//! machines or other runs cannot be compared; ratios can.
 
 #[path = "../../tests/recording/site.rs"]
 #[allow(dead_code)]

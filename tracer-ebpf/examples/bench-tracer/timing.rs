@@ -1,7 +1,5 @@
 //! Without and with, in turns.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use bundles::trace::{End, Trace};
 use tracer::Options;
@@ -10,33 +8,34 @@ use crate::jobs::Job;
 use crate::site::{Site, run};
 
 /// Runs a job in turns and prints its line; whether its limit holds and nothing was lost.
+///
+/// The ratio is the median of those of the pairs, the two of which ran one right behind the other: a shared machine gets slower
+/// and quicker from one minute to the next.
 pub(crate) fn compare(job: Job, rounds: usize) -> Result<bool> {
     let site = Site::of_host()?;
     let scratch = tempfile::tempdir()?;
     job.prepare(scratch.path())?;
     // Caches first.
     job.run(&site, scratch.path())?;
-    let (mut without, mut with, mut lost) = (Vec::new(), Vec::new(), 0);
-    for round in 0..rounds {
+    let (mut without, mut with, mut ratios, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for round in 0..job.pairs(rounds) {
+        let plain = || job.run(&site, scratch.path());
         // Neither has always the better place.
-        if round % 2 == 0 {
-            without.push(job.run(&site, scratch.path())?);
-        }
-        let (took, trace) = recorded(&site, || job.run(&site, scratch.path()))?;
-        with.push(took);
+        let first = if round % 2 == 0 { Some(plain()?) } else { None };
+        let (slowed, trace) = recorded(&site, plain)?;
+        let took = first.map_or_else(plain, Ok)?;
+        ratios.push(slowed.as_secs_f64() / took.as_secs_f64());
+        without.push(took.as_secs_f64() * 1e3);
+        with.push(slowed.as_secs_f64() * 1e3);
         lost += trace.lost.total();
-        if round % 2 == 1 {
-            without.push(job.run(&site, scratch.path())?);
-        }
     }
-    let (without, with) = (median(&mut without), median(&mut with));
-    let ratio = with.as_secs_f64() / without.as_secs_f64();
+    let ratio = median(&mut ratios);
     let good = ratio <= job.limit() && lost == 0;
     println!(
         "| {} | {:.1} ms | {:.1} ms | {ratio:.3} | {:.2} | {lost} | {} |",
         job.name(),
-        without.as_secs_f64() * 1e3,
-        with.as_secs_f64() * 1e3,
+        median(&mut without),
+        median(&mut with),
         job.limit(),
         if good { "ok" } else { "NOT ok" },
     );
@@ -51,7 +50,7 @@ fn recorded<T>(site: &Site, job: impl FnOnce() -> Result<T>) -> Result<(T, Trace
     Ok((result, recorded.stop(End::Exited(0))?))
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
