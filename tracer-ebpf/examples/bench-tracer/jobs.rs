@@ -46,12 +46,12 @@ impl Job {
         }
     }
 
-    /// How often it runs in `rounds` rounds, with and without. One per cent is less than two runs of the same differ by, so
-    /// that job is short, and runs often.
+    /// How often it runs in `rounds` rounds, with and without. One or two per cent are less than two runs of the same differ
+    /// by, so these jobs are short, and run often.
     pub(crate) fn pairs(self, rounds: usize) -> usize {
         match self {
-            Self::Neighbour => rounds * 8,
-            Self::Python | Self::SameFiles | Self::DifferentFiles => rounds,
+            Self::Python | Self::Neighbour => rounds * 8,
+            Self::SameFiles | Self::DifferentFiles => rounds,
         }
     }
 

@@ -1,11 +1,17 @@
 //! Without and with, in turns.
 
+use std::thread;
+use std::time::Duration;
+
 use anyhow::Result;
 use bundles::trace::{End, Trace};
 use tracer::Options;
 
 use crate::jobs::Job;
 use crate::site::{Site, run};
+
+/// What a recorder that was just loaded or dropped leaves the kernel to do is neither job's.
+const SETTLE: Duration = Duration::from_millis(300);
 
 /// Runs a job in turns and prints its line; whether its limit holds and nothing was lost.
 ///
@@ -19,7 +25,10 @@ pub(crate) fn compare(job: Job, rounds: usize) -> Result<bool> {
     job.run(&site, scratch.path())?;
     let (mut without, mut with, mut ratios, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for round in 0..job.pairs(rounds) {
-        let plain = || job.run(&site, scratch.path());
+        let plain = || {
+            thread::sleep(SETTLE);
+            job.run(&site, scratch.path())
+        };
         // Neither has always the better place.
         let first = if round % 2 == 0 { Some(plain()?) } else { None };
         let (slowed, trace) = recorded(&site, plain)?;
