@@ -24,7 +24,7 @@ static __always_inline void begin(struct event *event, struct task_struct *task,
 	event->inode = event->size = event->open_flags = event->written = 0;
 	event->device = device;
 	event->kind = KIND_BEGIN;
-	sign(event, task, id);
+	sign(event, id);
 	event->time_ns = now;
 	if (send(event, true))
 		count(target, COUNT_LOST);
@@ -34,8 +34,7 @@ static __always_inline void begin(struct event *event, struct task_struct *task,
  * The kernel has already closed the script by now. Its name is enough to tell it again when its interpreter opens it,
  * and so to put it at its place, before the interpreter.
  */
-static __always_inline void tell_script(struct event *event, struct task_struct *task, struct target *target, __u64 id,
-					const char *filename)
+static __always_inline void tell_script(struct event *event, struct target *target, __u64 id, const char *filename)
 {
 	long n = bpf_probe_read_kernel_str(event->path, MAX_PATH, filename);
 
@@ -45,7 +44,7 @@ static __always_inline void tell_script(struct event *event, struct task_struct 
 	event->device = 0;
 	event->path_len = n;
 	event->kind = KIND_SCRIPT;
-	sign(event, task, id);
+	sign(event, id);
 	if (send(event, false))
 		count(target, COUNT_LOST);
 }
@@ -100,7 +99,7 @@ int on_exec(__u64 *ctx)
 	if (!target->began_ns)
 		return 0;
 	if (filename != BPF_CORE_READ(bprm, interp))
-		tell_script(event, task, target, id, filename);
+		tell_script(event, target, id, filename);
 	if (bpf_core_field_exists(bprm->executable))
 		use_file(event, BPF_CORE_READ(bprm, executable), id, KIND_EXEC, 0);
 	use_file(event, BPF_CORE_READ(bprm, file), id, KIND_EXEC, 0);

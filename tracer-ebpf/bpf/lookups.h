@@ -57,7 +57,7 @@ static __noinline int absent(struct event *event, __u64 id, __u64 text, __u64 di
 	event->device = BPF_CORE_READ(start, d_sb, s_dev);
 	event->inode = event->open_flags = event->written = 0;
 	event->kind = KIND_ABSENT;
-	sign(event, task, id);
+	sign(event, id);
 	if (send(event, false))
 		count(target, COUNT_LOST);
 	return 0;

@@ -6,10 +6,10 @@
 #include "use.h"
 
 /* What a system call returned has been opened. */
-static __always_inline void opened(struct event *event, struct task_struct *task, struct target *target, __u64 id,
-				   const void *regs, enum call call, bool compat, long fd)
+static __always_inline void opened(struct event *event, struct target *target, __u64 id, const void *regs, enum call call,
+				   bool compat, long fd)
 {
-	struct file *file = file_of(task, fd);
+	struct file *file = file_of((void *)bpf_get_current_task(), fd);
 
 	if (!file) {
 		count(target, COUNT_UNRESOLVED);
@@ -27,7 +27,6 @@ int on_sys_exit(__u64 *ctx)
 {
 	const void *regs = (void *)ctx[0];
 	long ret = (long)ctx[1];
-	struct task_struct *task = (void *)bpf_get_current_task();
 	bool compat = is_compat();
 	enum call call = which_call(regs, compat);
 	struct target *target;
@@ -37,7 +36,7 @@ int on_sys_exit(__u64 *ctx)
 		return 0;
 	target = current_target(&id);
 	if (target || anyone_setting_up())
-		opened(scratch_of(SCRATCH_OPEN), task, target, id, regs, call, compat, ret);
+		opened(scratch_of(SCRATCH_OPEN), target, id, regs, call, compat, ret);
 	return 0;
 }
 

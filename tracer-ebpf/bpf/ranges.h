@@ -11,8 +11,13 @@
 /* Above this, a range is told as one. Readers of the page cache come again after each batch of pages. */
 #define MAX_PIECES 64
 
-/* Names a content, the first time. False if it is none of the container's, or cannot be named. */
-static __noinline bool name_content(struct event *event, __u64 address, __u64 id, __u32 kind)
+/*
+ * Names a content, the first time. False if its pages are not to be marked: it is none of the container's, or cannot be named.
+ *
+ * A content of one piece, as most are, is known by that piece, whatever becomes of it: most of the cost of a new file is memory
+ * that is not in the processor's cache, and an entry of `contents` is some of it.
+ */
+static __noinline bool name_content(struct event *event, __u64 address, __u64 id, __u32 kind, bool one_piece)
 {
 	struct target *target = bpf_map_lookup_elem(&targets, &id);
 	struct inode *inode = (void *)address;
@@ -22,7 +27,7 @@ static __noinline bool name_content(struct event *event, __u64 address, __u64 id
 		.device = BPF_CORE_READ(inode, i_sb, s_dev),
 	};
 	__u64 named = CONTENT_NAMED, foreign = CONTENT_FOREIGN;
-	__u64 *known = bpf_map_lookup_elem(&contents, &key);
+	__u64 *known = one_piece ? 0 : bpf_map_lookup_elem(&contents, &key);
 	struct hlist_node *alias;
 
 	if (known)
@@ -33,40 +38,45 @@ static __noinline bool name_content(struct event *event, __u64 address, __u64 id
 	alias = BPF_CORE_READ(inode, i_dentry.first);
 	if (!has_names(BPF_CORE_READ(inode, i_sb)) || BPF_CORE_READ(inode, i_nlink) == 0) {
 		count(target, COUNT_UNLINKED);
-		bpf_map_update_elem(&contents, &key, &foreign, BPF_ANY);
-		return false;
+		goto nameless;
 	}
 	if (!alias) {
 		count(target, COUNT_UNRESOLVED);
-		bpf_map_update_elem(&contents, &key, &foreign, BPF_ANY);
-		return false;
+		goto nameless;
 	}
-	if (!tell_path(event, (__u64)alias - bpf_core_field_offset(struct dentry, d_u.d_alias), target)) {
-		bpf_map_update_elem(&contents, &key, &foreign, BPF_ANY);
-		return false;
-	}
+	if (!tell_path(event, (__u64)alias - bpf_core_field_offset(struct dentry, d_u.d_alias), target))
+		goto nameless;
 	event->inode = key.inode;
 	event->device = key.device;
 	event->size = BPF_CORE_READ(inode, i_size);
 	event->kind = kind;
 	event->open_flags = event->written = 0;
-	sign(event, (void *)bpf_get_current_task(), id);
+	sign(event, id);
 	if (send(event, false)) {
 		count(target, COUNT_LOST);
 		return false;
 	}
-	bpf_map_update_elem(&contents, &key, &named, BPF_ANY);
+	if (!one_piece)
+		bpf_map_update_elem(&contents, &key, &named, BPF_ANY);
 	return true;
+nameless:
+	/* User space does not know it, and drops what is marked. */
+	if (one_piece)
+		return true;
+	bpf_map_update_elem(&contents, &key, &foreign, BPF_ANY);
+	return false;
 }
 
 /* Marks the pages `from` to `to` (inclusive) of one piece. */
 static __always_inline bool mark_piece(struct piece_key *key, __u64 bits, bool ahead)
 {
 	struct pages *pages = bpf_map_lookup_elem(&pieces, key);
-	struct pages none = {};
+	struct pages new = { .read = ahead ? 0 : bits, .ahead = ahead ? bits : 0 };
 
 	if (!pages) {
-		bpf_map_update_elem(&pieces, key, &none, BPF_NOEXIST);
+		if (!(int)bpf_map_update_elem(&pieces, key, &new, BPF_NOEXIST))
+			return true;
+		/* Another processor was quicker, or there is no room. */
 		pages = bpf_map_lookup_elem(&pieces, key);
 		if (!pages)
 			return false;
@@ -94,7 +104,7 @@ static __always_inline void tell_span(struct event *event, struct content_key *c
 	event->open_flags = to - from + 1;
 	event->kind = KIND_SPAN;
 	event->written = event->path_len = 0;
-	sign(event, (void *)bpf_get_current_task(), content->target);
+	sign(event, content->target);
 	if (send(event, false))
 		count(target, COUNT_LOST);
 }
@@ -137,7 +147,8 @@ static __noinline int use_pages(struct event *event, __u64 mapping, __u64 from, 
 	key.device = BPF_CORE_READ(inode, i_sb, s_dev);
 	key.piece = from >> PIECE_SHIFT;
 	/* The usual case, all in one piece that is known, needs one look-up. */
-	if (!bpf_map_lookup_elem(&pieces, &key) && !name_content(event, (__u64)inode, id, kind_and_ahead >> 1))
+	if (!bpf_map_lookup_elem(&pieces, &key) &&
+	    !name_content(event, (__u64)inode, id, kind_and_ahead >> 1, last < PIECE_PAGES))
 		return 0;
 	if ((to >> PIECE_SHIFT) - (from >> PIECE_SHIFT) >= MAX_PIECES) {
 		struct content_key content = { .target = id, .inode = key.inode, .device = key.device };

@@ -79,33 +79,37 @@ static __always_inline struct target *current_target(__u64 *id)
 	return *id ? bpf_map_lookup_elem(&targets, id) : 0;
 }
 
-static __always_inline __u32 number_in(struct task_struct *task, unsigned int level)
+static __always_inline __u32 number_in(struct task_struct *process, unsigned int level)
 {
-	struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	/* Not as a load that is checked: no verifier lets the address of such be added to what it does not know. */
+	void *pid = BPF_CORE_READ(process, thread_pid);
 	__u32 number = 0;
 
-	if (BPF_CORE_READ(pid, level) < level)
+	if (process->thread_pid->level < level)
 		return 0;
 	bpf_probe_read_kernel(&number, sizeof(number),
-			      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+			      pid + bpf_core_field_offset(struct pid, numbers) +
 				      level * bpf_core_type_size(struct upid) + bpf_core_field_offset(struct upid, nr));
 	return number;
 }
 
-/* Who did it. Numbers are those of the innermost pid namespace; processes outside the container have none. */
-static __always_inline void sign(struct event *event, struct task_struct *task, __u64 target)
+/*
+ * That the current task did it. Numbers are those of the innermost pid namespace; processes outside the container have none.
+ * Each event comes here, so here, too, fields are read by loads that the verifier has checked.
+ */
+static __always_inline void sign(struct event *event, __u64 target)
 {
-	struct task_struct *process = BPF_CORE_READ(task, group_leader);
+	struct task_struct *process = ((struct task_struct *)bpf_get_current_task_btf())->group_leader;
 
 	event->time_ns = bpf_ktime_get_ns();
 	event->target = target;
 	event->host_process = bpf_get_current_pid_tgid() >> 32;
 	event->process = event->parent = 0;
 	if (target && bpf_core_field_exists(process->thread_pid)) {
-		unsigned int level = BPF_CORE_READ(process, thread_pid, level);
+		unsigned int level = process->thread_pid->level;
 
 		event->process = number_in(process, level);
-		event->parent = number_in(BPF_CORE_READ(process, real_parent, group_leader), level);
+		event->parent = number_in(process->real_parent->group_leader, level);
 	}
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 }

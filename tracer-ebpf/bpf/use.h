@@ -30,7 +30,6 @@ static __always_inline bool may_matter(struct super_block *sb, struct target *ta
 /* Arguments: a dentry, the id of the target or 0, the rest as in struct event. */
 static __noinline int use(struct event *event, __u64 address, __u64 id, __u64 kind_and_written, __u64 flags)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct target *target = id ? bpf_map_lookup_elem(&targets, &id) : 0;
 	struct dentry *dentry = (void *)address;
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
@@ -72,7 +71,7 @@ static __noinline int use(struct event *event, __u64 address, __u64 id, __u64 ki
 	event->kind = kind;
 	event->open_flags = flags;
 	event->written = written;
-	sign(event, task, id);
+	sign(event, id);
 	if (send(event, false)) {
 		count(target, COUNT_LOST);
 		bpf_map_delete_elem(&seen, &key); /* the next use may have more luck */

@@ -38,7 +38,7 @@ int on_cgroup_mkdir(__u64 *ctx)
 	event->inode = event->size = event->open_flags = event->written = 0;
 	event->device = 0;
 	event->kind = KIND_CGROUP;
-	sign(event, (void *)bpf_get_current_task(), id);
+	sign(event, id);
 	if (bpf_map_update_elem(&targets, &id, &target, BPF_NOEXIST))
 		return 0;
 	add_one(TARGETS_MADE);
