@@ -105,7 +105,8 @@ fn finish(followed: &Followed, end: End, cgroup: &Path) -> Result<(), Error> {
     let nothing = || Error::NothingRan(cgroup.into());
     let follower = follower.ok_or_else(nothing)?;
     let duration_us = follower.at_us(now_ns);
-    let unread = unread - follower.unread_before;
+    // What the kernel tells of its misses may once not be had.
+    let unread = unread.saturating_sub(follower.unread_before);
     let (mut journal, losses) = follower.close()?.ok_or_else(nothing)?;
     for (inode, ranges) in pages::ranges(pieces, page_shift()) {
         journal.ranges(content_id(inode), &ranges)?;
