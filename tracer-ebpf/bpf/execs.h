@@ -11,15 +11,16 @@ static __always_inline void begin(struct event *event, struct task_struct *task,
 	struct dentry *root = BPF_CORE_READ(task, fs, root.dentry);
 	struct super_block *sb = BPF_CORE_READ(root, d_sb);
 	__u32 device = BPF_CORE_READ(sb, s_dev);
+	struct dentry *top = BPF_CORE_READ(sb, s_root);
 	__u64 now = bpf_ktime_get_ns();
 
-	if (device == host_device && root == BPF_CORE_READ(sb, s_root))
+	if (device == host_device && root == top)
 		return;
 	if (__sync_val_compare_and_swap(&target->began_ns, 0, now) != 0)
 		return;
 	target->root_device = device;
 	add_one(TARGETS_BEGUN);
-	if (!event || !tell_path(event, (__u64)root, target))
+	if (!event || !tell_path(event, (__u64)root, (__u64)top, target))
 		return;
 	event->inode = event->size = event->open_flags = event->written = 0;
 	event->device = device;

@@ -20,9 +20,9 @@ static __noinline int absent(struct event *event, __u64 id, __u64 text, __u64 di
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct target *target = bpf_map_lookup_elem(&targets, &id);
-	struct seen_key key = { .target = id, .how = SEEN_ABSENT };
+	struct told_set *set;
 	struct dentry *start;
-	__u8 one = 1;
+	__u64 mark;
 	long n;
 
 	if (!event || !target || !target->began_ns)
@@ -35,7 +35,7 @@ static __noinline int absent(struct event *event, __u64 id, __u64 text, __u64 di
 	} else if ((int)directory == AT_FDCWD) {
 		start = BPF_CORE_READ(task, fs, pwd.dentry);
 	} else {
-		struct file *file = file_of(task, directory);
+		struct file *file = file_of(directory);
 
 		start = file ? BPF_CORE_READ(file, f_path.dentry) : 0;
 	}
@@ -43,14 +43,14 @@ static __noinline int absent(struct event *event, __u64 id, __u64 text, __u64 di
 		count(target, COUNT_UNRESOLVED);
 		return 0;
 	}
-	key.dentry = (__u64)start;
-	key.inode = hash(event->path, n);
-	key.number = n;
-	if ((int)bpf_map_update_elem(&seen, &key, &one, BPF_NOEXIST) == -17)
+	mark = mark_of(id, TOLD_ABSENT, (__u64)start, hash(event->path, n), n);
+	set = told_set_of(mark);
+	if (!set || is_told(set, mark))
 		return 0;
+	mark_told(set, mark);
 	event->size = n;
 	event->path_len = n;
-	if (walk(event, (__u64)start) != WALK_DONE) {
+	if (walk(event, (__u64)start, (__u64)BPF_CORE_READ(start, d_sb, s_root)) != WALK_DONE) {
 		count(target, COUNT_TOO_DEEP);
 		return 0;
 	}
@@ -87,7 +87,6 @@ int on_lookup(__u64 *ctx)
 {
 	const void *regs = (void *)ctx[0];
 	long ret = (long)ctx[1];
-	struct task_struct *task = (void *)bpf_get_current_task();
 	enum call call = which_call(regs, false);
 	struct event *event;
 	__u64 id;
@@ -102,6 +101,6 @@ int on_lookup(__u64 *ctx)
 	if (ret < 0)
 		not_there(event, id, regs, call);
 	else
-		use(event, (__u64)BPF_CORE_READ(file_of(task, first(regs)), f_path.dentry), id, KIND_LISTED << 1, 0);
+		use(event, (__u64)BPF_CORE_READ(file_of(first(regs)), f_path.dentry), id, KIND_LISTED << 1, 0);
 	return 0;
 }

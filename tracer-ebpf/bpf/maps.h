@@ -29,36 +29,24 @@ struct {
 	__type(value, struct target);
 } targets SEC(".maps");
 
-/* Which target a cgroup belongs to, as found by walking up from it. */
+/*
+ * Which target a cgroup belongs to, as found by walking up from it; at the cgroup's place, until another needs it. Written
+ * without a lock, so it counts only if `check` is what the others, and the generation, make of it.
+ */
+#define MEMBERSHIPS (1 << 12)
+
 struct membership {
-	__u64 generation;
+	__u64 cgroup;
 	__u64 target;
+	__u64 check;
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1 << 13);
-	__type(key, __u64);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MEMBERSHIPS);
+	__type(key, __u32);
 	__type(value, struct membership);
 } memberships SEC(".maps");
-
-/* The addresses alone would do while the kernel keeps the inode; the number tells when it has reused the memory. */
-struct seen_key {
-	__u64 target;
-	__u64 dentry;
-	__u64 inode;
-	__u64 number;
-	__u64 how;
-};
-
-enum seen_how { SEEN_USED, SEEN_WRITTEN, SEEN_ABSENT, SEEN_LISTED };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1 << 17);
-	__type(key, struct seen_key);
-	__type(value, __u8);
-} seen SEC(".maps");
 
 /* Contents of files of which pages were used, so that each is named once. */
 struct content_key {

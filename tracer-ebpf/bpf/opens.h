@@ -9,7 +9,7 @@
 static __always_inline void opened(struct event *event, struct target *target, __u64 id, const void *regs, enum call call,
 				   bool compat, long fd)
 {
-	struct file *file = file_of((void *)bpf_get_current_task(), fd);
+	struct file *file = file_of(fd);
 
 	if (!file) {
 		count(target, COUNT_UNRESOLVED);
@@ -67,7 +67,6 @@ int on_vfs_open(__u64 *ctx)
 
 static __always_inline int request_done(struct io_kiocb *request, int result)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	__u8 opcode = BPF_CORE_READ(request, opcode);
 	struct target *target;
 	struct file *file;
@@ -79,7 +78,7 @@ static __always_inline int request_done(struct io_kiocb *request, int result)
 	if (!target)
 		return 0;
 	/* One opened into the ring's own table has no descriptor; its pages tell of it when it is read. */
-	file = file_of(task, result);
+	file = file_of(result);
 	if (file && !(BPF_CORE_READ(file, f_flags) & O_PATH))
 		use_file(scratch_of(SCRATCH_URING), file, id, KIND_OPEN, BPF_CORE_READ(file, f_flags));
 	return 0;

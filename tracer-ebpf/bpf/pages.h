@@ -39,7 +39,7 @@ static __always_inline int read_bytes(struct event *event, struct file *file, __
 {
 	if (!bytes)
 		return 0;
-	return use_pages(event, (__u64)BPF_CORE_READ(file, f_mapping), from >> page_shift, (from + bytes - 1) >> page_shift,
+	return use_pages(event, (__u64)file->f_mapping, from >> page_shift, (from + bytes - 1) >> page_shift,
 			 KIND_READ << 1);
 }
 
@@ -49,7 +49,7 @@ static __always_inline int read_through(struct kiocb *iocb, struct iov_iter *ite
 
 	if (!event)
 		return 0;
-	return read_bytes(event, BPF_CORE_READ(iocb, ki_filp), BPF_CORE_READ(iocb, ki_pos), BPF_CORE_READ(iter, count));
+	return read_bytes(event, iocb->ki_filp, iocb->ki_pos, iter->count);
 }
 
 /* (struct kiocb *iocb, struct iov_iter *iter, ssize_t already_read) */
@@ -85,7 +85,7 @@ static __always_inline int map_through(__u32 scratch, struct vm_fault *fault, __
 
 	if (!event)
 		return 0;
-	return use_pages(event, (__u64)BPF_CORE_READ(fault, vma, vm_file, f_mapping), from, to, kind_and_ahead);
+	return use_pages(event, (__u64)fault->vma->vm_file->f_mapping, from, to, kind_and_ahead);
 }
 
 /* (struct vm_fault *fault, pgoff_t first, pgoff_t last) */
@@ -100,7 +100,7 @@ SEC("fentry/filemap_fault")
 int fentry_fault(__u64 *ctx)
 {
 	struct vm_fault *fault = (void *)ctx[0];
-	__u64 page = BPF_CORE_READ(fault, pgoff);
+	__u64 page = fault->pgoff;
 
 	return map_through(SCRATCH_FAULT, fault, page, page, KIND_MAP << 1);
 }
@@ -132,11 +132,11 @@ int on_add_to_page_cache(__u64 *ctx)
 	if (!event)
 		return 0;
 	if (bpf_core_type_exists(struct folio)) {
-		mapping = (__u64)BPF_CORE_READ((struct folio *)ctx[0], mapping);
+		mapping = (__u64)((struct folio *)ctx[0])->mapping;
 		from = BPF_CORE_READ((struct folio *)ctx[0], index);
 		pages = pages_of((void *)ctx[0]);
 	} else {
-		mapping = (__u64)BPF_CORE_READ((struct page *)ctx[0], mapping);
+		mapping = (__u64)((struct page *)ctx[0])->mapping;
 		from = BPF_CORE_READ((struct page *)ctx[0], index);
 	}
 	return use_pages(event, mapping, from, from + pages - 1, KIND_READ << 1);

@@ -21,10 +21,11 @@ static __noinline bool name_content(struct event *event, __u64 address, __u64 id
 {
 	struct target *target = bpf_map_lookup_elem(&targets, &id);
 	struct inode *inode = (void *)address;
+	struct super_block *sb = inode->i_sb;
 	struct content_key key = {
 		.target = id,
-		.inode = BPF_CORE_READ(inode, i_ino),
-		.device = BPF_CORE_READ(inode, i_sb, s_dev),
+		.inode = inode->i_ino,
+		.device = inode->i_sb->s_dev,
 	};
 	__u64 named = CONTENT_NAMED, foreign = CONTENT_FOREIGN;
 	__u64 *known = one_piece ? 0 : bpf_map_lookup_elem(&contents, &key);
@@ -36,7 +37,7 @@ static __noinline bool name_content(struct event *event, __u64 address, __u64 id
 		return false;
 	/* A file that has lost its name, or never had one, is none of an image. */
 	alias = BPF_CORE_READ(inode, i_dentry.first);
-	if (!has_names(BPF_CORE_READ(inode, i_sb)) || BPF_CORE_READ(inode, i_nlink) == 0) {
+	if ((sb->s_flags & SB_KERNMOUNT) || inode->i_nlink == 0) {
 		count(target, COUNT_UNLINKED);
 		goto nameless;
 	}
@@ -44,11 +45,12 @@ static __noinline bool name_content(struct event *event, __u64 address, __u64 id
 		count(target, COUNT_UNRESOLVED);
 		goto nameless;
 	}
-	if (!tell_path(event, (__u64)alias - bpf_core_field_offset(struct dentry, d_u.d_alias), target))
+	if (!tell_path(event, (__u64)alias - bpf_core_field_offset(struct dentry, d_u.d_alias), (__u64)sb->s_root,
+		       target))
 		goto nameless;
 	event->inode = key.inode;
 	event->device = key.device;
-	event->size = BPF_CORE_READ(inode, i_size);
+	event->size = inode->i_size;
 	event->kind = kind;
 	event->open_flags = event->written = 0;
 	sign(event, id);
@@ -67,10 +69,9 @@ nameless:
 	return false;
 }
 
-/* Marks the pages `from` to `to` (inclusive) of one piece. */
-static __always_inline bool mark_piece(struct piece_key *key, __u64 bits, bool ahead)
+/* Marks the pages `from` to `to` (inclusive) of one piece; `pages` is what the table has of it, or 0. */
+static __always_inline bool mark_piece(struct pages *pages, struct piece_key *key, __u64 bits, bool ahead)
 {
-	struct pages *pages = bpf_map_lookup_elem(&pieces, key);
 	struct pages new = { .read = ahead ? 0 : bits, .ahead = ahead ? bits : 0 };
 
 	if (!pages) {
@@ -126,15 +127,16 @@ static __always_inline struct event *event_of_target(__u32 scratch)
 /* Pages `from` to `to` (inclusive) of a mapping were used by the event's target. `kind_and_ahead`: kind << 1 | ahead. */
 static __noinline int use_pages(struct event *event, __u64 mapping, __u64 from, __u64 to, __u64 kind_and_ahead)
 {
-	struct inode *inode = BPF_CORE_READ((struct address_space *)mapping, host);
+	struct inode *inode = ((struct address_space *)mapping)->host;
 	__u64 id = event ? event->target : 0, last, size;
 	struct target *target = bpf_map_lookup_elem(&targets, &id);
 	bool ahead = kind_and_ahead & 1;
 	struct piece_key key = {};
+	struct pages *pages;
 
-	if (!target || !event || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+	if (!target || !event || (inode->i_mode & S_IFMT) != S_IFREG)
 		return 0;
-	size = BPF_CORE_READ(inode, i_size);
+	size = inode->i_size;
 	if (!size)
 		return 0;
 	last = (size - 1) >> page_shift;
@@ -143,12 +145,12 @@ static __noinline int use_pages(struct event *event, __u64 mapping, __u64 from, 
 	if (from > to)
 		return 0;
 	key.target = id;
-	key.inode = BPF_CORE_READ(inode, i_ino);
-	key.device = BPF_CORE_READ(inode, i_sb, s_dev);
+	key.inode = inode->i_ino;
+	key.device = inode->i_sb->s_dev;
 	key.piece = from >> PIECE_SHIFT;
 	/* The usual case, all in one piece that is known, needs one look-up. */
-	if (!bpf_map_lookup_elem(&pieces, &key) &&
-	    !name_content(event, (__u64)inode, id, kind_and_ahead >> 1, last < PIECE_PAGES))
+	pages = bpf_map_lookup_elem(&pieces, &key);
+	if (!pages && !name_content(event, (__u64)inode, id, kind_and_ahead >> 1, last < PIECE_PAGES))
 		return 0;
 	if ((to >> PIECE_SHIFT) - (from >> PIECE_SHIFT) >= MAX_PIECES) {
 		struct content_key content = { .target = id, .inode = key.inode, .device = key.device };
@@ -161,12 +163,13 @@ static __noinline int use_pages(struct event *event, __u64 mapping, __u64 from, 
 
 		if (end > to)
 			end = to;
-		key.piece = from >> PIECE_SHIFT;
-		if (!mark_piece(&key, bits(from, end), ahead))
+		if (!mark_piece(pages, &key, bits(from, end), ahead))
 			count(target, COUNT_TABLE_FULL);
 		if (end == to)
 			break;
 		from = end + 1;
+		key.piece = from >> PIECE_SHIFT;
+		pages = bpf_map_lookup_elem(&pieces, &key);
 	}
 	return 0;
 }

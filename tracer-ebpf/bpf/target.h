@@ -7,6 +7,7 @@
 
 #include "kernel.h"
 #include "maps.h"
+#include "told.h"
 
 /* Cgroups of a container's own lie at most so deep below the container's. */
 #define MAX_NESTING 16
@@ -66,17 +67,24 @@ static __always_inline struct target *current_target(__u64 *id)
 	struct css_set *set = ((struct task_struct *)bpf_get_current_task_btf())->cgroups;
 	struct cgroup *cgroup = by_pids_controller ? pids_cgroup_of(set) : set->dfl_cgrp;
 	__u64 own = by_pids_controller ? cgroup_id(cgroup) : id_of(set->dfl_cgrp->kn->id);
-	struct membership *known = bpf_map_lookup_elem(&memberships, &own);
-	struct membership found = { .generation = number(GENERATION) };
+	__u64 generation = number(GENERATION);
+	__u32 place = own & (MEMBERSHIPS - 1);
+	struct membership *known = bpf_map_lookup_elem(&memberships, &place);
+	__u64 target;
 
-	if (known && known->generation == found.generation) {
-		*id = known->target;
-	} else {
-		found.target = walk_up((__u64)cgroup);
-		bpf_map_update_elem(&memberships, &own, &found, BPF_ANY);
-		*id = found.target;
+	*id = 0;
+	if (!known)
+		return 0;
+	/* Once, for another processor may write it meanwhile. */
+	target = *(volatile __u64 *)&known->target;
+	if (known->cgroup != own || known->check != mix(mix(own, target), generation)) {
+		target = walk_up((__u64)cgroup);
+		known->cgroup = own;
+		known->target = target;
+		known->check = mix(mix(own, target), generation);
 	}
-	return *id ? bpf_map_lookup_elem(&targets, id) : 0;
+	*id = target;
+	return target ? bpf_map_lookup_elem(&targets, id) : 0;
 }
 
 static __always_inline __u32 number_in(struct task_struct *process, unsigned int level)

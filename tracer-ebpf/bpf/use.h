@@ -35,16 +35,13 @@ static __noinline int use(struct event *event, __u64 address, __u64 id, __u64 ki
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
 	struct super_block *sb = BPF_CORE_READ(dentry, d_sb);
 	__u32 kind = kind_and_written >> 1, written = kind_and_written & 1;
-	struct seen_key key = {
-		.target = id,
-		.dentry = address,
-		.inode = (__u64)inode,
-		.number = BPF_CORE_READ(inode, i_ino),
-		.how = kind == KIND_LISTED ? SEEN_LISTED : written ? SEEN_WRITTEN : SEEN_USED,
-	};
-	__u8 one = 1;
+	enum told_as as = kind == KIND_LISTED ? TOLD_LISTED : written ? TOLD_WRITTEN : TOLD_USED;
+	__u64 number = BPF_CORE_READ(inode, i_ino), mark = mark_of(id, as, address, (__u64)inode, number);
+	struct told_set *set = told_set_of(mark);
 
-	if (!event || (BPF_CORE_READ(inode, i_mode) & S_IFMT) != (kind == KIND_LISTED ? S_IFDIR : S_IFREG))
+	if (!event || !set || is_told(set, mark))
+		return 0;
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != (kind == KIND_LISTED ? S_IFDIR : S_IFREG))
 		return 0;
 	if (!has_names(sb))
 		return 0;
@@ -54,18 +51,14 @@ static __noinline int use(struct event *event, __u64 address, __u64 id, __u64 ki
 	}
 	if (!target && !may_matter(sb, target))
 		return 0;
-	/* Looked up first: to update a table that forgets is dear, even if it turns out to have the key. */
-	if (bpf_map_lookup_elem(&seen, &key))
-		return 0;
-	if ((int)bpf_map_update_elem(&seen, &key, &one, BPF_NOEXIST) == -17 /* EEXIST */)
-		return 0;
+	mark_told(set, mark);
 	if (!may_matter(sb, target)) {
 		count(target, COUNT_ELSEWHERE);
 		return 0;
 	}
-	if (!tell_path(event, address, target))
+	if (!tell_path(event, address, (__u64)BPF_CORE_READ(sb, s_root), target))
 		return 0;
-	event->inode = key.number;
+	event->inode = number;
 	event->device = BPF_CORE_READ(sb, s_dev);
 	event->size = BPF_CORE_READ(inode, i_size);
 	event->kind = kind;
@@ -74,7 +67,7 @@ static __noinline int use(struct event *event, __u64 address, __u64 id, __u64 ki
 	sign(event, id);
 	if (send(event, false)) {
 		count(target, COUNT_LOST);
-		bpf_map_delete_elem(&seen, &key); /* the next use may have more luck */
+		forget_told(set, mark); /* the next use may have more luck */
 	}
 	return 0;
 }
@@ -87,13 +80,13 @@ static __always_inline void use_file(struct event *event, struct file *file, __u
 	use(event, (__u64)BPF_CORE_READ(file, f_path.dentry), id, (__u64)kind << 1 | written, flags);
 }
 
-static __always_inline struct file *file_of(struct task_struct *task, __u32 fd)
+/* What the current task has as a descriptor. */
+static __always_inline struct file *file_of(__u32 fd)
 {
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
+	struct fdtable *table = ((struct task_struct *)bpf_get_current_task_btf())->files->fdt;
 	struct file *file = 0;
 
-	if (fd < BPF_CORE_READ(table, max_fds))
-		bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
+	if (fd < table->max_fds)
+		bpf_probe_read_kernel(&file, sizeof(file), &table->fd[fd]);
 	return file;
 }

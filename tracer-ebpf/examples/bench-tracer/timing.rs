@@ -51,7 +51,7 @@ pub(crate) fn compare(job: Job, rounds: usize) -> Result<bool> {
     Ok(good)
 }
 
-fn recorded<T>(site: &Site, job: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
+pub(crate) fn recorded<T>(site: &Site, job: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
     let recorded = site.record(Options::default())?;
     // The container must have begun, also where the job is its neighbour's.
     run(site.command(&[], &["/bin/true"]))?;
@@ -59,7 +59,7 @@ fn recorded<T>(site: &Site, job: impl FnOnce() -> Result<T>) -> Result<(T, Trace
     Ok((result, recorded.stop(End::Exited(0))?))
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
 }
