@@ -2,7 +2,7 @@
 //!
 //! Counting is not free (each run of a program reads the clock twice), so these runs are not compared with any other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -15,8 +15,8 @@ use crate::jobs::Job;
 use crate::site::Site;
 use crate::timing::{median, recorded};
 
-/// Prints a line for each program that ran, and one for all.
-pub(crate) fn report(job: Job, rounds: usize) -> Result<()> {
+/// Prints a line for each program that ran, and one for all; whether these keep the job's limit.
+pub(crate) fn report(job: Job, rounds: usize) -> Result<bool> {
     let site = Site::of_host()?;
     let scratch = tempfile::tempdir()?;
     job.prepare(scratch.path())?;
@@ -34,7 +34,7 @@ pub(crate) fn report(job: Job, rounds: usize) -> Result<()> {
     let of = |value: &dyn Fn(&Counts) -> f64| median(&mut runs.iter().map(value).collect::<Vec<_>>());
     let took = of(&|run| run.job_ms);
     println!("| {} | | {took:.1} ms | |", job.name());
-    for program in runs.iter().flat_map(|run| run.programs.keys()).collect::<std::collections::BTreeSet<_>>() {
+    for program in runs.iter().flat_map(|run| run.programs.keys()).collect::<BTreeSet<_>>() {
         let times = of(&|run| run.programs.get(program).map_or(0.0, |(times, _)| *times as f64));
         let ms = of(&|run| run.programs.get(program).map_or(0.0, |(_, ns)| *ns as f64 / 1e6));
         if times > 0.0 {
@@ -43,9 +43,10 @@ pub(crate) fn report(job: Job, rounds: usize) -> Result<()> {
     }
     let all = of(&|run| run.programs.values().map(|(_, ns)| *ns as f64 / 1e6).sum());
     let process = of(&|run| run.process_ms);
-    println!("| all programs | | {all:.2} ms | {:.1} % |", 100.0 * all / took);
+    let good = 1.0 + all / took <= job.limit();
+    println!("| all programs | | {all:.2} ms | {:.1} %, {} |", 100.0 * all / took, if good { "ok" } else { "NOT ok" });
     println!("| the recorder's process | | {process:.2} ms | on another processor |");
-    Ok(())
+    Ok(good)
 }
 
 /// Runs and nanoseconds of the recorder's programs, by name, and the time of its own process.
