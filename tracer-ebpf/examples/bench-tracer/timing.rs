@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bundles::trace::{End, Trace};
 use tracer::Options;
 
@@ -38,6 +38,7 @@ pub(crate) fn compare(job: Job, rounds: usize) -> Result<bool> {
         without.push(took.as_secs_f64() * 1e3);
         with.push(slowed.as_secs_f64() * 1e3);
         lost += trace.lost.total();
+        ensure!(trace.files.len() >= job.least_files(), "{}: {} files", job.name(), trace.files.len());
     }
     let ratio = median(&mut ratios);
     let error = error_of_median(&ratios, ratio);
