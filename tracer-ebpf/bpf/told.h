@@ -5,7 +5,7 @@
  * a new file costs. A full set forgets one of its marks; what is told twice, user space takes once.
  *
  * Sets are read and written without a lock: each mark is one word, and one that is overwritten is only told again. That one of
- * a million files is taken for another, and not told, happens once in a hundred million recordings (8 / 2^50 for each).
+ * a million files is taken for another, and not told, happens once in ten million recordings.
  */
 #pragma once
 
