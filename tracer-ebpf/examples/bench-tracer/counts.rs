@@ -13,7 +13,7 @@ use nix::sys::time::TimeValLike;
 
 use crate::jobs::Job;
 use crate::site::Site;
-use crate::timing::{median, recorded};
+use crate::timing::{check, median, recorded};
 
 /// Prints a line for each program that ran, and one for all; whether these keep the job's limit.
 pub(crate) fn report(job: Job, rounds: usize) -> Result<bool> {
@@ -22,14 +22,17 @@ pub(crate) fn report(job: Job, rounds: usize) -> Result<bool> {
     job.prepare(scratch.path())?;
     job.run(&site, scratch.path())?;
     let _counting = enable_stats(Stats::RunTime).context("BPF's statistics (Linux 5.8)")?;
-    let mut runs = Vec::new();
+    let (mut runs, mut lost) = (Vec::new(), 0);
     for _ in 0..rounds {
         let run = || {
             let before = Counts::now()?;
             let took = job.run(&site, scratch.path())?;
             Ok(Counts::now()?.since(&before, took.as_secs_f64() * 1e3))
         };
-        runs.push(recorded(&site, run)?.0);
+        let (run, trace) = recorded(&site, run)?;
+        check(job, &trace)?;
+        lost += trace.lost.total();
+        runs.push(run);
     }
     let of = |value: &dyn Fn(&Counts) -> f64| median(&mut runs.iter().map(value).collect::<Vec<_>>());
     let took = of(&|run| run.job_ms);
@@ -43,7 +46,7 @@ pub(crate) fn report(job: Job, rounds: usize) -> Result<bool> {
     }
     let all = of(&|run| run.programs.values().map(|(_, ns)| *ns as f64 / 1e6).sum());
     let process = of(&|run| run.process_ms);
-    let good = 1.0 + all / took <= job.limit();
+    let good = 1.0 + all / took <= job.limit() && lost == 0;
     println!("| all programs | | {all:.2} ms | {:.1} %, {} |", 100.0 * all / took, if good { "ok" } else { "NOT ok" });
     println!("| the recorder's process | | {process:.2} ms | on another processor |");
     Ok(good)
