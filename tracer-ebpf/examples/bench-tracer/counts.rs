@@ -47,7 +47,12 @@ pub(crate) fn report(job: Job, rounds: usize) -> Result<bool> {
     let all = of(&|run| run.programs.values().map(|(_, ns)| *ns as f64 / 1e6).sum());
     let process = of(&|run| run.process_ms);
     let good = 1.0 + all / took <= job.limit() && lost == 0;
-    println!("| all programs | | {all:.2} ms | {:.1} %, {} |", 100.0 * all / took, if good { "ok" } else { "NOT ok" });
+    let verdict = match (good, job.limit().is_finite()) {
+        (false, _) => "NOT ok",
+        (true, true) => "ok",
+        (true, false) => "no limit",
+    };
+    println!("| all programs | | {all:.2} ms | {:.1} %, {} |", 100.0 * all / took, verdict);
     println!("| the recorder's process | | {process:.2} ms | on another processor |");
     Ok(good)
 }
