@@ -50,7 +50,7 @@ impl<'a> Pull<'a> {
         Self { plugin, client: plugin.connect().await, lazy: Vec::new(), parent: String::new() }
     }
 
-    async fn layer(&mut self, chain: &str, layer: &Layer) {
+    pub(crate) async fn layer(&mut self, chain: &str, layer: &Layer) {
         let key = format!("k8s.io/1/extract-{chain}");
         let digest = layer.digest.to_string();
         let labels = [
@@ -90,9 +90,9 @@ impl<'a> Pull<'a> {
     }
 }
 
-const CHAINS: [&str; 3] = ["sha256:one", "sha256:two", "sha256:three"];
+pub(crate) const CHAINS: [&str; 3] = ["sha256:one", "sha256:two", "sha256:three"];
 
-fn image() -> [Layer; 3] {
+pub(crate) fn image() -> [Layer; 3] {
     [
         layer(&["a/kept", "a/gone", "opaque/old", "top"]),
         layer(&["a/.wh.gone", "opaque/.wh..wh..opq", "opaque/new", "b/x"]),

@@ -11,5 +11,8 @@ mod layers;
 mod lifecycle;
 mod mounted;
 mod plugin;
+mod service;
 mod steps;
+#[path = "../../../prefetcher/tests/unit/mod.rs"]
+mod unit;
 mod versions;

@@ -1,4 +1,4 @@
-//! A running plugin, and a client of it.
+//! A running plugin, with the capabilities that its unit leaves to it, and a client of it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,6 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixStream;
 
+use crate::unit::Unit;
+
+pub(crate) const UNIT: Unit = Unit(include_str!("../../../deploy/systemd/cvmfs-prefetch-snapshotter.service"));
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A plugin with a directory of its own.
@@ -31,6 +34,13 @@ impl Plugin {
 
     /// The same, with further lines of configuration.
     pub(crate) fn start_with(repositories: &[&str], look_up_deadline_ms: u64, more: &str) -> Self {
+        let mut this = Self::configured(repositories, look_up_deadline_ms, more);
+        this.run();
+        this
+    }
+
+    /// One that does not run yet.
+    pub(crate) fn configured(repositories: &[&str], look_up_deadline_ms: u64, more: &str) -> Self {
         let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         let at = |name: &str| directory.path().join(name);
         let mut config = format!(
@@ -42,13 +52,22 @@ impl Plugin {
             config += &format!("[[repositories]]\nname = {name:?}\nmount = {:?}\n", at(name));
         }
         fs::write(at("config.toml"), config).unwrap();
-        let mut this = Self { directory, child: None };
-        this.run();
-        this
+        Self { directory, child: None }
+    }
+
+    /// Starts it as the last of the arguments of `command`.
+    pub(crate) fn run_by(&mut self, command: Command) {
+        let child = self.spawn_by(command);
+        self.serves(child);
     }
 
     fn run(&mut self) {
-        let mut child = self.spawn();
+        let child = self.spawn();
+        self.serves(child);
+    }
+
+    /// Waits until it does.
+    fn serves(&mut self, mut child: Child) {
         let end = Instant::now() + LIMIT;
         while std::os::unix::net::UnixStream::connect(self.path("s.sock")).is_err() {
             assert_eq!(child.try_wait().unwrap(), None, "{}", self.log());
@@ -59,7 +78,14 @@ impl Plugin {
     }
 
     fn spawn(&self) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cvmfs-prefetch-snapshotter"));
+        let rights = UNIT.rights();
+        let mut command = Command::new(&rights[0]);
+        command.args(&rights[1..]);
+        self.spawn_by(command)
+    }
+
+    fn spawn_by(&self, mut command: Command) -> Child {
+        command.arg(env!("CARGO_BIN_EXE_cvmfs-prefetch-snapshotter"));
         let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         command.arg("--config").arg(self.path("config.toml")).env("RUST_LOG", "info,snapshotter=debug");
         command.stdin(Stdio::null()).stderr(log).spawn().unwrap()
@@ -75,10 +101,20 @@ impl Plugin {
         fs::read_to_string(self.path("log")).unwrap()
     }
 
+    /// The process that was started.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Stops it and returns the value of one of the counters that it then logs.
     pub(crate) fn stop(&mut self) -> impl Fn(&str) -> u64 + use<> {
+        self.stop_process(self.pid())
+    }
+
+    /// The same, where the program runs as `pid`.
+    pub(crate) fn stop_process(&mut self, pid: u32) -> impl Fn(&str) -> u64 + use<> {
         let mut child = self.child.take().unwrap();
-        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+        kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
         assert!(child.wait().unwrap().success(), "{}", self.log());
         let log = self.log();
         move |counter| {

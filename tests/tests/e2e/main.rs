@@ -20,6 +20,8 @@ mod record_until;
 mod restart;
 mod support;
 mod tree;
+#[path = "../../../prefetcher/tests/unit/mod.rs"]
+mod unit;
 mod user_namespaces;
 mod waits;
 mod watch_service;

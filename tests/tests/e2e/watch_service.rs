@@ -1,39 +1,32 @@
 //! `deploy/systemd/cvmfs-prefetch-watch.service`: the rights it gives are enough.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bundles::trace::Trace;
 use testbed::images;
 use testbed::node::{Node, NodeSpec};
 use testbed::process::{Daemon, binary};
 use testbed::site::{Site, image_cache, with_round_trip};
 
-const UNIT: &str = include_str!("../../../deploy/systemd/cvmfs-prefetch-watch.service");
+use crate::unit::{PROTECTED, Unit};
+
+const UNIT: Unit = Unit(include_str!("../../../deploy/systemd/cvmfs-prefetch-watch.service"));
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn setting(name: &str) -> Result<&'static str> {
-    let value = UNIT.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    value.with_context(|| format!("the unit has no {name}"))
-}
-
-/// As with `ProtectSystem=strict`: everything is read-only but the state directory, in a mount namespace of its own.
-const PROTECTED: &str = "mkdir $0 && mount --bind $0 $0 && mount -o remount,bind,ro / && exec \"$@\"";
-
 /// The unit's command with the unit's capabilities and no others, as systemd would start it.
-fn service(state: &str) -> Result<Command> {
-    let capabilities =
-        setting("CapabilityBoundingSet")?.split(' ').map(|name| name.replace("CAP_", "+").to_lowercase());
-    let capabilities = capabilities.fold("-all".to_owned(), |all, name| format!("{all},{name}"));
-    let line = setting("ExecStart")?.replace("${STATE_DIRECTORY}", state).replace("$WATCH_OPTIONS", "");
+fn service(state: &Path) -> Result<Command> {
+    ensure!(UNIT.settings("ProtectSystem") == ["strict"]);
+    let [line] = UNIT.settings("ExecStart")[..] else { bail!("{UNIT:?}") };
+    let state_directory = state.display().to_string();
+    let line = line.replace("${STATE_DIRECTORY}", &state_directory).replace("$WATCH_OPTIONS", "");
     let mut words = line.split_whitespace();
     ensure!(words.next() == Some("/usr/bin/cvmfs-prefetch"));
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", PROTECTED, state, "setpriv", "--inh-caps=-all", "--no-new-privs"]);
-    command.arg(format!("--bounding-set={capabilities}"));
-    command.arg(binary("cvmfs-prefetch")?).args(words);
+    std::fs::create_dir(state)?;
+    let mut command = Command::new(PROTECTED[0]);
+    command.args(&PROTECTED[1..]).arg(state).args(UNIT.rights()).arg(binary("cvmfs-prefetch")?).args(words);
     Ok(command)
 }
 
@@ -44,7 +37,7 @@ fn with_the_rights_of_its_unit_it_records() {
         let image = site.publish(&images::whiteouts(&image_cache()?)?).await?;
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
         let state = node.directory().join("state");
-        let mut command = service(&state.display().to_string())?;
+        let mut command = service(&state)?;
         command.env("CONTAINER_RUNTIME_ENDPOINT", node.containerd.socket());
         let mut watch = Daemon::start("watch", &mut command, node.directory())?;
         let log = node.directory().join("watch.log");
