@@ -2,7 +2,7 @@
 //! end-to-end tests.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bundles::image::Digest;
@@ -30,9 +30,14 @@ impl Layer {
         }
     }
 
-    pub(crate) fn publish(&self, mount: &Path) {
+    /// Where it is, or will be, published.
+    pub(crate) fn layerfs(&self, mount: &Path) -> PathBuf {
         let hex = self.digest.hex();
-        self.write(&mount.join(".layers").join(&hex[..2]).join(&hex).join("layerfs"));
+        mount.join(".layers").join(&hex[..2]).join(&hex).join("layerfs")
+    }
+
+    pub(crate) fn publish(&self, mount: &Path) {
+        self.write(&self.layerfs(mount));
     }
 }
 

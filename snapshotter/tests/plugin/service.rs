@@ -2,6 +2,7 @@
 //! its capabilities, too; here everything else is read-only, and every system call is seen to be one that its filter lets through.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
 use snapshotter::config::Config;
@@ -17,6 +18,10 @@ async fn with_the_rights_of_its_unit_it_serves() {
     let mut plugin = Plugin::configured(&["one"], 60_000, "");
     let layers = image();
     layers[1..].iter().for_each(|layer| layer.publish(&plugin.path("one")));
+    // Belongs to somebody else, and passes on a group that is nobody's here.
+    let (opaque, owner, mode) = (layers[1].layerfs(&plugin.path("one")).join("opaque"), 4711, 0o2775);
+    chown(&opaque, Some(owner), Some(owner)).unwrap();
+    fs::set_permissions(&opaque, fs::Permissions::from_mode(mode)).unwrap();
     let trace = plugin.path("calls");
     let mut command = Command::new(PROTECTED[0]);
     command.args(&PROTECTED[1..]).arg(plugin.path("")).args(TRACED).arg(&trace).args(UNIT.rights());
@@ -29,6 +34,8 @@ async fn with_the_rights_of_its_unit_it_serves() {
     assert_eq!(pull.lazy, [false, true, true]);
     let container = pull.container("container").await;
     assert_eq!(container.tree(), ["a/", "a/kept=x", "b/", "b/y=x", "opaque/", "opaque/new=x"]);
+    let shown = fs::metadata(container.path().join("opaque")).unwrap();
+    assert_eq!((shown.uid(), shown.gid(), shown.mode() & 0o7777), (owner, owner, mode));
     drop(container);
     pull.client.remove("k8s.io/9/container").await.unwrap();
     pull.client.cleanup().await.unwrap();
