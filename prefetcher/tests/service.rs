@@ -14,7 +14,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use prefetcher::api::RequestState;
 use site::{Daemon, Object, Origin, Site, bundle, noise, objects};
-use unit::{PROTECTED, TRACED, Unit};
+use unit::{ENDS_WITH_TRACER, PROTECTED, TRACED, Unit};
 
 const UNIT: Unit = Unit(include_str!("../../deploy/systemd/cvmfs-prefetchd.service"));
 /// Some user without rights, in the place of `cvmfs`.
@@ -43,7 +43,7 @@ async fn with_the_rights_of_its_unit_it_prefetches() {
 
     let mut command = Command::new(PROTECTED[0]);
     command.args(&PROTECTED[1..]).arg(site.path("")).args(TRACED).arg(&trace).args(UNIT.rights());
-    command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]);
+    command.args([ENDS_WITH_TRACER, &format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]);
     let mut daemon = Daemon::start_by(&site, &[&origin], command).await;
     let pid = Command::new("pgrep").args(["-P", &daemon.pid().to_string()]).output().unwrap();
     let pid = String::from_utf8(pid.stdout).unwrap();

@@ -14,6 +14,9 @@ pub const PROTECTED: [&str; 5] =
 /// Writes the system calls of a command to the file that comes next.
 pub const TRACED: [&str; 8] = ["strace", "-f", "-qq", "-e", "signal=none", "-s", "0", "-o"];
 
+/// For [`Unit::rights`] of a command that is traced: it ends with the tracer, also when that is killed.
+pub const ENDS_WITH_TRACER: &str = "--pdeathsig=KILL";
+
 /// The text of a unit.
 #[derive(Debug, Clone, Copy)]
 pub struct Unit(pub &'static str);

@@ -9,7 +9,7 @@ use snapshotter::config::Config;
 
 use crate::layers::{CHAINS, Pull, image};
 use crate::plugin::{Plugin, UNIT};
-use crate::unit::{PROTECTED, TRACED};
+use crate::unit::{ENDS_WITH_TRACER, PROTECTED, TRACED};
 
 #[tokio::test]
 async fn with_the_rights_of_its_unit_it_serves() {
@@ -25,6 +25,7 @@ async fn with_the_rights_of_its_unit_it_serves() {
     let trace = plugin.path("calls");
     let mut command = Command::new(PROTECTED[0]);
     command.args(&PROTECTED[1..]).arg(plugin.path("")).args(TRACED).arg(&trace).args(UNIT.rights());
+    command.arg(ENDS_WITH_TRACER);
     plugin.run_by(command);
 
     let mut pull = Pull::new(&plugin).await;
