@@ -213,6 +213,21 @@ async fn two_images_that_share_a_pack_take_it_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_several_large_objects_one_comes_in_ranges_and_the_others_as_streams() {
+    let site = Site::new();
+    let large: Vec<Object> = (0..3).map(|n| Object::new(&noise((9 << 20) + n))).collect();
+    let image = bundle("several", &large);
+    site.publish(&image);
+    let origin = Origin::start(&large).await;
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    assert_eq!(daemon.prefetch_bundle(&image).await.state(), RequestState::Done);
+    site.assert_cached(&large);
+    let mut requests: Vec<usize> = large.iter().map(|object| origin.requests_for(object)).collect();
+    requests.sort_unstable();
+    assert_eq!(requests, [1, 1, 5]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_ranges_sends_large_objects_whole() {
     let site = Site::new();
     let large = Object::compressed(&noise(20 << 20), Compression::none(), ObjectKind::File);

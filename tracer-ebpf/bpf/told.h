@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /*
  * What has been told and need not be told again: marks of 64 bits in sets of eight, by hash. A set is a line or two of the
- * processor's cache, where a table of the kernel's that forgets (LRU) touches many, and what is not in that cache is most of what
- * a new file costs. A full set forgets one of its marks; what is told twice, user space takes once.
+ * processor's cache, where a table of the kernel's that forgets (LRU) touches many. A full set forgets one of its marks; what is
+ * told twice, user space takes once.
  *
  * Sets are read and written without a lock: each mark is one word, and one that is overwritten is only told again. That one of
  * a million files is taken for another, and not told, happens once in ten million recordings.

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use bundles::trace::Trace;
 
+/// What a trace's name has behind it while it grows.
+pub(crate) const UNFINISHED: &str = "partial";
+
 pub(crate) struct Output {
     path: PathBuf,
     partial: PathBuf,
@@ -17,7 +20,8 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(path: &Path) -> Self {
         let mut partial = OsString::from(path);
-        partial.push(".partial");
+        partial.push(".");
+        partial.push(UNFINISHED);
         Self { path: path.to_owned(), partial: partial.into() }
     }
 

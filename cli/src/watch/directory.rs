@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
+use crate::record::output::UNFINISHED;
+
 /// What a trace's name ends in.
 const ENDING: &str = "cpft";
+/// A beginning of a trace to which nothing was added for so long is what a killed watcher left.
+const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) struct Directory {
     path: PathBuf,
@@ -29,33 +33,36 @@ impl Directory {
         Ok(image.join(format!("{now}-{}.{ENDING}", container.get(..12).unwrap_or(container))))
     }
 
-    /// Removes the oldest traces that are too many.
+    /// Removes the oldest traces that are too many, and what killed watchers left.
     pub(crate) fn tidy(&self) {
-        let mut traces = self.traces();
+        let mut traces = self.ending_in(ENDING);
         traces.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
         let many = traces.len().saturating_sub(self.keep);
-        for trace in &traces[..many] {
-            match fs::remove_file(trace) {
+        let left = self.ending_in(UNFINISHED).into_iter().filter(|path| is_left(path));
+        for trace in traces.into_iter().take(many).chain(left) {
+            match fs::remove_file(&trace) {
                 Ok(()) => tracing::info!(trace = %trace.display(), "an old trace is removed"),
                 Err(error) => tracing::warn!(%error, trace = %trace.display(), "an old trace cannot be removed"),
             }
         }
     }
 
-    fn traces(&self) -> Vec<PathBuf> {
+    fn ending_in(&self, ending: &str) -> Vec<PathBuf> {
         let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-        let images = entries(&self.path);
-        images.flat_map(|image| entries(&image).collect::<Vec<_>>()).filter(|path| is_trace(path)).collect()
+        let files = entries(&self.path).flat_map(|image| entries(&image).collect::<Vec<_>>());
+        files.filter(|path| path.extension().is_some_and(|found| found == ending)).collect()
     }
 }
 
-fn is_trace(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == ENDING)
+fn is_left(path: &Path) -> bool {
+    let written = fs::metadata(path).and_then(|metadata| metadata.modified());
+    written.is_ok_and(|at| at.elapsed().is_ok_and(|since| since > LEFT))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs::File;
 
     use super::*;
 
@@ -63,16 +70,17 @@ mod tests {
     fn the_oldest_of_all_images_go_first() {
         let root = tempfile::tempdir().unwrap();
         let directory = Directory::new(&root.path().join("traces"), 2).unwrap();
-        for (image, name) in [("a", "3-x.cpft"), ("b", "1-x.cpft"), ("b", "2-x.cpft"), ("b", "0-x.cpft.partial")] {
-            fs::create_dir_all(directory.path.join(image)).unwrap();
-            fs::write(directory.path.join(image).join(name), "").unwrap();
+        let all = ["a/3-x.cpft", "b/1-x.cpft", "b/2-x.cpft", "b/0-x.cpft.partial", "b/1-y.cpft.partial"];
+        for name in all {
+            let path = directory.path.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
         }
+        let killed = File::options().write(true).open(directory.path.join("b/1-y.cpft.partial")).unwrap();
+        killed.set_modified(SystemTime::now() - LEFT - Duration::from_secs(60)).unwrap();
         directory.tidy();
-        let mut left: Vec<_> =
-            directory.traces().into_iter().map(|path| path.strip_prefix(&directory.path).unwrap().to_owned()).collect();
-        left.sort();
-        assert_eq!(left, [Path::new("a/3-x.cpft"), Path::new("b/2-x.cpft")]);
-        assert!(directory.path.join("b/0-x.cpft.partial").exists(), "one that is being written was removed");
+        let left: Vec<_> = all.into_iter().filter(|name| directory.path.join(name).exists()).collect();
+        assert_eq!(left, ["a/3-x.cpft", "b/2-x.cpft", "b/0-x.cpft.partial"]);
         let place = directory.place("sha256:abc", &"f".repeat(64)).unwrap();
         assert!(place.to_string_lossy().ends_with("-ffffffffffff.cpft") && place.parent().unwrap().ends_with("abc"));
     }

@@ -1,12 +1,15 @@
 //! Objects that are too large for memory: in one stream, or in ranges that come side by side.
 //!
 //! A line with a long way carries more when several connections share it. But a proxy such as squid keeps no parts of
-//! files: ranges go only where there is none.
+//! files: ranges go only where there is none. They take memory of several streams, and as they have to be put together in
+//! order, no more of an object is on its way than that. So ranges are for an object that comes alone: of several, each is
+//! a stream, and together they are as many connections.
 
 use std::ops::Range;
 
 use bundles::bundle::BundleObject;
 use futures::StreamExt;
+use tokio::sync::SemaphorePermit;
 use tracing::debug;
 
 use super::Fetcher;
@@ -21,12 +24,12 @@ use crate::repository::Repository;
 const STREAM_COST: u64 = 2 << 20;
 /// How many stored bytes are handed over at a time.
 pub(super) const PIECE: usize = 1 << 20;
-/// Objects of more stored bytes come in ranges.
+/// Objects of more stored bytes may come in ranges.
 const ONE_STREAM: u64 = 8 << 20;
 /// Bytes of a range.
 const SPAN: u64 = 2 << 20;
-/// So many ranges side by side.
-const ABREAST: usize = 3;
+/// So many ranges side by side, or as many as there is memory for.
+const ABREAST: [usize; 2] = [3, 2];
 
 impl Fetcher {
     /// Brings a large object in fixed memory.
@@ -37,10 +40,13 @@ impl Fetcher {
         terms: Terms<'_>,
     ) -> Result<u64, Failure> {
         let size = object.stored_size;
-        // Ranges are for speed, and hold more memory.
+        // Ranges are for speed.
         let in_ranges = size > ONE_STREAM && terms.own.bytes_per_second().is_none();
-        if in_ranges && !repository.routes.is_proxied(repository.routes.first()) {
-            match self.bring_ranges(repository, object, terms).await {
+        if in_ranges
+            && !repository.routes.is_proxied(repository.routes.first())
+            && let Some((abreast, _memory)) = self.ranges_abreast()
+        {
+            match self.bring_ranges(repository, object, terms, abreast).await {
                 Err(failure) if failure.cause != Cause::Write => {
                     // A server without ranges, or two that disagree.
                     debug!(object = %object.hash, error = %failure, "not to be had in ranges");
@@ -62,6 +68,11 @@ impl Fetcher {
             }
         }
         Err(tries.failure())
+    }
+
+    /// How many ranges there is memory for now, without waiting.
+    fn ranges_abreast(&self) -> Option<(usize, SemaphorePermit<'_>)> {
+        ABREAST.into_iter().find_map(|count| Some((count, self.streams.spare(STREAM_COST + SPAN * count as u64)?)))
     }
 
     async fn stream(
@@ -89,10 +100,10 @@ impl Fetcher {
         repository: &Repository,
         object: &BundleObject,
         terms: Terms<'_>,
+        abreast: usize,
     ) -> Result<u64, Failure> {
-        let _memory = self.streams.take(STREAM_COST + SPAN * ABREAST as u64).await?;
         let spans = spans(object.stored_size).map(|span| self.range(repository, object, span, terms));
-        let mut coming = futures::stream::iter(spans).buffered(ABREAST);
+        let mut coming = futures::stream::iter(spans).buffered(abreast);
         let mut streamed = self.begin(repository, object).await?;
         while let Some(piece) = coming.next().await {
             streamed = self.feed(streamed, piece?).await?;

@@ -49,7 +49,8 @@ use route::{Routes, Way};
 use terms::Terms;
 use tries::{Tries, Turn};
 
-/// Bytes of streams in memory at a time: a large object in ranges and another one, or two parts of packs and a large object.
+/// Bytes of streams in memory at a time: a large object in ranges and another one, five that are streams, or two parts of
+/// packs and a large object.
 const STREAMS: u64 = 10 << 20;
 /// Bytes of small objects in memory at a time, but for what the cores are at, and for what comes with the heads of answers.
 const SMALL_OBJECTS: u64 = 2 << 20;
@@ -220,6 +221,11 @@ impl Memory {
         let permits = bytes.min(self.all).div_ceil(KIB).max(1);
         self.free.acquire_many(permits as u32).await.map_err(closed)
     }
+
+    /// So many, if they are free and nobody waits.
+    fn spare(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        self.free.try_acquire_many(bytes.div_ceil(KIB) as u32).ok()
+    }
 }
 
 fn closed(_: AcquireError) -> Failure {
@@ -235,6 +241,10 @@ mod tests {
     async fn memory_is_waited_for_and_who_wants_more_than_all_waits_for_all() {
         let memory = Memory::new(4 * KIB);
         let half = memory.take(2 * KIB).await.unwrap();
+        assert!(memory.spare(2 * KIB + 1).is_none() && memory.spare(2 * KIB).is_some());
+        let mut waits = Box::pin(memory.take(3 * KIB));
+        assert!(futures::poll!(&mut waits).is_pending() && memory.spare(1).is_none(), "somebody waits");
+        drop(waits);
         for (bytes, fits) in [(0, true), (KIB + 1, true), (2 * KIB, true), (2 * KIB + 1, false), (u64::MAX, false)] {
             assert_eq!(futures::poll!(Box::pin(memory.take(bytes))).is_ready(), fits, "{bytes}");
         }

@@ -43,6 +43,9 @@ pub struct Options {
     /// Only at these round trips, in milliseconds
     #[arg(long, value_name = "MS")]
     pub round_trip: Vec<u64>,
+    /// Connections over the line open as slowly as TCP's do
+    #[arg(long)]
+    pub slow_start: bool,
     /// How often everything is repeated; 5, or 1 with --quick
     #[arg(long)]
     pub repetitions: Option<usize>,
@@ -95,6 +98,11 @@ impl Options {
     }
 
     fn conditions(&self) -> Vec<Condition> {
+        let slow_start = self.slow_start;
+        self.lines().into_iter().map(|line| Condition { slow_start, ..line }).collect()
+    }
+
+    fn lines(&self) -> Vec<Condition> {
         let far = match (self.round_trip.is_empty(), self.quick) {
             (false, _) => self.round_trip.clone(),
             (true, true) => vec![USUAL_MS],
@@ -173,6 +181,14 @@ mod tests {
             }
         }
         assert!(<Options as clap::Parser>::try_parse_from(["bench", "--image", "nothing"]).is_err());
+    }
+
+    #[test]
+    fn lines_open_slowly_if_that_was_asked_for() {
+        for slow_start in [false, true] {
+            let options = Options { slow_start, cross: true, ..Options::default() };
+            assert!(options.conditions().iter().all(|condition| condition.slow_start == slow_start));
+        }
     }
 
     #[test]

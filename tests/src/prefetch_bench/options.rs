@@ -27,6 +27,9 @@ pub struct Options {
     /// Only at these round trips, in milliseconds
     #[arg(long, value_name = "MS")]
     pub round_trip: Vec<u64>,
+    /// Connections over the line open as slowly as TCP's do
+    #[arg(long)]
+    pub slow_start: bool,
     /// A further line of the daemon's configuration
     #[arg(long, value_name = "KEY = VALUE")]
     pub daemon: Vec<String>,
@@ -48,6 +51,11 @@ impl Options {
 
     /// Between which everything is measured, the nearest first.
     pub(super) fn conditions(&self) -> Vec<Condition> {
+        let slow_start = self.slow_start;
+        self.lines().into_iter().map(|line| Condition { slow_start, ..line }).collect()
+    }
+
+    fn lines(&self) -> Vec<Condition> {
         if !self.round_trip.is_empty() {
             return self.round_trip.iter().map(|ms| Condition::of(*ms)).collect();
         }

@@ -171,6 +171,7 @@ async fn a_line_limits_each_connection_and_all_together() {
             round_trip: Duration::ZERO,
             total_bytes_per_second: Some(total_limit),
             connection_bytes_per_second: Some(connection_limit),
+            ..LineSpec::default()
         },
     )
     .unwrap();
@@ -186,6 +187,19 @@ async fn a_line_limits_each_connection_and_all_together() {
         assert_eq!(result.unwrap().1, large());
     }
     assert!(start.elapsed() >= least(12_000_000, total_limit), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_may_open_as_slowly_as_tcp_does() {
+    let root = web_root();
+    let origin = Origin::start(root.path()).unwrap();
+    let round_trip = Duration::from_millis(20);
+    let spec = LineSpec { slow_start: true, ..LineSpec::with_round_trip(round_trip) };
+    let line = Line::start(origin.address_for("client").unwrap(), spec).unwrap();
+    let start = Instant::now();
+    assert_eq!(get(line.address(), "/cvmfs/a.b/data/large").await.unwrap().1, large());
+    // Handshake, question, and 14.6 kB, 29.2 kB, ... until the eighth has the last of 3 MB.
+    assert!(start.elapsed() >= 9 * round_trip, "{:?}", start.elapsed());
 }
 
 #[test]

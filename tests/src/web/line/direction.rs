@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::State;
 use super::bucket::Bucket;
+use super::window::{Arrival, Window};
 
-/// Bytes that may be on their way: enough for 400 MB/s at a delay of 10 ms.
-pub(super) const WINDOW: usize = 4 * 1024 * 1024;
 /// Bytes read at once.
 const LARGEST_PIECE: usize = 64 * 1024;
 /// Pieces are no smaller (one Ethernet frame), however low the bandwidth.
@@ -35,35 +34,41 @@ pub(super) struct Direction {
 struct Piece {
     bytes: Bytes,
     arrives: Instant,
-    _window: Option<OwnedSemaphorePermit>,
 }
 
 impl Direction {
     /// Carries bytes until the sender has finished and all of them have arrived, or one side is gone.
     pub(super) async fn carry(self, from: OwnedReadHalf, to: OwnedWriteHalf) -> std::io::Result<()> {
         let (sender, receiver) = mpsc::unbounded_channel();
+        let (arrived, arrivals) = mpsc::unbounded_channel();
         let state = self.state.clone();
-        let (read, written) = tokio::join!(self.send(from, sender), receive(receiver, to, state));
+        let sent = self.send(from, sender, Window::new(arrivals));
+        let (read, written) = tokio::join!(sent, receive(receiver, to, state, arrived));
         read.and(written)
     }
 
-    async fn send(self, mut from: OwnedReadHalf, pieces: mpsc::UnboundedSender<Piece>) -> std::io::Result<()> {
-        let window = Arc::new(Semaphore::new(WINDOW));
+    async fn send(
+        self,
+        mut from: OwnedReadHalf,
+        pieces: mpsc::UnboundedSender<Piece>,
+        mut window: Window,
+    ) -> std::io::Result<()> {
         let mut own = Bucket::default();
         let mut buffer = BytesMut::new();
         loop {
-            let spec = self.state.borrow().spec;
-            let limits = [spec.total_bytes_per_second, spec.connection_bytes_per_second];
-            buffer.reserve(LARGEST_PIECE);
-            let mut room = (&mut buffer).limit(piece_size(limits.into_iter().flatten().min()));
-            let count = tokio::select! {
-                count = from.read_buf(&mut room) => count?,
+            tokio::select! {
+                readable = from.readable() => readable?,
                 // The receiver is gone: nobody wants the rest.
                 () = pieces.closed() => return Ok(()),
-            };
-            self.carried.fetch_add(count as u64, Ordering::Relaxed);
+            }
             // The line may have been changed while nothing was sent.
             let spec = self.state.borrow().spec;
+            let Some(room) = window.room(&spec).await else { return Ok(()) };
+            let limits = [spec.total_bytes_per_second, spec.connection_bytes_per_second];
+            buffer.reserve(LARGEST_PIECE);
+            let mut piece = (&mut buffer).limit(piece_size(limits.into_iter().flatten().min()).min(room));
+            let count = from.read_buf(&mut piece).await?;
+            self.carried.fetch_add(count as u64, Ordering::Relaxed);
             let now = Instant::now();
             let mut leaves = own.reserve(now, count as u64, spec.connection_bytes_per_second);
             {
@@ -72,12 +77,11 @@ impl Direction {
             }
             let arrives = leaves.max(self.opens) + spec.round_trip / 2;
             if count == 0 {
-                let _ = pieces.send(Piece { bytes: Bytes::new(), arrives, _window: None });
+                let _ = pieces.send(Piece { bytes: Bytes::new(), arrives });
                 return Ok(());
             }
-            // A window that waits for a receiver which is gone is freed by the end of the receiver's queue.
-            let permit = Arc::clone(&window).acquire_many_owned(count as u32).await.map_err(std::io::Error::other)?;
-            if pieces.send(Piece { bytes: buffer.split().freeze(), arrives, _window: Some(permit) }).is_err() {
+            window.send(count, now);
+            if pieces.send(Piece { bytes: buffer.split().freeze(), arrives }).is_err() {
                 return Ok(());
             }
             if leaves > now {
@@ -91,6 +95,7 @@ async fn receive(
     mut pieces: mpsc::UnboundedReceiver<Piece>,
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
+    arrived: mpsc::UnboundedSender<Arrival>,
 ) -> std::io::Result<()> {
     while let Some(piece) = pieces.recv().await {
         if piece.arrives > Instant::now() {
@@ -103,6 +108,8 @@ async fn receive(
             return to.shutdown().await;
         }
         to.write_all(&piece.bytes).await?;
+        // Without effect when the sender has finished.
+        let _ = arrived.send(Arrival { bytes: piece.bytes.len(), at: Instant::now() });
     }
     Ok(())
 }

@@ -3,11 +3,12 @@
 //!
 //! Every byte is delayed, each way, by half of the round-trip time; bytes on their way do not wait for each other, as
 //! on a real line. A new connection costs one more round trip before its first byte can travel (TCP's handshake).
-//! Bandwidth is limited per connection and for all together, in each direction on its own. There is no slow start and
-//! no loss. At most [`direction::WINDOW`] bytes of each direction of each connection are kept.
+//! Bandwidth is limited per connection and for all together, in each direction on its own. A connection may open as slowly
+//! as TCP does, see [`window`]. There is no loss.
 
 mod bucket;
 mod direction;
+mod window;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,12 +16,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBuf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use bucket::Bucket;
 use direction::Direction;
+
+/// What the kernel keeps, at the receiver's end, of what is not read, in bytes.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// What a line is like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub struct LineSpec {
     pub total_bytes_per_second: Option<u64>,
     /// Limit for one connection, each way.
     pub connection_bytes_per_second: Option<u64>,
+    /// Connections begin with few bytes on their way, and with twice as many after each round trip.
+    pub slow_start: bool,
 }
 
 impl LineSpec {
@@ -148,6 +156,10 @@ async fn connection(
     };
     // Without effect on what is carried: a line that cannot set it only batches more.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    if state.borrow().spec.slow_start {
+        // What the receiver does not read must not seem to have arrived.
+        let _ = setsockopt(&client, SndBuf, &SEND_BUFFER);
+    }
     let (client_reader, client_writer) = client.into_split();
     let (server_reader, server_writer) = server.into_split();
     let up = Direction { state: state.clone(), total: total_up, opens: handshake_done, carried: Arc::default() };
