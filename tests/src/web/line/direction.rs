@@ -1,11 +1,12 @@
 //! One direction of one connection: read, let through, delay, write.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 
@@ -67,7 +68,12 @@ impl Direction {
             let limits = [spec.total_bytes_per_second, spec.connection_bytes_per_second];
             buffer.reserve(LARGEST_PIECE);
             let mut piece = (&mut buffer).limit(piece_size(limits.into_iter().flatten().min()).min(room));
-            let count = from.read_buf(&mut piece).await?;
+            let count = match from.try_read_buf(&mut piece) {
+                Ok(count) => count,
+                // It was drained to the last byte before: what comes next comes on a line as it is then.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            };
             self.carried.fetch_add(count as u64, Ordering::Relaxed);
             let now = Instant::now();
             let mut leaves = own.reserve(now, count as u64, spec.connection_bytes_per_second);
