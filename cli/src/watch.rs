@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// The most containers that are recorded at a time; more are let go
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     at_once: usize,
-    /// The most traces that are kept; the oldest go
+    /// The most traces that are kept; the oldest go, and a day later what a killed watch left unfinished
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     keep: usize,
     #[command(flatten)]

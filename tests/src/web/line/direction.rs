@@ -50,7 +50,7 @@ impl Direction {
 
     async fn send(
         self,
-        mut from: OwnedReadHalf,
+        from: OwnedReadHalf,
         pieces: mpsc::UnboundedSender<Piece>,
         mut window: Window,
     ) -> std::io::Result<()> {
