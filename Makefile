@@ -1,7 +1,7 @@
 # The ways into this project; see README.md. `make help` lists them.
 
 # Cargo's target directory is shared by all checkouts of a user, so that RocksDB is built once a machine. ccache and
-# clang make that one build cheaper; see docs/development.md.
+# clang make that one build cheaper; see docs/src/quick-start/developer.md.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/cvmfs-prefetch/target
 export CC = ccache clang
 export CXX = ccache clang++

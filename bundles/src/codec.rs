@@ -10,7 +10,7 @@
 //!   16+n    32  SHA-256 over all that stands before
 //! ```
 //!
-//! See `docs/bundle-format.md` for the compatibility rule. Traces are written while they grow, so they have magic and
+//! See `docs/src/bundle-format.md` for the compatibility rule. Traces are written while they grow, so they have magic and
 //! version in common with this, and behind it the blocks of [`crate::trace`] in place of one payload.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};

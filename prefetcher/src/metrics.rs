@@ -1,4 +1,4 @@
-//! What is counted, as Prometheus reads it. `docs/metrics.md` lists every metric; a test compares it with this.
+//! What is counted, as Prometheus reads it. `docs/src/metrics.md` lists every metric; a test compares it with this.
 //!
 //! Counters are not kept beside the accounts of requests but made of them when somebody asks: see [`counts`].
 
@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    const DOCUMENTATION: &str = include_str!("../../docs/metrics.md");
+    const DOCUMENTATION: &str = include_str!("../../docs/src/metrics.md");
 
     #[test]
     fn the_documentation_lists_what_is_served() {

@@ -135,7 +135,7 @@ fn of_layers(repository: &Repository) -> Finding {
     // Not by looking: it is so with all publishers of layers.
     finding(
         format!("layers of {}", repository.name),
-        Ok("as published: no extended attributes (file capabilities), hard links are separate files; docs/snapshotter.md".into()),
+        Ok("as published: no extended attributes (file capabilities), hard links are separate files; docs/src/snapshotter.md".into()),
     )
 }
 

@@ -1,4 +1,4 @@
-//! What is counted, as Prometheus reads it. `docs/snapshotter-metrics.md` lists every metric; a test compares it with this.
+//! What is counted, as Prometheus reads it. `docs/src/snapshotter-metrics.md` lists every metric; a test compares it with this.
 
 use std::fmt::{Error, Write as _};
 use std::sync::Arc;
@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    const DOCUMENTATION: &str = include_str!("../../docs/snapshotter-metrics.md");
+    const DOCUMENTATION: &str = include_str!("../../docs/src/snapshotter-metrics.md");
 
     #[test]
     fn the_documentation_lists_what_is_served() {

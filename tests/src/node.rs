@@ -65,7 +65,7 @@ pub struct Node {
     pub client: Client,
     directory: SiteDirectory,
     sandbox_image: String,
-    /// The client's cache on a file system of its own: see `docs/snapshotter.md`, "Which file system".
+    /// The client's cache on a file system of its own: see `docs/src/snapshotter.md`, "Which file system".
     _cache: Option<MemoryDirectory>,
     _memory: Option<MemoryDirectory>,
 }

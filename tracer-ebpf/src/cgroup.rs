@@ -2,7 +2,7 @@
 //!
 //! A container runtime with the cgroupfs driver puts a container into `<parent>/<container id>` of every hierarchy,
 //! and is content with a directory that is already there. So the recorder can hold the cgroup before the container's
-//! first process exists. See `docs/recorder.md` for why there is no race in this.
+//! first process exists. See `docs/src/recorder.md` for why there is no race in this.
 
 use std::ffi::OsStr;
 use std::io;

@@ -23,7 +23,7 @@
 //! | `freezer` | stops a container's first process until that recorder is ready |
 //! | [`recorder`](Recorder), [`recording`](Recording), [`watch`](Watch) | tie these together |
 //!
-//! What is not seen, and why identification has no race: `docs/recorder.md`.
+//! What is not seen, and why identification has no race: `docs/src/recorder.md`.
 
 pub mod cgroup;
 mod clock;

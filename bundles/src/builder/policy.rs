@@ -12,7 +12,7 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// The share is measured by leaving one trace out, see `docs/benchmarks.md`: a larger one misses what some of the runs need,
+    /// The share is measured by leaving one trace out, see `docs/src/benchmarks.md`: a larger one misses what some of the runs need,
     /// and spares next to no bytes, as what is rare is small. A smaller one would take what a single run of many touched. The
     /// bytes are a quarter of the stock client's cache.
     fn default() -> Self {

@@ -4,7 +4,7 @@
 //! image, repositories | objects, in order of expected need | profiles | nested catalogs | packs | where it was carried from | layers
 //! ```
 //!
-//! The file is specified in `docs/bundle-format.md`: [`sections`] of which a reader skips those it does not know; the
+//! The file is specified in `docs/src/bundle-format.md`: [`sections`] of which a reader skips those it does not know; the
 //! objects are kept as [`columns`], so that they compress.
 
 mod carried;
@@ -37,7 +37,7 @@ use crate::codec::{BadFile, Format};
 use crate::file::FileError;
 use crate::image::ImageId;
 
-/// Bundle files: `CPFB`. Specified in `docs/bundle-format.md`.
+/// Bundle files: `CPFB`. Specified in `docs/src/bundle-format.md`.
 pub const FORMAT: Format = Format { name: "bundle", magic: *b"CPFB", major: 2, minor: 1 };
 
 /// The most objects that a bundle may have.

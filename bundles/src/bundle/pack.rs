@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::image::Digest;
 
-/// A pack, by its checksum. See `docs/pack-format.md`.
+/// A pack, by its checksum. See `docs/src/pack-format.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, bincode::Encode, bincode::Decode)]
 pub struct PackRef {
     /// SHA-256 of the file.

@@ -12,7 +12,7 @@
 //!
 //! A pack is called by the SHA-256 of the whole file, so nodes and images share it, and nobody can change it. Whoever has read
 //! the index, or a bundle that points into the pack, can take any one object by its offset. Every object is
-//! checked against its own hash, as if it came from the repository. Specified in `docs/pack-format.md`.
+//! checked against its own hash, as if it came from the repository. Specified in `docs/src/pack-format.md`.
 
 mod index;
 mod place;

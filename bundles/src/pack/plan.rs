@@ -24,7 +24,7 @@ pub struct Limits {
 
 impl Default for Limits {
     /// 64 KiB take 3 ms at 200 Mbit/s, where a round trip takes 20. Packs of objects of up to 128 KiB take half as much again in the
-    /// repository, for one object in twenty: see `docs/benchmarks.md`.
+    /// repository, for one object in twenty: see `docs/src/benchmarks.md`.
     fn default() -> Self {
         Self { object: 64 << 10, least: 256 << 10, most: 32 << 20, reuse: Share::of(9, 10) }
     }

@@ -11,7 +11,7 @@
 //!
 //! [`entries`] is the tree as a list; it is written into a directory ([`publish`]), into a tar file ([`tarball`]), or
 //! inside a transaction of the repository's server ([`CvmfsServer`]). [`push`] puts the same files beside the image in
-//! its registry. What an operator should know of all this is in `docs/publishing.md`.
+//! its registry. What an operator should know of all this is in `docs/src/publishing.md`.
 
 mod cvmfs_server;
 mod directory;

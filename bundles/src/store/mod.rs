@@ -1,4 +1,4 @@
-//! The bundles of a node, in RocksDB. See `docs/store.md`.
+//! The bundles of a node, in RocksDB. See `docs/src/store.md`.
 //!
 //! ```text
 //! column family   key                       value

@@ -1,7 +1,7 @@
 //! What one container used, as a recorder saw it, and the file it is kept in.
 //!
 //! A recorder that runs appends to a file with a [`TraceWriter`]; everyone else reads it as one [`Trace`]. The file is
-//! specified in `docs/trace-format.md`:
+//! specified in `docs/src/trace-format.md`:
 //!
 //! ```text
 //! magic, version | head block | block of records | ... | end block

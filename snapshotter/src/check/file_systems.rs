@@ -1,5 +1,5 @@
 //! Whether the CVMFS client's cache and the containers are on different file systems. On one, a node can lock up when many
-//! containers start at once; docs/snapshotter.md, "Which file system", tells how.
+//! containers start at once; docs/src/snapshotter.md, "Which file system", tells how.
 
 use std::fs;
 use std::io;
@@ -41,7 +41,7 @@ fn compare(root: &Path, repository: &str, values: &Values) -> Result<String, Str
     Err(format!(
         "cache {cache} and root {root} are on one: this node can lock up when many containers of an image start at once; give \
          the cache a file system of its own (CVMFS_CACHE_BASE), or set {THREADS}={ENOUGH} or more and remount; see \
-         docs/snapshotter.md, \"Which file system\""
+         docs/src/snapshotter.md, \"Which file system\""
     ))
 }
 

@@ -1,4 +1,4 @@
-//! Pulls as containerd's versions make them: messages made by hand after the sources that `docs/snapshotter.md` names. Only one
+//! Pulls as containerd's versions make them: messages made by hand after the sources that `docs/src/snapshotter.md` names. Only one
 //! version can run on one machine.
 
 use std::fs;

@@ -17,7 +17,7 @@ pub(super) fn of(records: &Records, targets: &[Target], machine: &Machine, plots
     let _ = writeln!(
         text,
         "\n{}, {} cores, {} GB, Linux {}. Repetitions: at most {repetitions}; medians, in brackets the least and the most. \
-         `docs/benchmarks.md` says how this is measured and how to read it.",
+         `docs/src/benchmarks.md` says how this is measured and how to read it.",
         machine.cpu,
         machine.cores,
         machine.memory_bytes / 1_000_000_000,

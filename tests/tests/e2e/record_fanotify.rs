@@ -122,7 +122,7 @@ fn an_interrupted_start_leaves_nothing_frozen() {
     });
 }
 
-/// As `docs/recorder.md` says; with version 1 it must be thawed before.
+/// As `docs/src/recorder.md` says; with version 1 it must be thawed before.
 #[test]
 fn the_frozen_pod_of_a_killed_recorder_can_be_removed() {
     testbed::namespace::test(|| async {

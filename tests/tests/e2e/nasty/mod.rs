@@ -1,5 +1,5 @@
 //! Images that stretch what is legal, file by file: mounted from published layers, and unpacked by containerd's own
-//! overlayfs snapshotter. What differs is what the publisher of layers drops; docs/snapshotter.md lists it.
+//! overlayfs snapshotter. What differs is what the publisher of layers drops; docs/src/snapshotter.md lists it.
 
 mod images;
 mod look;
