@@ -19,8 +19,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bundles::trace::{End, Trace};
 use tokio::task::spawn_blocking;
-use tracer::cri::{ContainerSpec, Runtime};
-use tracer::{Recorder, Recording, Subject, Target};
+use tracer_ebpf::cri::{ContainerSpec, Runtime};
+use tracer_ebpf::{Recorder, Recording, Subject, Target};
 
 use attach::Running;
 use interrupt::Interrupt;
@@ -219,7 +219,7 @@ async fn record_running(
     Ok(spawn_blocking(move || recording.stop(end)).await??)
 }
 
-async fn follow(recorder: &Recorder, target: Target, subject: Subject, out: tracer::Output) -> Result<Recording> {
+async fn follow(recorder: &Recorder, target: Target, subject: Subject, out: tracer_ebpf::Output) -> Result<Recording> {
     let recorder = recorder.clone();
     Ok(spawn_blocking(move || recorder.follow(&target, subject, out)).await??)
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bundles::trace::End;
 use tokio::task::{JoinSet, spawn_blocking};
-use tracer::cri::{Container, PodInfo, Runtime};
-use tracer::{Newcomer, Options, Recorder};
+use tracer_ebpf::cri::{Container, PodInfo, Runtime};
+use tracer_ebpf::{Newcomer, Options, Recorder};
 
 use crate::record::attach::{container_id, image_id};
 use crate::record::interrupt::Interrupt;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tracer::cri::pod::Outcome;
+use tracer_ebpf::cri::pod::Outcome;
 
 use crate::images;
 use crate::node::{Node, NodeSpec};

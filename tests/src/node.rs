@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use prefetcher::api::{RequestState, RequestStatus};
 use prefetcher::client::Client as DaemonClient;
-use tracer::cri::pod::{Outcome, PodSpec};
+use tracer_ebpf::cri::pod::{Outcome, PodSpec};
 
 use crate::client::Client;
 use crate::containerd::{Containerd, ContainerdSpec};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use bundles::image::ImageId;
-use tracer::cgroup::Hierarchy;
-use tracer::cri::{Container, Runtime};
+use tracer_ebpf::cgroup::Hierarchy;
+use tracer_ebpf::cri::{Container, Runtime};
 
 /// How it is named.
 #[derive(clap::Args)]

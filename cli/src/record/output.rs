@@ -26,7 +26,7 @@ impl Output {
     }
 
     /// Makes the file.
-    pub(crate) fn create(&self) -> Result<tracer::Output> {
+    pub(crate) fn create(&self) -> Result<tracer_ebpf::Output> {
         let file = File::create(&self.partial).with_context(|| format!("cannot write {}", self.partial.display()))?;
         Ok(Box::new(file))
     }

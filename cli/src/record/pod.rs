@@ -6,8 +6,8 @@ use std::{fs, process};
 
 use anyhow::{Context, Result};
 use bundles::image::ImageId;
-use tracer::cgroup::{Cgroup, Hierarchy, Leftovers};
-use tracer::cri::{ContainerSpec, Runtime, Sandbox, SandboxSpec, log};
+use tracer_ebpf::cgroup::{Cgroup, Hierarchy, Leftovers};
+use tracer_ebpf::cri::{ContainerSpec, Runtime, Sandbox, SandboxSpec, log};
 
 use super::attach::image_id;
 use super::until::{self, exit_code};

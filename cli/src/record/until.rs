@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bundles::trace::End;
 use regex::Regex;
-use tracer::Recording;
-use tracer::cri::Runtime;
+use tracer_ebpf::Recording;
+use tracer_ebpf::cri::Runtime;
 
 use line::LineSeen;
 use ready::{Probe, Ready};
@@ -64,7 +64,7 @@ pub(crate) struct Conditions {
 /// A container that conditions can ask.
 pub(crate) struct Container {
     pub(crate) runtime: Runtime,
-    pub(crate) container: tracer::cri::Container,
+    pub(crate) container: tracer_ebpf::cri::Container,
 }
 
 impl Args {
@@ -164,7 +164,7 @@ pub(crate) async fn exited(runtime: &mut Runtime, container: &str) -> Result<End
 
 /// Waits until no process is left in a cgroup and those below it.
 pub(crate) async fn emptied(cgroup: &Path) -> Result<End> {
-    while cgroup.exists() && tracer::cgroup::is_populated(cgroup).context("looking for processes")? {
+    while cgroup.exists() && tracer_ebpf::cgroup::is_populated(cgroup).context("looking for processes")? {
         tokio::time::sleep(POLL).await;
     }
     Ok(End::Stopped)

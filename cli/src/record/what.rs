@@ -1,9 +1,9 @@
 //! What goes into a trace beyond the files used, and by which means; common to `record` and `watch`.
 
 use bundles::image::ImageId;
-use tracer::cgroup::Version;
-use tracer::cri::Container;
-use tracer::{Backend, Options, Subject};
+use tracer_ebpf::cgroup::Version;
+use tracer_ebpf::cri::Container;
+use tracer_ebpf::{Backend, Options, Subject};
 
 #[derive(clap::Args)]
 #[group(id = "what", multiple = true)]

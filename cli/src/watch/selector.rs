@@ -3,7 +3,7 @@
 use std::fmt;
 
 use regex::Regex;
-use tracer::cri::PodInfo;
+use tracer_ebpf::cri::PodInfo;
 
 #[derive(clap::Args)]
 #[group(id = "selector", multiple = true)]

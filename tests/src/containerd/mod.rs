@@ -1,6 +1,6 @@
 //! A real containerd with runc and CRI, in a directory of its own.
 //!
-//! Pods are run through [`tracer::cri`]. However it ends, nothing is left behind: containers are killed, their shims
+//! Pods are run through [`tracer_ebpf::cri`]. However it ends, nothing is left behind: containers are killed, their shims
 //! stopped and all mounts below the directory taken away.
 
 mod cleanup;
@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tracer::cri::Runtime;
+use tracer_ebpf::cri::Runtime;
 
 use crate::process::{Daemon, run_command};
 

@@ -6,7 +6,7 @@ use crate::images::{busybox, pause};
 use crate::namespace::{self, SiteDirectory};
 use crate::registry::Registry;
 use crate::web::{Line, LineSpec};
-use tracer::cri::pod::PodSpec;
+use tracer_ebpf::cri::pod::PodSpec;
 
 fn cache() -> Result<PathBuf> {
     let home = std::env::var_os("HOME").context("no HOME for the cache of images")?;
@@ -47,7 +47,7 @@ fn a_pod_runs_and_leaves_nothing() {
         cri.remove_image(&reference).await?;
         assert_eq!(cri.image_status(&reference).await?, None);
         // A sandbox that nobody stops.
-        let left = tracer::cri::SandboxSpec { name: "left".to_owned(), uid: "1".to_owned(), ..pod.sandbox };
+        let left = tracer_ebpf::cri::SandboxSpec { name: "left".to_owned(), uid: "1".to_owned(), ..pod.sandbox };
         cri.run_sandbox(&left).await?;
         containerd.stop()?;
         let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;

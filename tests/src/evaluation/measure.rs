@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use prefetcher::api::RequestState;
-use tracer::cri::pod::Outcome;
+use tracer_ebpf::cri::pod::Outcome;
 
 use super::cells::{Cell, Mode};
 use super::options::USUAL_MS;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tracer::cri::log;
+use tracer_ebpf::cri::log;
 
 /// How often it is looked for.
 const POLL: Duration = Duration::from_millis(2);

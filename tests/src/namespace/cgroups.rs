@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use tracer::cgroup::Version;
+use tracer_ebpf::cgroup::Version;
 
 use super::leftovers::mounts;
 

@@ -15,7 +15,7 @@ use testbed::node::{Node, NodeSpec};
 use testbed::process::run_command;
 use testbed::publisher::Chunking;
 use testbed::site::{FQRN, Site, image_cache, label, with_round_trip};
-use tracer::cri::MountSpec;
+use tracer_ebpf::cri::MountSpec;
 
 use crate::record_running::{LIMIT, record_until_up, start};
 use crate::support::{FILES, READ_ALL, asked, files, publish_bundle};

@@ -16,7 +16,7 @@ use testbed::namespace::{SiteDirectory, cgroup_hierarchies, cgroup_parent, see_c
 use testbed::node::{Node, NodeSpec};
 use testbed::process::{Daemon, binary, run_command};
 use testbed::site::{Site, image_cache, with_round_trip};
-use tracer::cgroup::Version;
+use tracer_ebpf::cgroup::Version;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

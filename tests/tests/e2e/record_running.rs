@@ -11,8 +11,8 @@ use testbed::namespace::cgroup_parent;
 use testbed::node::{Node, NodeSpec};
 use testbed::process::{Daemon, binary};
 use testbed::site::{FQRN, Site, image_cache, with_round_trip};
-use tracer::cri::pod::PodSpec;
-use tracer::cri::{ContainerSpec, MountSpec, Runtime, SandboxSpec};
+use tracer_ebpf::cri::pod::PodSpec;
+use tracer_ebpf::cri::{ContainerSpec, MountSpec, Runtime, SandboxSpec};
 
 use crate::support::files;
 

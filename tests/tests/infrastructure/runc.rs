@@ -10,7 +10,7 @@ use serde_json::json;
 use testbed::images::busybox_binary;
 use testbed::namespace::{self, SiteDirectory, cgroup_hierarchies, cgroup_parent, see_cgroups_of};
 use testbed::site::image_cache;
-use tracer::cgroup::Version;
+use tracer_ebpf::cgroup::Version;
 
 /// Long enough to see that something does not happen.
 const A_WHILE: Duration = Duration::from_millis(500);

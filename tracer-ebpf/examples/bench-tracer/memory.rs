@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use bundles::trace::End;
-use tracer::Options;
+use tracer_ebpf::Options;
 
 use crate::jobs;
 use crate::site::{Site, run};

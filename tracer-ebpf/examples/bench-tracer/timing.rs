@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bundles::trace::{End, Trace};
-use tracer::Options;
+use tracer_ebpf::Options;
 
 use crate::jobs::Job;
 use crate::site::{Site, run};

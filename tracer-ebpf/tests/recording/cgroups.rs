@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use tracer::Options;
-use tracer::cgroup::{Cgroup, Hierarchy, Leftovers};
+use tracer_ebpf::Options;
+use tracer_ebpf::cgroup::{Cgroup, Hierarchy, Leftovers};
 
 /// A name below which nobody else makes cgroups.
 fn unique() -> Result<PathBuf> {

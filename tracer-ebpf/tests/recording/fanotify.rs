@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bundles::trace::{End, Use};
 use nix::mount::{MsFlags, mount};
-use tracer::cgroup::{Cgroup, Hierarchy, Version};
-use tracer::{Backend, Error, Options, Recorder, Target};
+use tracer_ebpf::cgroup::{Cgroup, Hierarchy, Version};
+use tracer_ebpf::{Backend, Error, Options, Recorder, Target};
 
 use crate::site::{Recorded, Site, run};
 

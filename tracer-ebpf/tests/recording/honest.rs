@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail, ensure};
 use bundles::path::RootPath;
 use bundles::trace::{Cause, End, Trace};
-use tracer::{Error, Options, Recorder, Target};
+use tracer_ebpf::{Error, Options, Recorder, Target};
 
 use crate::site::{Site, output, paths, run, subject, write};
 

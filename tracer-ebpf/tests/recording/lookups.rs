@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use bundles::trace::{Lookup, Trace};
-use tracer::Options;
+use tracer_ebpf::Options;
 
 use crate::site::{Site, write};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use bundles::trace::{Range, Ranges, Trace, Unseen};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use tracer::Options;
+use tracer_ebpf::Options;
 
 use crate::site::Site;
 

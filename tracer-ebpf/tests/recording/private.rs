@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 use bundles::trace::{End, LeftOutReason};
 use nix::mount::{MsFlags, mount};
-use tracer::Options;
+use tracer_ebpf::Options;
 
 use crate::site::{Site, run, write};
 

@@ -15,8 +15,8 @@ use bundles::trace::{End, FileUse, Trace};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
-use tracer::cgroup::{Cgroup, Hierarchy};
-use tracer::{Options, Output, Recorder, Recording, Subject, Target};
+use tracer_ebpf::cgroup::{Cgroup, Hierarchy};
+use tracer_ebpf::{Options, Output, Recorder, Recording, Subject, Target};
 
 /// An overlay root and a cgroup.
 pub(crate) struct Site {

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use bundles::trace::{End, FileUse, Phase, Trace, Use};
-use tracer::Options;
+use tracer_ebpf::Options;
 
 use crate::site::{Site, paths, run, write};
 

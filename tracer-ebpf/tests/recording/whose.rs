@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bundles::trace::{End, Phase, Trace, Unseen};
-use tracer::cgroup::{Cgroup, Hierarchy, Version};
-use tracer::{Options, Recorder, Target};
+use tracer_ebpf::cgroup::{Cgroup, Hierarchy, Version};
+use tracer_ebpf::{Options, Recorder, Target};
 
 use crate::site::{Site, output, paths, run, subject, write};
 

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 use bundles::trace::{End, Phase, Trace, Use};
 use nix::mount::{MsFlags, mount};
-use tracer::Options;
+use tracer_ebpf::Options;
 
 use crate::site::{Site, paths, run, write};
 use crate::strace;

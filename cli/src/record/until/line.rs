@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use regex::Regex;
-use tracer::cri::log::Lines;
+use tracer_ebpf::cri::log::Lines;
 
 /// Follows a log, and looks for a line of it.
 pub(crate) struct LineSeen {
