@@ -1,65 +1,78 @@
-//! What can go wrong in a call, and the code by which containerd knows it.
-
-use std::path::PathBuf;
+//! Why a call of containerd failed, and the gRPC code that containerd gets.
 
 use containerd_snapshots::tonic::{Code, Status};
 
-/// The error of a call. All but the last three are part of the contract with containerd, which acts on their codes.
+use crate::idmap::InvalidMapping;
+use crate::layers::mount_check::LayerUnavailable;
+use crate::snapshots::directories::DiskError;
+use crate::snapshots::filter::InvalidFilter;
+use crate::snapshots::labels::LabelTooLarge;
+use crate::snapshots::state::StateError;
+use crate::snapshots::store::StoreError;
+
+/// The error of a call. containerd acts on the codes, so they are part of the contract with it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The key or name is taken; or, in answer to Prepare of a layer: "there is no need to unpack it".
-    #[error("snapshot {0:?}: already exists")]
-    AlreadyExists(String),
-    /// No snapshot has this key or name.
-    #[error("snapshot {0:?} does not exist: not found")]
-    NotFound(String),
-    /// The snapshot is not of the kind that the call is for, or has children.
-    #[error("{0}: failed precondition")]
-    FailedPrecondition(String),
-    /// The request makes no sense whatever the state is.
-    #[error("{0}: invalid argument")]
-    InvalidArgument(String),
-    /// The request makes sense, but not to this snapshotter.
-    #[error("{0}: not implemented")]
-    Unimplemented(String),
-    /// Something that the snapshot stands on is not there now, but may be again later.
-    #[error("{0}: unavailable")]
-    Unavailable(String),
+    /// The snapshots do not allow the call.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Mounts were requested for a committed snapshot.
+    #[error("snapshot {0:?} is committed; only active snapshots and views can be mounted")]
+    NotMountable(String),
+    /// A label is larger than containerd allows.
+    #[error(transparent)]
+    Label(#[from] LabelTooLarge),
+    /// A label of a container in a user namespace is wrong.
+    #[error(transparent)]
+    Mapping(#[from] InvalidMapping),
+    /// A filter of List is wrong.
+    #[error(transparent)]
+    Filter(#[from] InvalidFilter),
+    /// The container is in a user namespace, and its parent has the owners of the image.
+    #[error(
+        "snapshot {0:?} is for a user namespace, and this snapshotter cannot shift the owners of files; containerd can: remove \
+         the capability remap-ids from the snapshotter's entry in proxy_plugins (with ctr, omit --remap-labels)"
+    )]
+    CannotShiftOwners(String),
+    /// A published layer cannot be mounted now, but may be again later.
+    #[error(transparent)]
+    Layer(#[from] LayerUnavailable),
     /// A file operation below the root failed.
-    #[error("cannot {action} {path}: {source}")]
-    Disk {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// The metadata could not be read or written.
-    #[error("metadata: {0}")]
-    Store(#[from] crate::store::StoreError),
-    /// A task of ours died.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The database failed.
+    #[error("database of snapshots: {0}")]
+    Store(#[from] StoreError),
+    /// A blocking task panicked.
     #[error("internal error: {0}")]
-    Internal(String),
+    Task(#[from] tokio::task::JoinError),
 }
 
 impl Error {
-    /// For `map_err` on file operations.
-    pub fn disk(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Disk { action, path, source }
-    }
-
     fn code(&self) -> Code {
         match self {
-            Self::AlreadyExists(_) => Code::AlreadyExists,
-            Self::NotFound(_) => Code::NotFound,
-            Self::FailedPrecondition(_) => Code::FailedPrecondition,
-            Self::InvalidArgument(_) => Code::InvalidArgument,
-            Self::Unimplemented(_) => Code::Unimplemented,
-            Self::Unavailable(_) => Code::Unavailable,
-            Self::Disk { .. } | Self::Store(_) | Self::Internal(_) => Code::Internal,
+            Self::State(error) => state_code(error),
+            Self::NotMountable(_) => Code::FailedPrecondition,
+            Self::Label(_) | Self::Mapping(_) | Self::Filter(_) => Code::InvalidArgument,
+            Self::CannotShiftOwners(_) => Code::Unimplemented,
+            Self::Layer(_) => Code::Unavailable,
+            Self::Disk(_) | Self::Store(_) | Self::Task(_) => Code::Internal,
         }
+    }
+}
+
+/// As in containerd's own snapshotters: the code tells "the request can never work" from "the snapshot is not in the
+/// right state".
+fn state_code(error: &StateError) -> Code {
+    match error {
+        StateError::AlreadyExists(_) => Code::AlreadyExists,
+        StateError::NotFound(_) => Code::NotFound,
+        StateError::NotActive(_) | StateError::HasChildren(_) => Code::FailedPrecondition,
+        StateError::EmptyKey
+        | StateError::EmptyName
+        | StateError::ParentNotCommitted(_)
+        | StateError::FixedField { .. }
+        | StateError::Label(_) => Code::InvalidArgument,
     }
 }
 

@@ -14,45 +14,55 @@ use snapshotter::containerd;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// containerd snapshotter plugin that takes image layers from CVMFS and has them prefetched.
+/// containerd snapshotter that takes image layers from CVMFS and requests their prefetch.
+///
+/// Without a command, it serves containerd until it gets SIGTERM or SIGINT.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = EXAMPLES)]
 struct Arguments {
-    /// The configuration file.
-    #[arg(long, global = true, default_value = DEFAULT_PATH, env = "CVMFS_PREFETCH_SNAPSHOTTER_CONFIG")]
+    /// Configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH, env = "CVMFS_PREFETCH_SNAPSHOTTER_CONFIG")]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-/// What to do instead of serving.
+const EXAMPLES: &str = "\
+Examples:
+  cvmfs-prefetch-snapshotter config containerd --major 2   Print the lines for containerd's configuration
+  cvmfs-prefetch-snapshotter check                         Check this node's setup
+";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows what this node lacks for the plugin to work, and what to do. Fails if it lacks anything.
+    /// Check this node's setup and print what to change.
+    ///
+    /// Checks containerd's configuration, the socket, the mount of each repository, overlayfs on it, the file systems of the
+    /// CVMFS client's cache and of the root, and the prefetch daemon. Exits with code 1 if a check fails.
     Check {
         /// containerd's configuration file.
-        #[arg(long, default_value = containerd::PATH)]
+        #[arg(long, value_name = "FILE", default_value = containerd::PATH)]
         containerd_config: PathBuf,
-        /// Where the CVMFS client's configuration is.
-        #[arg(long, default_value = STOCK_ROOT)]
+        /// Directory of the CVMFS client's configuration.
+        #[arg(long, value_name = "DIRECTORY", default_value = STOCK_ROOT)]
         client_config: PathBuf,
-        /// For programs.
+        /// Print JSON: an array of objects with `subject`, `ok` and `message`.
         #[arg(long)]
         json: bool,
     },
-    /// Shows configurations.
+    /// Print configurations.
     #[command(subcommand)]
     Config(Show),
 }
 
 #[derive(Debug, Subcommand)]
 enum Show {
-    /// This program's, defaults filled in.
+    /// Print the configuration in use, with defaults.
     Dump,
-    /// What to write into containerd's.
+    /// Print what containerd's configuration needs.
     Containerd {
         /// containerd's major version.
-        #[arg(long, default_value_t = 2)]
+        #[arg(long, value_name = "VERSION", default_value_t = 2)]
         major: u32,
     },
 }
@@ -62,8 +72,8 @@ fn main() -> Result<ExitCode> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let config = Config::read(&arguments.config)
-        .with_context(|| format!("the configuration {} cannot be used", arguments.config.display()))?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+        .with_context(|| format!("cannot use the configuration {}", arguments.config.display()))?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the tokio runtime")?;
     let result = match arguments.command {
         None => runtime.block_on(serve(&config)).map(|()| ExitCode::SUCCESS),
         Some(Command::Check { containerd_config, client_config, json }) => {
@@ -75,10 +85,10 @@ fn main() -> Result<ExitCode> {
                 Show::Dump => toml::to_string(&config)?,
                 Show::Containerd { major } => containerd::snippet(major, &config.socket),
             };
-            write!(std::io::stdout(), "{text}").context("cannot write").map(|()| ExitCode::SUCCESS)
+            write!(std::io::stdout(), "{text}").context("cannot write to standard output").map(|()| ExitCode::SUCCESS)
         }
     };
-    // A look-up in a mount that hangs never ends; the process must.
+    // A lookup in a hung mount never ends; the process must.
     runtime.shutdown_timeout(Duration::from_millis(500));
     result
 }
@@ -97,10 +107,11 @@ async fn serve(config: &Config) -> Result<()> {
 
 fn print(findings: &[Finding], json: bool) -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    match json {
-        true => writeln!(out, "{}", serde_json::to_string_pretty(findings)?)?,
-        false => findings.iter().try_for_each(|finding| writeln!(out, "{finding}"))?,
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(findings)?)?;
+    } else {
+        findings.iter().try_for_each(|finding| writeln!(out, "{finding}"))?;
     }
-    let all_well = findings.iter().all(|finding| finding.ok);
-    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all_ok = findings.iter().all(|finding| finding.ok);
+    Ok(if all_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

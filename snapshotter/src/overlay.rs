@@ -1,5 +1,5 @@
-//! How a snapshot is mounted: the same mounts as containerd's own overlayfs snapshotter asks for, with published layers
-//! in place of unpacked ones.
+//! The mounts of a snapshot: the ones that containerd's own overlayfs snapshotter would return, with published layers in
+//! place of unpacked ones. containerd does the mounting.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -7,30 +7,30 @@ use std::path::{Path, PathBuf};
 
 use containerd_snapshots::api::types::Mount;
 
-use crate::directories::{Directories, Part};
-use crate::snapshot::{Content, Kind, Snapshot};
+use crate::snapshots::directories::{Directories, Part};
+use crate::snapshots::{Content, Kind, Snapshot};
 
-/// Whether overlayfs's inode index must be switched off. containerd does so where the kernel has it, because the index
-/// refuses an upper directory that was used with other lower ones.
+/// Whether the kernel's overlayfs has an inode index, which mounts must then switch off as containerd does: the index
+/// refuses an upper directory that was mounted with other lower directories before.
 pub fn index_can_be_off() -> bool {
     Path::new("/sys/module/overlay/parameters/index").exists()
 }
 
-/// The lower directories for a chain of parents (nearest first), topmost first.
+/// The lower directories of a mount, topmost first. `ancestors` is the chain of parents, nearest first.
 pub fn lower_directories(ancestors: &[&Snapshot], directories: &Directories) -> Vec<PathBuf> {
     let mut stack = Vec::new();
-    // overlayfs refuses to have one directory twice. A layer that comes again further down adds nothing: all that it
-    // has, shows or deletes, the upper one has, shows or deletes already.
+    // overlayfs refuses a directory that is listed twice. A layer that occurs again further down changes nothing: the upper
+    // one shows and deletes the same files already.
     let mut seen = HashSet::new();
-    let mut catalogs_shown = true;
+    let mut catalogs_visible = true;
     for (index, snapshot) in ancestors.iter().enumerate() {
         let link = |part| directories.link(snapshot.id, part);
         match &snapshot.content {
             Content::Local => stack.push(link(Part::Layer)),
             Content::Cvmfs(layer) if seen.insert(&layer.layerfs) => {
                 let is_lowest = index + 1 == ancestors.len();
-                stack.extend((layer.companion_above || catalogs_shown).then(|| link(Part::Above)));
-                catalogs_shown = false;
+                stack.extend((layer.companion_above || catalogs_visible).then(|| link(Part::Above)));
+                catalogs_visible = false;
                 stack.push(link(Part::Layer));
                 stack.extend((layer.companion_below && !is_lowest).then(|| link(Part::Below)));
             }
@@ -47,8 +47,8 @@ pub fn mounts(snapshot: &Snapshot, ancestors: &[&Snapshot], directories: &Direct
     match (snapshot.kind, lower.as_slice()) {
         (Kind::View, []) => vec![bind(directories.files(id), "ro")],
         (_, []) => vec![bind(directories.files(id), "rw")],
-        // One lower directory is an unpacked layer: a published one brings its companion. Not through the link, which
-        // would be the one entry of a mount table that does not say where the files are.
+        // A single lower directory is always an unpacked layer, as a published one has its companion above. It is mounted by
+        // its real path, not by its link, so that the mount table shows where the files are.
         (Kind::View, [_]) => {
             let only = ancestors.first().map(|parent| directories.files(parent.id));
             vec![bind(only.unwrap_or_default(), "ro")]
@@ -84,7 +84,7 @@ fn option(name: &str, paths: &[PathBuf]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::snapshot::{CvmfsLayer, Usage};
+    use crate::snapshots::{CvmfsLayer, Usage};
     use bundles::image::Digest;
     use std::time::SystemTime;
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_are_those_of_containerd() {
+    fn mounts_are_the_same_as_containerds() {
         let local = |id| snapshot(id, Kind::Committed, Content::Local);
         let active = snapshot(9, Kind::Active, Content::Local);
         let view = snapshot(9, Kind::View, Content::Local);
@@ -135,8 +135,9 @@ mod tests {
         check(&view, &[&local(1)], "bind /snapshots/1/fs ro,rbind");
         check(&view, &[&cvmfs(1, "x", false)], "overlay overlay index=off,lowerdir=/l/1a:/l/1");
         check(&view, &[&cvmfs(1, "x", true)], "overlay overlay index=off,lowerdir=/l/1a:/l/1");
-        let (one, two) = (cvmfs(1, "x", false), cvmfs(2, "y", false));
-        check(&view, &[&two, &one], "overlay overlay index=off,lowerdir=/l/2a:/l/2:/l/1");
+        let lower = cvmfs(1, "x", false);
+        let upper_layer = cvmfs(2, "y", false);
+        check(&view, &[&upper_layer, &lower], "overlay overlay index=off,lowerdir=/l/2a:/l/2:/l/1");
         check(&view, &[&local(2), &local(1)], "overlay overlay index=off,lowerdir=/l/2:/l/1");
         check(&active, &[&local(1)], &format!("{upper}/l/1"));
         check(&active, &[&local(2), &cvmfs(1, "x", true)], &format!("{upper}/l/2:/l/1a:/l/1"));
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_comes_twice_is_mounted_once() {
+    fn a_layer_that_occurs_twice_is_mounted_once() {
         let active = snapshot(9, Kind::Active, Content::Local);
         let view = snapshot(9, Kind::View, Content::Local);
         let (top, middle, bottom) = (cvmfs(3, "x", true), cvmfs(2, "y", false), cvmfs(1, "x", true));
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_largest_image_fit_where_containerd_enters_the_common_directory() {
+    fn mount_options_of_127_layers_fit_into_a_page() {
         let directory = tempfile::tempdir().unwrap();
         let directories = Directories::open(directory.path()).unwrap();
         let layers: Vec<_> = (0..127).map(|id| cvmfs(100_000 + id, &id.to_string(), true)).collect();

@@ -1,4 +1,4 @@
-//! Making the companions of a layer.
+//! Making the companion directories of a published layer.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,13 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fsetxattr, futimens,
-    makedev, mkdirat, mknodat, openat,
+    FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fsetxattr, futimens, makedev, mkdirat,
+    mknodat,
 };
 
-use super::{MarkedDirectory, Whiteouts};
+use super::{WhiteoutDirectory, Whiteouts};
+use crate::tree;
 
-/// Fills the empty directory `root` so that it hides the signs of the layer below it.
+/// Fills the empty directory `root` so that it hides the plain files of the whiteouts in the layer below it.
 pub fn fill_above(whiteouts: &Whiteouts, root: &Path) -> io::Result<()> {
     let mut open = OpenPath::new(root)?;
     for directory in &whiteouts.directories {
@@ -22,7 +23,7 @@ pub fn fill_above(whiteouts: &Whiteouts, root: &Path) -> io::Result<()> {
             whiteout(fd, name)?;
         }
     }
-    // From the leaves up: making an entry changes the time of its directory.
+    // From the leaves up: making an entry changes the modification time of its directory.
     for directory in whiteouts.directories.iter().rev() {
         copy_attributes(directory, open.enter(&directory.path, false)?)?;
     }
@@ -32,7 +33,7 @@ pub fn fill_above(whiteouts: &Whiteouts, root: &Path) -> io::Result<()> {
 /// Fills the empty directory `root` so that it deletes what the layer above it deletes.
 pub fn fill_below(whiteouts: &Whiteouts, root: &Path) -> io::Result<()> {
     let mut open = OpenPath::new(root)?;
-    for directory in whiteouts.directories.iter().filter(|directory| directory.deletes()) {
+    for directory in whiteouts.directories.iter().filter(|directory| directory.deletes_anything()) {
         let fd = open.enter(&directory.path, true)?;
         for name in &directory.deleted {
             whiteout(fd, name)?;
@@ -44,12 +45,12 @@ pub fn fill_below(whiteouts: &Whiteouts, root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The sign of overlayfs for "not there, and not looked for further down".
+/// Makes a whiteout of overlayfs: `name` does not exist, and overlayfs does not look further down.
 fn whiteout(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
     Ok(mknodat(parent, OsStr::from_bytes(name), FileType::CharacterDevice, Mode::empty(), makedev(0, 0))?)
 }
 
-fn copy_attributes(directory: &MarkedDirectory, to: impl AsFd) -> io::Result<()> {
+fn copy_attributes(directory: &WhiteoutDirectory, to: impl AsFd) -> io::Result<()> {
     let to = to.as_fd();
     fchown(to, Some(Uid::from_raw(directory.uid)), Some(Gid::from_raw(directory.gid)))?;
     fchmod(to, Mode::from_raw_mode(directory.mode))?;
@@ -57,8 +58,7 @@ fn copy_attributes(directory: &MarkedDirectory, to: impl AsFd) -> io::Result<()>
     Ok(futimens(to, &Timestamps { last_access: time, last_modification: time })?)
 }
 
-/// A path of open directories. Going from one directory to the next opens only what differs, and no path is ever too
-/// long for the kernel.
+/// A path of open directories. Going from one directory to the next opens only the part that differs.
 struct OpenPath<'a> {
     root: OwnedFd,
     open: Vec<(&'a [u8], OwnedFd)>,
@@ -66,12 +66,11 @@ struct OpenPath<'a> {
 
 impl<'a> OpenPath<'a> {
     fn new(root: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { root: openat(CWD, root, flags, Mode::empty())?, open: Vec::new() })
+        Ok(Self { root: tree::open(root)?, open: Vec::new() })
     }
 
     fn enter(&mut self, path: &'a [Vec<u8>], make: bool) -> io::Result<&OwnedFd> {
-        let common = self.open.iter().zip(path).take_while(|((open, _), wanted)| open == wanted).count();
+        let common = self.open.iter().zip(path).take_while(|((open, _), name)| open == name).count();
         self.open.truncate(common);
         for name in &path[common..] {
             let parent = self.open.last().map_or(&self.root, |(_, fd)| fd);
@@ -82,8 +81,7 @@ impl<'a> OpenPath<'a> {
                     Err(error) => return Err(error.into()),
                 }
             }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = openat(parent, name_os, flags, Mode::empty())?;
+            let fd = tree::open_child(parent, name_os)?;
             self.open.push((name, fd));
         }
         Ok(self.open.last().map_or(&self.root, |(_, fd)| fd))

@@ -1,4 +1,4 @@
-//! Whiteouts, seen through real overlay mounts and compared with what the OCI image specification says. Needs root.
+//! Whiteouts in real overlay mounts, compared with the result that the OCI image specification asks for. Needs root.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-/// What a file is, as `ls` and `cat` tell.
+/// Type, content and attributes of each file, as `ls` and `cat` show them.
 type Tree = BTreeMap<Vec<u8>, String>;
 
 /// A layer: paths, with a `/` at the end for directories; the content of a file is its layer's number.
@@ -23,7 +23,7 @@ impl Layer {
         self.0.iter().map(|path| (path.trim_end_matches('/'), path.ends_with('/')))
     }
 
-    /// As CVMFS has it.
+    /// Writes the layer as CVMFS publishes it.
     fn publish(&self, number: usize, root: &Path) {
         fs::create_dir_all(root).unwrap();
         for (path, is_directory) in self.entries() {
@@ -35,7 +35,7 @@ impl Layer {
                 fs::write(path, number.to_string()).unwrap();
             }
         }
-        // Each layer has its own owner, mode and time of directories, to see whose is shown.
+        // Directories of each layer have their own owner, mode and time, to see which layer a mount shows.
         for path in directories(root) {
             chown(&path, Some(1000 + number as u32), Some(2000 + number as u32)).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o1700 + number as u32)).unwrap();
@@ -44,7 +44,7 @@ impl Layer {
         }
     }
 
-    /// As the specification has it: first delete in what is there, then add.
+    /// Applies the layer as the specification says: first the deletions, then the additions.
     fn apply(&self, number: usize, tree: &mut Tree) {
         let under = |path: &[u8], directory: &str| {
             directory.is_empty() || path.strip_prefix(directory.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
@@ -54,8 +54,8 @@ impl Layer {
             if name == ".wh..wh..opq" {
                 tree.retain(|path, _| !under(path, directory));
             } else if let Some(name) = name.strip_prefix(".wh.").filter(|name| !name.starts_with(".wh.")) {
-                let victim = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
-                tree.retain(|path, _| path != victim.as_bytes() && !under(path, &victim));
+                let deleted = if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
+                tree.retain(|path, _| path != deleted.as_bytes() && !under(path, &deleted));
             }
         }
         let shown = format!("d {} {} {:o} 100000{number}.123456789", 1000 + number, 2000 + number, 0o1700 + number);
@@ -113,7 +113,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Mounts the layers, lowest first, with their companions, and reads what is to be seen.
+/// Mounts the layers, lowest first, with their companions, and reads the merged tree.
 fn mounted(layers: &[Layer], writable: bool) -> Tree {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: String| directory.path().join(name);
@@ -130,7 +130,7 @@ fn mounted(layers: &[Layer], writable: bool) -> Tree {
         companion::fill_below(&whiteouts, &below).unwrap();
         lower.extend(whiteouts.any().then_some(above));
         lower.push(layerfs);
-        lower.extend((whiteouts.delete() && number > 0).then_some(below));
+        lower.extend((whiteouts.delete_anything() && number > 0).then_some(below));
     }
     let lower = lower.iter().map(|path| path.as_os_str()).collect::<Vec<_>>().join(OsStr::new(":"));
     let mut options = OsStr::new("lowerdir=").to_owned();
@@ -178,17 +178,17 @@ fn deleted_files_and_directories_stay_deleted() {
 }
 
 #[test]
-fn a_layer_that_deletes_what_is_not_there_changes_nothing() {
+fn deleting_a_missing_file_changes_nothing() {
     check(&[Layer(&["a/x"]), Layer(&["a/.wh.nothing", "new/.wh.nothing", ".wh.nothing"])]);
 }
 
 #[test]
-fn signs_in_the_lowest_layer_are_hidden() {
+fn whiteouts_in_the_lowest_layer_are_hidden() {
     check(&[Layer(&["a/x", "a/.wh.y", "b/.wh..wh..opq", "b/z"])]);
 }
 
 #[test]
-fn an_opaque_directory_hides_what_is_below_and_not_its_own() {
+fn an_opaque_directory_hides_only_the_layers_below() {
     check(&[
         Layer(&["d/old", "d/both", "d/sub/old", "other"]),
         Layer(&["d/.wh..wh..opq", "d/both", "d/new", "d/sub/new"]),
@@ -196,7 +196,7 @@ fn an_opaque_directory_hides_what_is_below_and_not_its_own() {
 }
 
 #[test]
-fn opaque_directories_in_opaque_directories() {
+fn opaque_directories_can_be_nested() {
     check(&[
         Layer(&["d/1", "d/e/1", "d/e/f/1", "d/g/1"]),
         Layer(&["d/e/.wh..wh..opq", "d/e/f/.wh..wh..opq", "d/e/f/2"]),
@@ -206,7 +206,7 @@ fn opaque_directories_in_opaque_directories() {
 }
 
 #[test]
-fn a_name_deleted_and_made_anew_in_one_layer_is_the_new_one() {
+fn a_name_deleted_and_added_in_one_layer_is_the_new_file() {
     check(&[
         Layer(&["file", "dir/old", "dir/sub/old"]),
         Layer(&[".wh.file", "file", ".wh.dir", "dir/new", "dir/sub/new"]),
@@ -214,7 +214,7 @@ fn a_name_deleted_and_made_anew_in_one_layer_is_the_new_one() {
 }
 
 #[test]
-fn files_become_directories_and_directories_files() {
+fn files_and_directories_can_change_types() {
     check(&[
         Layer(&["a", "b/x", "c/x", "d"]),
         Layer(&[".wh.a", "a/new", ".wh.b", "b", "c", "d/new"]),
@@ -223,12 +223,12 @@ fn files_become_directories_and_directories_files() {
 }
 
 #[test]
-fn a_file_comes_back_above_the_layer_that_deleted_it() {
+fn a_deleted_file_can_be_added_again_in_a_higher_layer() {
     check(&[Layer(&["a/x", "a/y"]), Layer(&["a/.wh.x", "a/.wh.y"]), Layer(&["a/x"])]);
 }
 
 #[test]
-fn names_may_be_odd() {
+fn names_can_have_any_characters() {
     check(&[
         Layer(&["sp ace/new\nline", "ünï/cödé", "wh/.wh", "x/y,z:\\"]),
         Layer(&["sp ace/.wh.new\nline", "ünï/.wh.cödé", "x/.wh.y,z:\\", ".wh.é"]),
@@ -236,26 +236,26 @@ fn names_may_be_odd() {
 }
 
 #[test]
-fn aufs_left_overs_are_hidden_and_delete_nothing() {
+fn files_of_aufs_are_hidden_and_delete_nothing() {
     check(&[Layer(&["a", "d/b"]), Layer(&[".wh..wh.aufs", ".wh..wh.plnk/", "d/.wh..wh.orph/"])]);
 }
 
 #[test]
-fn a_sign_without_a_name_deletes_nothing() {
-    let mut directory = MarkedDirectory::default();
+fn a_whiteout_without_a_name_deletes_nothing() {
+    let mut directory = WhiteoutDirectory { path: vec![b"d".to_vec()], ..WhiteoutDirectory::default() };
     for name in ["name", ".wh.", ".wh..", ".wh...", ".wh....", ".wh.x"] {
-        assert_eq!(directory.note(name.as_bytes(), false), name != "name", "{name}");
+        assert_eq!(directory.add_if_whiteout(name.as_bytes()), name != "name", "{name}");
     }
     assert_eq!(directory.hidden.len(), 5);
     assert_eq!(directory.deleted, [b"...".to_vec(), b"x".to_vec()]);
 }
 
 #[test]
-fn a_path_of_four_thousand_bytes_is_no_obstacle() {
+fn a_path_of_4000_bytes_is_supported() {
     let directory = tempfile::tempdir().unwrap();
     let component = "x".repeat(250);
-    // Made and looked at step by step, as no single path would do.
-    let make = |root: &str, depth: usize, sign: bool| {
+    // Made step by step: the whole path is too long for one call.
+    let make = |root: &str, depth: usize, with_whiteout: bool| {
         use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
         let top = directory.path().join(root);
         fs::create_dir(&top).unwrap();
@@ -265,7 +265,7 @@ fn a_path_of_four_thousand_bytes_is_no_obstacle() {
             mkdirat(&fd, &component, Mode::RWXU).unwrap();
             fd = openat(&fd, &component, flags, Mode::empty()).unwrap();
         }
-        if sign {
+        if with_whiteout {
             openat(&fd, ".wh.gone", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
         }
     };
@@ -276,9 +276,9 @@ fn a_path_of_four_thousand_bytes_is_no_obstacle() {
         let path = directory.path().join(name);
         fs::create_dir(&path).unwrap();
         fill(&whiteouts, &path).unwrap();
-        // All that was made, and one whiteout.
-        assert_eq!(crate::usage::of_directory(&path).unwrap().inodes, 18, "{name}");
+        // 16 directories, the root and one whiteout.
+        assert_eq!(crate::snapshots::usage::measure(&path).unwrap().inodes, 18, "{name}");
     }
-    make("too_deep", crate::usage::DEPTH_LIMIT + 2, true);
+    make("too_deep", crate::tree::DEPTH_LIMIT + 2, true);
     assert!(walk::walk(&directory.path().join("too_deep")).is_err());
 }

@@ -1,4 +1,4 @@
-// Package suite runs containerd's own tests of snapshotters against the built plugin, over its socket.
+// Package suite runs containerd's own snapshotter tests against the built snapshotter, over its socket.
 // See scripts/containerd-suite.
 package suite
 
@@ -22,7 +22,7 @@ import (
 
 const limit = 60 * time.Second
 
-// start gives a snapshotter with an empty root below directory, as containerd has it of a proxy plugin.
+// start returns a snapshotter with an empty root below directory, as containerd creates it for a proxy plugin.
 func start(ctx context.Context, directory string) (snapshots.Snapshotter, func() error, error) {
 	socket, config := filepath.Join(directory, "s.sock"), filepath.Join(directory, "config.toml")
 	text := fmt.Sprintf("socket = %q\nroot = %q\n", socket, filepath.Join(directory, "root"))
@@ -42,7 +42,7 @@ func start(ctx context.Context, directory string) (snapshots.Snapshotter, func()
 		}
 		if time.Now().After(end) {
 			plugin.Process.Kill()
-			return nil, nil, fmt.Errorf("the plugin does not serve: %w", err)
+			return nil, nil, fmt.Errorf("the snapshotter does not serve: %w", err)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -61,6 +61,6 @@ func start(ctx context.Context, directory string) (snapshots.Snapshotter, func()
 }
 
 func TestSnapshotter(t *testing.T) {
-	// By this name the tests know what overlayfs cannot do, such as to rename a directory of a lower layer.
+	// With this name the tests skip what overlayfs cannot do, such as renaming a directory of a lower layer.
 	testsuite.SnapshotterSuite(t, "overlayfs", start)
 }

@@ -1,20 +1,19 @@
-//! What containerd's own tests of snapshotters ask of names, kinds, labels, times and codes
-//! (`core/snapshots/testsuite` and `core/snapshots/storage` there), over the socket. Its tests themselves can be run, too:
-//! `scripts/containerd-suite`.
+//! The requirements of containerd's own snapshotter tests for names, kinds, labels, times and codes (`core/snapshots/testsuite`
+//! and `core/snapshots/storage` in its sources). `scripts/containerd-suite` runs these tests themselves.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use containerd_snapshots::api::snapshots::v1::Info;
 use containerd_snapshots::tonic::Code;
 
-use crate::plugin::{Client, Plugin, labels};
+use crate::process::{Client, Snapshotter, labels};
 
 const COMMITTED: i32 = 3;
 const ACTIVE: i32 = 2;
 const VIEW: i32 = 1;
 const KEEP: (&str, &str) = ("containerd.io/gc.root", "2026-01-01T00:00:00Z");
 
-/// Name, kind and parent of what [`base`] makes.
+/// Name, kind and parent of the snapshots that [`base`] makes.
 const BASE: [(&str, i32, &str); 6] = [
     ("c1", COMMITTED, ""),
     ("c2", COMMITTED, "c1"),
@@ -35,7 +34,7 @@ async fn base(client: &mut Client) {
     client.view_with("v2", "", &[KEEP]).await.unwrap();
 }
 
-/// When it was made and last changed, in nanoseconds.
+/// Times of creation and last update, in nanoseconds since 1970.
 fn times(info: &Info) -> (u128, u128) {
     let time = |seconds: i64, nanos: i32| seconds as u128 * 1_000_000_000 + nanos as u128;
     let (created, updated) = (info.created_at.as_ref().unwrap(), info.updated_at.as_ref().unwrap());
@@ -47,9 +46,9 @@ fn now() -> u128 {
 }
 
 #[tokio::test]
-async fn snapshots_say_what_they_are_and_when_they_were_made() {
-    let mut plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn stat_returns_kind_parent_labels_and_times() {
+    let mut snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     let begin = now();
     base(&mut client).await;
     let end = now();
@@ -65,21 +64,21 @@ async fn snapshots_say_what_they_are_and_when_they_were_made() {
         for gone in ["c1-a", "c2-a"] {
             assert_eq!(client.stat(gone).await.unwrap_err(), Code::NotFound);
         }
-        plugin.crash_and_restart();
-        client = plugin.connect().await;
+        snapshotter.crash_and_restart();
+        client = snapshotter.connect().await;
     }
 }
 
 #[tokio::test]
-async fn only_labels_can_be_updated_and_by_field() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn only_labels_can_be_updated() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     base(&mut client).await;
     for (name, kind, parent) in BASE {
         let before = client.stat(name).await.unwrap();
         let with = |pairs: &[(&str, &str)]| {
             let mut info = Info { parent: "doesnotexist".to_owned(), labels: labels(pairs), ..before.clone() };
-            // As containerd sends it: with the kind and the times of an empty value of Go, of the year 1.
+            // containerd sends the zero values of Go for kind and times: the year 1.
             info.kind = 0;
             info.created_at.as_mut().unwrap().seconds = -62_135_596_800;
             info.updated_at.as_mut().unwrap().seconds = -62_135_596_800;
@@ -114,7 +113,7 @@ async fn only_labels_can_be_updated_and_by_field() {
             steps.is_sorted_by_key(|step| step.1) && steps[0].1 >= begin && steps[4].1 <= now(),
             "{name} {steps:?}"
         );
-        // One wrong field is enough for nothing to change.
+        // With one wrong field, nothing changes.
         let before = client.stat(name).await.unwrap();
         for fields in
             [vec!["parent"], vec!["kind"], vec!["name"], vec!["created_at"], vec!["labels", "parent"], vec![""]]
@@ -129,14 +128,14 @@ async fn only_labels_can_be_updated_and_by_field() {
 }
 
 #[tokio::test]
-async fn a_key_is_taken_once_until_it_is_removed() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn a_key_can_be_used_once_until_it_is_removed() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     base(&mut client).await;
     for (taken, _, _) in BASE {
         assert_eq!(client.prepare(taken, "c1", &[]).await.unwrap_err(), Code::AlreadyExists, "{taken}");
         assert_eq!(client.view(taken, "c1").await.unwrap_err(), Code::AlreadyExists, "{taken}");
-        // Even for what could not be committed anyway.
+        // This error comes first, even for snapshots that cannot be committed.
         for key in ["a1", "v1", "c1"] {
             assert_eq!(client.commit(key, taken, &[]).await.unwrap_err(), Code::AlreadyExists, "{key} as {taken}");
         }
@@ -147,12 +146,12 @@ async fn a_key_is_taken_once_until_it_is_removed() {
     for with_children in ["c1", "c2"] {
         assert_eq!(client.remove(with_children).await.unwrap_err(), Code::FailedPrecondition, "{with_children}");
     }
-    assert_eq!(plugin.names("snapshots").len(), BASE.len(), "nothing of what was refused is left");
+    assert_eq!(snapshotter.names("snapshots").len(), BASE.len(), "nothing is left of the refused calls");
     for name in ["a1", "v1", "c2", "c1"] {
         client.remove(name).await.unwrap();
         assert_eq!(client.stat(name).await.unwrap_err(), Code::NotFound);
     }
-    // Each key and name again, for another thing.
+    // Removed keys and names can be used again, for other kinds.
     client.view("a1", "").await.unwrap();
     client.prepare("c1", "", &[]).await.unwrap();
     client.commit("c1", "v1", &[]).await.unwrap();
@@ -161,9 +160,9 @@ async fn a_key_is_taken_once_until_it_is_removed() {
 }
 
 #[tokio::test]
-async fn filters_choose_by_name_parent_kind_and_label() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn filters_select_by_name_parent_kind_and_label() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     let root = ("containerd.io/gc.root", "check-walk");
     client.prepare("a-np", "", &[root]).await.unwrap();
     client.prepare("p-tmp", "", &[root]).await.unwrap();
@@ -204,9 +203,9 @@ async fn filters_choose_by_name_parent_kind_and_label() {
 }
 
 #[tokio::test]
-async fn a_long_list_comes_in_parts_and_each_entry_is_what_stat_tells() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn a_long_list_is_complete_and_agrees_with_stat() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     for number in 0..250 {
         client.view_with(&format!("{number:03}"), "", &[("number", &number.to_string())]).await.unwrap();
     }
@@ -218,37 +217,38 @@ async fn a_long_list_comes_in_parts_and_each_entry_is_what_stat_tells() {
 }
 
 #[tokio::test]
-async fn labels_have_containerds_limit_in_every_call() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn every_call_limits_the_size_of_labels() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     client.prepare("active", "", &[]).await.unwrap();
     let long = "v".repeat(4096 - "key".len());
     let too_long = format!("{long}v");
-    let (right, wrong) = ([("key", long.as_str())], [("key", too_long.as_str())]);
-    assert_eq!(client.prepare("p", "", &wrong).await.unwrap_err(), Code::InvalidArgument);
-    assert_eq!(client.view_with("v", "", &wrong).await.unwrap_err(), Code::InvalidArgument);
-    assert_eq!(client.commit("active", "c", &wrong).await.unwrap_err(), Code::InvalidArgument);
+    let valid = [("key", long.as_str())];
+    let invalid = [("key", too_long.as_str())];
+    assert_eq!(client.prepare("p", "", &invalid).await.unwrap_err(), Code::InvalidArgument);
+    assert_eq!(client.view_with("v", "", &invalid).await.unwrap_err(), Code::InvalidArgument);
+    assert_eq!(client.commit("active", "c", &invalid).await.unwrap_err(), Code::InvalidArgument);
     let active = client.stat("active").await.unwrap();
     let info = |pairs: &[(&str, &str)]| Info { labels: labels(pairs), ..active.clone() };
     for fields in [vec![], vec!["labels"], vec!["labels.key"]] {
-        assert_eq!(client.update(info(&wrong), &fields).await.unwrap_err(), Code::InvalidArgument, "{fields:?}");
-        assert_eq!(client.update(info(&right), &fields).await.unwrap().labels, labels(&right), "{fields:?}");
+        assert_eq!(client.update(info(&invalid), &fields).await.unwrap_err(), Code::InvalidArgument, "{fields:?}");
+        assert_eq!(client.update(info(&valid), &fields).await.unwrap().labels, labels(&valid), "{fields:?}");
     }
-    client.prepare("p", "", &right).await.unwrap();
-    client.view_with("v", "", &right).await.unwrap();
-    client.commit("active", "c", &right).await.unwrap();
+    client.prepare("p", "", &valid).await.unwrap();
+    client.view_with("v", "", &valid).await.unwrap();
+    client.commit("active", "c", &valid).await.unwrap();
     for name in ["p", "v", "c"] {
-        assert_eq!(client.stat(name).await.unwrap().labels, labels(&right), "{name}");
+        assert_eq!(client.stat(name).await.unwrap().labels, labels(&valid), "{name}");
     }
-    assert_eq!(plugin.names("snapshots").len(), 3);
+    assert_eq!(snapshotter.names("snapshots").len(), 3);
 }
 
 #[tokio::test]
-async fn a_container_in_a_user_namespace_needs_a_snapshot_with_shifted_owners() {
+async fn a_user_namespace_needs_a_snapshot_with_shifted_owners() {
     use crate::mounted::Mounted;
     use std::os::unix::fs::{MetadataExt, chown};
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     client.prepare("a", "", &[]).await.unwrap();
     client.commit("a", "plain", &[]).await.unwrap();
     let mapping =
@@ -258,14 +258,14 @@ async fn a_container_in_a_user_namespace_needs_a_snapshot_with_shifted_owners() 
     assert_eq!(client.prepare("c", "plain", &mapping[..1]).await.unwrap_err(), Code::InvalidArgument);
     let wrong = [mapping[0], (mapping[1].0, "0-2000")];
     assert_eq!(client.prepare("c", "plain", &wrong).await.unwrap_err(), Code::InvalidArgument);
-    assert_eq!(plugin.names("snapshots").len(), 1);
-    // What containerd does for a snapshotter that cannot shift owners.
+    assert_eq!(snapshotter.names("snapshots").len(), 1);
+    // containerd does this for a snapshotter that cannot shift owners.
     let mounts = client.prepare("shifted-remap", "plain", &[]).await.unwrap();
-    chown(Mounted::new(plugin.path("m"), &mounts).path(), Some(1000), Some(2000)).unwrap();
+    chown(Mounted::new(snapshotter.path("m"), &mounts).path(), Some(1000), Some(2000)).unwrap();
     client.commit("shifted-remap", "shifted", &[]).await.unwrap();
     for (key, parent) in [("on shifted", "shifted"), ("on nothing", "")] {
         let mounts = client.prepare(key, parent, &mapping).await.unwrap();
-        let root = std::fs::metadata(Mounted::new(plugin.path("m"), &mounts).path()).unwrap();
+        let root = std::fs::metadata(Mounted::new(snapshotter.path("m"), &mounts).path()).unwrap();
         assert_eq!((root.uid(), root.gid()), (1000, 2000), "{key}");
     }
 }

@@ -1,39 +1,43 @@
-//! What containerd's own tests of snapshotters ask of the files in snapshots, with real mounts: a tree that was changed
-//! layer by layer is the same as one that was changed in place.
+//! The requirements of containerd's own snapshotter tests for the files in snapshots, with real mounts: a tree changed layer by
+//! layer equals a tree changed in place.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use crate::mounted::Mounted;
-use crate::plugin::{Client, Plugin};
-use crate::steps::{Step, apply, dir, file, look};
+use crate::process::{Client, Snapshotter};
+use crate::steps::{Step, apply, dir, file, list};
 
-/// Commits each list of steps on the one before, and compares with a plain directory at every step.
+/// Commits each list of steps on top of the one before, and compares with a plain directory after each.
 async fn check(name: &str, layers: &[Vec<Step>]) {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
-    let flat = plugin.path("flat");
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
+    let flat = snapshotter.path("flat");
     fs::create_dir(&flat).unwrap();
     let mut parent = String::new();
     for (number, steps) in layers.iter().enumerate() {
         let (key, committed) = (format!("{name}-{number}"), format!("{name}-{number}-committed"));
         let mounts = client.prepare(&key, &parent, &[]).await.unwrap();
-        let mounted = Mounted::new(plugin.path("m"), &mounts);
-        assert_eq!(look(mounted.path()), look(&flat), "{name}, before the steps of layer {number}");
+        let mounted = Mounted::new(snapshotter.path("m"), &mounts);
+        assert_eq!(list(mounted.path()), list(&flat), "{name}, before the steps of layer {number}");
         apply(steps, mounted.path());
         apply(steps, &flat);
-        assert_eq!(look(mounted.path()), look(&flat), "{name}, after the steps of layer {number}");
+        assert_eq!(list(mounted.path()), list(&flat), "{name}, after the steps of layer {number}");
         drop(mounted);
         client.commit(&key, &committed, &[]).await.unwrap();
         parent = committed;
         let view = client.view("view", &parent).await.unwrap();
-        assert_eq!(look(Mounted::new(plugin.path("m"), &view).path()), look(&flat), "{name}, view of layer {number}");
+        assert_eq!(
+            list(Mounted::new(snapshotter.path("m"), &view).path()),
+            list(&flat),
+            "{name}, view of layer {number}"
+        );
         client.remove("view").await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_tree_changed_in_layers_is_the_one_changed_in_place() {
+async fn a_tree_changed_in_layers_equals_one_changed_in_place() {
     use Step::{Chown, File, Link, Remove, Rename, Symlink};
     let cases: Vec<(&str, Vec<Vec<Step>>)> = vec![
         (
@@ -63,7 +67,7 @@ async fn a_tree_changed_in_layers_is_the_one_changed_in_place() {
             ],
         ),
         (
-            "a directory goes and comes again",
+            "a directory is deleted and created again",
             vec![
                 vec![dir("lib"), file("lib/hidden", "")],
                 vec![Remove("lib"), dir("lib"), file("lib/not-hidden", "")],
@@ -78,7 +82,7 @@ async fn a_tree_changed_in_layers_is_the_one_changed_in_place() {
             ],
         ),
         (
-            "rights of directories",
+            "owners of directories",
             vec![
                 vec![
                     dir("dir1"),
@@ -99,7 +103,7 @@ async fn a_tree_changed_in_layers_is_the_one_changed_in_place() {
             ],
         ),
         (
-            // Not of directories of a lower layer: overlayfs refuses that.
+            // Without directories of a lower layer: overlayfs refuses to rename these.
             "renamed",
             vec![
                 vec![dir("somefiles"), file("somefiles/f1", "was here first!"), file("somefiles/f2", "nothing")],
@@ -134,7 +138,7 @@ async fn a_tree_changed_in_layers_is_the_one_changed_in_place() {
 }
 
 #[tokio::test]
-async fn one_hundred_and_twenty_eight_layers_can_be_mounted() {
+async fn images_of_128_layers_can_be_mounted() {
     use Step::{File, Remove};
     let first = vec![
         file("bottom", "way at the bottom\n"),
@@ -144,7 +148,7 @@ async fn one_hundred_and_twenty_eight_layers_can_be_mounted() {
         file("onlyme/bottom", "bye!\n"),
     ];
     let later = (1..128).map(|number| {
-        // Steps name files by constants; a test may leak a few.
+        // Steps need `&'static str`; a test may leak a few.
         let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
         vec![
             File("overwriteme", format!("{number} WAS HERE!\n"), 0o777),
@@ -159,24 +163,24 @@ async fn one_hundred_and_twenty_eight_layers_can_be_mounted() {
     check("layer", &layers).await;
 }
 
-async fn committed(plugin: &Plugin, client: &mut Client, name: &str, parent: &str) {
+async fn committed(snapshotter: &Snapshotter, client: &mut Client, name: &str, parent: &str) {
     let mounts = client.prepare("making", parent, &[]).await.unwrap();
-    let mounted = Mounted::new(plugin.path("m"), &mounts);
+    let mounted = Mounted::new(snapshotter.path("m"), &mounts);
     fs::write(mounted.path().join(name), name).unwrap();
     drop(mounted);
     client.commit("making", name, &[]).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_view_cannot_be_written_however_many_layers_are_below() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
-    committed(&plugin, &mut client, "A", "").await;
-    committed(&plugin, &mut client, "B", "A").await;
+async fn a_view_is_read_only_on_any_number_of_layers() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
+    committed(&snapshotter, &mut client, "A", "").await;
+    committed(&snapshotter, &mut client, "B", "A").await;
     for parent in ["", "A", "B"] {
         let mounts = client.view("view", parent).await.unwrap();
         assert_eq!(client.mounts("view").await.unwrap(), mounts);
-        let mounted = Mounted::new(plugin.path("m"), &mounts);
+        let mounted = Mounted::new(snapshotter.path("m"), &mounts);
         for name in ["new", "A"] {
             let error = fs::write(mounted.path().join(name), "x").unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{name} on {parent:?}");
@@ -187,11 +191,11 @@ async fn a_view_cannot_be_written_however_many_layers_are_below() {
 }
 
 #[tokio::test]
-async fn the_root_directory_has_the_usual_mode_and_the_owner_that_its_layer_gave_it() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn the_root_directory_inherits_its_owner_from_the_layer() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     let mounts = client.prepare("a", "", &[]).await.unwrap();
-    let mounted = Mounted::new(plugin.path("m"), &mounts);
+    let mounted = Mounted::new(snapshotter.path("m"), &mounts);
     let root = |mounted: &Mounted| {
         let metadata = fs::metadata(mounted.path()).unwrap();
         (metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
@@ -205,6 +209,6 @@ async fn the_root_directory_has_the_usual_mode_and_the_owner_that_its_layer_gave
             "b" => client.prepare(key, "A", &[]).await.unwrap(),
             _ => client.view(key, "A").await.unwrap(),
         };
-        assert_eq!(root(&Mounted::new(plugin.path("m"), &mounts)), (0o755, 5, 6), "{key}");
+        assert_eq!(root(&Mounted::new(snapshotter.path("m"), &mounts)), (0o755, 5, 6), "{key}");
     }
 }

@@ -1,5 +1,5 @@
-//! Crashes at any moment, with clients at work: what was acknowledged is there afterwards, what was not is there whole
-//! or not at all, and nothing else is.
+//! Crashes at random moments with active clients. Afterwards, every acknowledged call has had its effect, a call without an answer
+//! has had its full effect or none, and nothing else is there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,18 +12,18 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::crowd::check_consistent;
-use crate::plugin::{Client, Plugin};
+use crate::process::{Client, Snapshotter};
 
 const CRASHES: usize = 200;
 const CLIENTS: usize = 6;
-/// Snapshots of one client, from which on it rather removes some.
+/// With this many snapshots, a client removes some.
 const MANY: usize = 12;
 const COMMITTED: i32 = 3;
 const ACTIVE: i32 = 2;
 const VIEW: i32 = 1;
 const REFERENCE: &str = "containerd.io/snapshot.ref";
 
-/// One snapshot, as its client knows it.
+/// A snapshot as its client expects it.
 #[derive(Debug, Clone, PartialEq)]
 struct Known {
     kind: i32,
@@ -31,7 +31,7 @@ struct Known {
     label: String,
 }
 
-/// What a client asked for.
+/// A call of a client.
 #[derive(Debug, Clone)]
 enum Call {
     Create {
@@ -49,13 +49,13 @@ enum Call {
         key: String,
         label: String,
     },
-    /// Prepare of a published layer: a committed snapshot with this reference comes to be, whatever its name.
+    /// Prepare of a published layer: creates a committed snapshot with this reference and some name.
     Publish {
         reference: String,
     },
 }
 
-/// A client's knowledge: what was acknowledged, and the call that was not.
+/// The expected snapshots of a client, and its last call if that got no answer.
 #[derive(Debug)]
 struct Model {
     prefix: String,
@@ -92,7 +92,7 @@ impl Model {
         format!("{}{what}-{}", self.prefix, self.number)
     }
 
-    /// Some call that must succeed.
+    /// A random call that must succeed.
     fn choose(&mut self) -> Call {
         let dice = self.random.random_range(0..100);
         let some = |names: Vec<String>, random: &mut StdRng| names.choose(random).cloned();
@@ -119,7 +119,7 @@ impl Model {
         Call::Create { key: self.new_name("key"), known: Known { kind, parent, label: "new".to_owned() } }
     }
 
-    /// The call had its effect.
+    /// Applies the effect of a call.
     fn apply(&mut self, call: Call) {
         match call {
             Call::Create { key, known } => drop(self.snapshots.insert(key, known)),
@@ -133,7 +133,7 @@ impl Model {
         }
     }
 
-    /// Whether the snapshots that were found are as after this call.
+    /// Whether the snapshots found show the effect of this call.
     fn shows(&self, call: &Call, found: &BTreeMap<String, Known>, references: &[String]) -> bool {
         match call {
             Call::Create { key, .. } => found.contains_key(key),
@@ -163,13 +163,13 @@ async fn send(client: &mut Client, call: &Call, layer: &str) -> Result<(), Code>
             match client.prepare(&format!("extract-{reference}"), "", &labels).await {
                 Err(Code::AlreadyExists) => Ok(()),
                 Err(code) => Err(code),
-                Ok(mounts) => panic!("the published layer is to be unpacked: {mounts:?}"),
+                Ok(mounts) => panic!("the published layer would be unpacked: {mounts:?}"),
             }
         }
     }
 }
 
-/// Makes calls until the plugin is gone.
+/// Makes calls until the snapshotter is killed.
 async fn work(mut client: Client, mut model: Model, layer: String) -> Model {
     loop {
         let call = model.choose();
@@ -184,9 +184,9 @@ async fn work(mut client: Client, mut model: Model, layer: String) -> Model {
     }
 }
 
-/// Compares what each client knows with what is there.
-async fn check(plugin: &Plugin, models: &mut [Model]) {
-    let infos = check_consistent(plugin, &mut plugin.connect().await).await;
+/// Compares what each client expects with what is there.
+async fn check(snapshotter: &Snapshotter, models: &mut [Model]) {
+    let infos = check_consistent(snapshotter, &mut snapshotter.connect().await).await;
     let label = |info: &containerd_snapshots::api::snapshots::v1::Info, name| {
         info.labels.get(name).cloned().unwrap_or_default()
     };
@@ -207,54 +207,54 @@ async fn check(plugin: &Plugin, models: &mut [Model]) {
         {
             model.apply(call);
         }
-        assert_eq!(found, model.snapshots, "{}", plugin.log());
+        assert_eq!(found, model.snapshots, "{}", snapshotter.log());
         references.sort();
         model.published.sort();
         assert_eq!(references, model.published);
         count += found.len() + references.len();
     }
-    assert_eq!(count, infos.len(), "something is there that nobody made: {infos:?}");
+    assert_eq!(count, infos.len(), "there are snapshots that no client made: {infos:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_crashes_lose_nothing_and_leave_nothing_behind() {
+async fn crashes_lose_nothing_and_leave_nothing_over() {
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut plugin = Plugin::start(&["repository"], 60_000);
+    let mut snapshotter = Snapshotter::start(&["repository"], 60_000);
     let layer = Digest::of(b"layer");
     let layerfs = format!("repository/.layers/{}/{}/layerfs", &layer.hex()[..2], layer.hex());
-    fs::create_dir_all(plugin.path(&layerfs)).unwrap();
+    fs::create_dir_all(snapshotter.path(&layerfs)).unwrap();
     for name in ["a", ".wh.b"] {
-        fs::write(plugin.path(&layerfs).join(name), "").unwrap();
+        fs::write(snapshotter.path(&layerfs).join(name), "").unwrap();
     }
     let mut models: Vec<_> = (0..CLIENTS).map(|client| Model::new(client, seed)).collect();
     let mut acknowledged = 0;
     for crash in 0..CRASHES {
         let mut tasks = Vec::new();
         for model in models.drain(..) {
-            tasks.push(tokio::spawn(work(plugin.connect().await, model, layer.to_string())));
+            tasks.push(tokio::spawn(work(snapshotter.connect().await, model, layer.to_string())));
         }
         tokio::time::sleep(Duration::from_micros(random.random_range(0..40_000))).await;
-        plugin.crash();
+        snapshotter.crash();
         for task in tasks {
             models.push(task.await.unwrap());
         }
         if crash % 10 == 9 {
-            plugin.crash_at_start(Duration::from_micros(random.random_range(0..60_000)));
+            snapshotter.crash_at_start(Duration::from_micros(random.random_range(0..60_000)));
         }
-        plugin.restart();
-        check(&plugin, &mut models).await;
+        snapshotter.restart();
+        check(&snapshotter, &mut models).await;
         acknowledged = models.iter().map(|model| model.number).sum();
     }
-    assert!(acknowledged > CRASHES, "only {acknowledged} calls made something");
-    // What is left can be taken down to nothing.
-    let mut client = plugin.connect().await;
+    assert!(acknowledged > CRASHES, "only {acknowledged} snapshots were made");
+    // Everything that is left can be removed.
+    let mut client = snapshotter.connect().await;
     while let Some(info) = {
         let infos = client.list(&[]).await.unwrap();
         infos.iter().find(|info| infos.iter().all(|other| other.parent != info.name)).cloned()
     } {
         client.remove(&info.name).await.unwrap();
     }
-    assert!(plugin.names("snapshots").is_empty() && plugin.names("l").is_empty());
+    assert!(snapshotter.names("snapshots").is_empty() && snapshotter.names("l").is_empty());
 }

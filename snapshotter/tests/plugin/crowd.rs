@@ -1,4 +1,4 @@
-//! Many clients at once, and what must hold whatever they did.
+//! Many clients at once, and the invariants that must hold afterwards.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,26 +6,26 @@ use std::path::Path;
 use containerd_snapshots::api::snapshots::v1::Info;
 use containerd_snapshots::tonic::Code;
 
-use crate::plugin::{Client, Plugin};
+use crate::process::{Client, Snapshotter};
 
 const COMMITTED: i32 = 3;
 const ACTIVE: i32 = 2;
 
-/// Checks that what the plugin tells and what it has on disk fit together, and returns all that it tells.
-pub(crate) async fn check_consistent(plugin: &Plugin, client: &mut Client) -> Vec<Info> {
+/// Checks that the listed snapshots and the directories on disk agree, and returns the snapshots.
+pub(crate) async fn check_consistent(snapshotter: &Snapshotter, client: &mut Client) -> Vec<Info> {
     let infos = client.list(&[]).await.unwrap();
     let committed: BTreeSet<_> =
         infos.iter().filter(|info| info.kind == COMMITTED).map(|info| info.name.as_str()).collect();
     for info in &infos {
         assert!(info.parent.is_empty() || committed.contains(info.parent.as_str()), "{info:?} has no parent");
     }
-    // One directory for each, with a link to its files; nothing else.
-    let directories = plugin.names("snapshots");
+    // Each snapshot has one directory and a link to its files; nothing else is there.
+    let directories = snapshotter.names("snapshots");
     assert_eq!(directories.len(), infos.len(), "{directories:?}\n{infos:?}");
-    let links: BTreeSet<_> = plugin.names("l").into_iter().map(|name| name.replace(['a', 'b'], "")).collect();
+    let links: BTreeSet<_> = snapshotter.names("l").into_iter().map(|name| name.replace(['a', 'b'], "")).collect();
     assert_eq!(links, directories.iter().cloned().collect());
-    for link in plugin.names("l") {
-        let target = plugin.path("root/l").join(&link);
+    for link in snapshotter.names("l") {
+        let target = snapshotter.path("root/l").join(&link);
         assert!(target.is_dir(), "{link} leads nowhere");
     }
     for info in infos.iter().filter(|info| info.kind != COMMITTED) {
@@ -45,7 +45,7 @@ pub(crate) async fn check_consistent(plugin: &Plugin, client: &mut Client) -> Ve
     infos
 }
 
-/// Makes, commits and removes layers and containers, in a name space of its own.
+/// Prepares, commits and removes layers and containers, with names of its own.
 async fn churn(mut client: Client, name: usize, rounds: usize) {
     let base = format!("base{name}");
     client.prepare(&format!("{name}"), "", &[]).await.unwrap();
@@ -68,19 +68,19 @@ async fn churn(mut client: Client, name: usize, rounds: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_thousand_rounds_of_many_clients_end_in_a_consistent_state() {
+async fn many_clients_at_once_leave_a_consistent_state() {
     const CLIENTS: usize = 32;
     const ROUNDS: usize = 32;
-    let mut plugin = Plugin::start(&[], 1000);
+    let mut snapshotter = Snapshotter::start(&[], 1000);
     let mut clients = Vec::new();
     for name in 0..CLIENTS {
-        clients.push(tokio::spawn(churn(plugin.connect().await, name, ROUNDS)));
+        clients.push(tokio::spawn(churn(snapshotter.connect().await, name, ROUNDS)));
     }
-    // All of them want one more: one gets it.
+    // All of them prepare one key: one succeeds.
     let mut contenders = Vec::new();
     for _ in 0..CLIENTS {
-        let mut client = plugin.connect().await;
-        contenders.push(tokio::spawn(async move { client.prepare("wanted", "", &[]).await.is_ok() }));
+        let mut client = snapshotter.connect().await;
+        contenders.push(tokio::spawn(async move { client.prepare("contended", "", &[]).await.is_ok() }));
     }
     for client in clients {
         client.await.unwrap();
@@ -90,8 +90,8 @@ async fn a_thousand_rounds_of_many_clients_end_in_a_consistent_state() {
         winners += usize::from(contender.await.unwrap());
     }
     assert_eq!(winners, 1);
-    // Per client: its base, and a layer and a container for each fourth round.
-    let mut expected = BTreeSet::from(["wanted".to_owned()]);
+    // For each client: its base, and a layer and a container of every fourth round.
+    let mut expected = BTreeSet::from(["contended".to_owned()]);
     for name in 0..CLIENTS {
         expected.insert(format!("base{name}"));
         for round in (3..ROUNDS).step_by(4) {
@@ -99,10 +99,10 @@ async fn a_thousand_rounds_of_many_clients_end_in_a_consistent_state() {
         }
     }
     for _ in 0..2 {
-        let infos = check_consistent(&plugin, &mut plugin.connect().await).await;
+        let infos = check_consistent(&snapshotter, &mut snapshotter.connect().await).await;
         assert_eq!(infos.into_iter().map(|info| info.name).collect::<BTreeSet<_>>(), expected);
-        plugin.crash_and_restart();
+        snapshotter.crash_and_restart();
     }
-    let counter = plugin.stop();
-    assert_eq!(counter("removals_deferred"), 0);
+    let counter = snapshotter.stop();
+    assert_eq!(counter("deferred_removals", "disk"), 0);
 }

@@ -1,5 +1,4 @@
-//! Layers from CVMFS. Directories stand where repositories are mounted; that real ones give the same is for the
-//! end-to-end tests.
+//! Layers from CVMFS. Plain directories stand for mounted repositories; the end-to-end tests use real ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,9 +8,9 @@ use bundles::image::Digest;
 use containerd_snapshots::tonic::Code;
 
 use crate::mounted::Mounted;
-use crate::plugin::{Client, Plugin};
+use crate::process::{Client, Snapshotter};
 
-/// A layer as a registry and a repository know it.
+/// A layer of an image; every file has the content `x`.
 pub(crate) struct Layer {
     pub(crate) digest: Digest,
     files: &'static [&'static str],
@@ -30,7 +29,7 @@ impl Layer {
         }
     }
 
-    /// Where it is, or will be, published.
+    /// Its path in a repository.
     pub(crate) fn layerfs(&self, mount: &Path) -> PathBuf {
         let hex = self.digest.hex();
         mount.join(".layers").join(&hex[..2]).join(&hex).join("layerfs")
@@ -41,18 +40,18 @@ impl Layer {
     }
 }
 
-/// What containerd does with an image, layer by layer.
+/// A pull of an image, as containerd does it layer by layer.
 pub(crate) struct Pull<'a> {
-    plugin: &'a Plugin,
+    snapshotter: &'a Snapshotter,
     pub(crate) client: Client,
-    /// Which layers need not be unpacked.
+    /// For each layer, whether it was not unpacked.
     pub(crate) lazy: Vec<bool>,
     pub(crate) parent: String,
 }
 
 impl<'a> Pull<'a> {
-    pub(crate) async fn new(plugin: &'a Plugin) -> Self {
-        Self { plugin, client: plugin.connect().await, lazy: Vec::new(), parent: String::new() }
+    pub(crate) async fn new(snapshotter: &'a Snapshotter) -> Self {
+        Self { snapshotter, client: snapshotter.connect().await, lazy: Vec::new(), parent: String::new() }
     }
 
     pub(crate) async fn layer(&mut self, chain: &str, layer: &Layer) {
@@ -66,11 +65,11 @@ impl<'a> Pull<'a> {
         self.layer_by(&key, &labels, chain, layer).await;
     }
 
-    /// The layer by a Prepare of this key and these labels.
+    /// Pulls a layer by a Prepare with this key and these labels.
     pub(crate) async fn layer_by(&mut self, key: &str, labels: &[(&str, &str)], chain: &str, layer: &Layer) {
         match self.client.prepare(key, &self.parent, labels).await {
             Ok(mounts) => {
-                layer.write(Mounted::new(self.plugin.path("unpack"), &mounts).path());
+                layer.write(Mounted::new(self.snapshotter.path("unpack"), &mounts).path());
                 let name = format!("k8s.io/2/{chain}");
                 self.client.commit(key, &name, &[("containerd.io/snapshot.ref", chain)]).await.unwrap();
                 self.lazy.push(false);
@@ -91,7 +90,7 @@ impl<'a> Pull<'a> {
 
     pub(crate) async fn container(&mut self, id: &str) -> Mounted {
         let mounts = self.client.prepare(&format!("k8s.io/9/{id}"), &self.parent, &[]).await.unwrap();
-        Mounted::new(self.plugin.path(id), &mounts)
+        Mounted::new(self.snapshotter.path(id), &mounts)
     }
 }
 
@@ -106,16 +105,16 @@ pub(crate) fn image() -> [Layer; 3] {
 }
 
 #[tokio::test]
-async fn an_image_is_the_same_whichever_of_its_layers_are_published() {
+async fn an_image_is_the_same_whichever_layers_are_published() {
     let layers = image();
     for published in 0..8_u8 {
-        // The one in the middle is unpacked as it is: containerd turns whiteouts into overlayfs's own, which is not done
-        // here, so an unpacked layer must have none.
+        // containerd converts whiteouts into overlayfs's own when it unpacks a layer. That is not done here, so an unpacked
+        // layer must have none.
         let without_whiteouts = [layer(layers[0].files), layer(&["opaque/new", "b/x"]), layer(&["b/y"])];
         let is_published = |index: usize| published >> index & 1 == 1;
-        let mut plugin = Plugin::start(&["one"], 60_000);
-        fs::create_dir_all(plugin.path("one/.layers")).unwrap();
-        let mut pull = Pull::new(&plugin).await;
+        let mut snapshotter = Snapshotter::start(&["one"], 60_000);
+        fs::create_dir_all(snapshotter.path("one/.layers")).unwrap();
+        let mut pull = Pull::new(&snapshotter).await;
         let mut expected = vec!["a/", "a/gone=x", "a/kept=x", "b/", "b/y=x", "opaque/", "opaque/new=x"];
         if !is_published(1) {
             expected.extend(["opaque/old=x"]);
@@ -128,7 +127,7 @@ async fn an_image_is_the_same_whichever_of_its_layers_are_published() {
         expected.sort_unstable();
         for (index, chain) in CHAINS.iter().enumerate() {
             if is_published(index) {
-                layers[index].publish(&plugin.path("one"));
+                layers[index].publish(&snapshotter.path("one"));
                 pull.layer(chain, &layers[index]).await;
             } else {
                 pull.layer(chain, &without_whiteouts[index]).await;
@@ -136,8 +135,8 @@ async fn an_image_is_the_same_whichever_of_its_layers_are_published() {
         }
         assert_eq!(pull.lazy, [0, 1, 2].map(is_published));
         let parent = pull.parent;
-        plugin.crash_and_restart();
-        let mut pull = Pull { parent, ..Pull::new(&plugin).await };
+        snapshotter.crash_and_restart();
+        let mut pull = Pull { parent, ..Pull::new(&snapshotter).await };
         let container = pull.container("container").await;
         assert_eq!(container.tree(), expected, "published: {published:03b}");
         fs::write(container.path().join("a/kept"), "changed").unwrap();
@@ -147,24 +146,24 @@ async fn an_image_is_the_same_whichever_of_its_layers_are_published() {
         assert_eq!(other.tree(), expected, "published: {published:03b}, after writes in another container");
         drop(other);
         let view = pull.client.view("view", &pull.parent).await.unwrap();
-        assert_eq!(Mounted::new(plugin.path("view"), &view).tree(), expected, "published: {published:03b}");
+        assert_eq!(Mounted::new(snapshotter.path("view"), &view).tree(), expected, "published: {published:03b}");
     }
 }
 
 #[tokio::test]
-async fn a_layer_is_shared_and_its_removal_leaves_nothing() {
-    let mut plugin = Plugin::start(&["one"], 60_000);
+async fn a_layer_is_shared_and_can_be_removed() {
+    let mut snapshotter = Snapshotter::start(&["one"], 60_000);
     let layers = image();
-    layers.iter().for_each(|layer| layer.publish(&plugin.path("one")));
+    layers.iter().for_each(|layer| layer.publish(&snapshotter.path("one")));
     for round in 0..2 {
-        let mut first = Pull::new(&plugin).await;
-        let mut second = Pull::new(&plugin).await;
+        let mut first = Pull::new(&snapshotter).await;
+        let mut second = Pull::new(&snapshotter).await;
         for (chain, layer) in CHAINS.iter().zip(&layers) {
             first.layer(chain, layer).await;
             second.layer(chain, layer).await;
             assert_eq!(first.parent, second.parent);
         }
-        // The same layer again, further up, in another image.
+        // The same layer once more, at the top of another image.
         second.layer("sha256:four", &layers[0]).await;
         let tree = second.container(&format!("again{round}")).await.tree();
         assert!(tree.contains(&"a/gone=x".to_owned()) && tree.contains(&"top=x".to_owned()), "{tree:?}");
@@ -177,43 +176,43 @@ async fn a_layer_is_shared_and_its_removal_leaves_nothing() {
             name = parent;
         }
         assert!(client.list(&[]).await.unwrap().is_empty());
-        assert!(plugin.names("snapshots").is_empty() && plugin.names("l").is_empty());
+        assert!(snapshotter.names("snapshots").is_empty() && snapshotter.names("l").is_empty());
     }
-    let counter = plugin.stop();
-    assert_eq!((counter("layers_from_cvmfs"), counter("layers_shared"), counter("layers_absent")), (8, 6, 0));
+    let counter = snapshotter.stop();
+    assert_eq!((counter("layers", "cvmfs"), counter("layers", "shared"), counter("layers", "absent")), (8, 6, 0));
 }
 
 #[tokio::test]
-async fn a_mount_that_hangs_or_is_dead_costs_a_normal_unpacking() {
-    let mut plugin = Plugin::start(&["hangs", "works"], 300);
+async fn with_a_hung_or_dead_mount_layers_are_unpacked() {
+    let mut snapshotter = Snapshotter::start(&["hangs", "works"], 300);
     let layers = image();
-    layers[0].publish(&plugin.path("works"));
-    fs::create_dir_all(plugin.path("works/.layers")).unwrap();
-    let (mounted, device) = Mounted::hanging(plugin.path("hangs"));
+    layers[0].publish(&snapshotter.path("works"));
+    fs::create_dir_all(snapshotter.path("works/.layers")).unwrap();
+    let (mounted, device) = Mounted::hanging(snapshotter.path("hangs"));
     let plain = layer(&["b/y"]);
-    let mut pull = Pull::new(&plugin).await;
-    // Only the first waits for its deadline: the others see that somebody hangs there already.
+    let mut pull = Pull::new(&snapshotter).await;
+    // Only the first lookup waits until its timeout; the others are skipped because it hangs.
     pull.layer(CHAINS[0], &layers[0]).await;
     pull.layer(CHAINS[1], &plain).await;
     assert_eq!(pull.lazy, [true, false]);
     assert_eq!(pull.container("container").await.tree().len(), 8);
-    // Without a server behind it, the mount gives errors at once; but the thread that hung has to notice first.
+    // Without a server, the mount returns errors at once; but the hung thread has to return first.
     drop(device);
     let end = Instant::now() + Duration::from_secs(60);
     let digest = plain.digest.to_string();
     let mut prepared = 0;
-    while !plugin.log().contains("os error") {
+    while !snapshotter.log().contains("os error") {
         let chain = format!("sha256:{prepared}");
         let labels =
             [("containerd.io/snapshot.ref", chain.as_str()), ("containerd.io/snapshot/cri.layer-digest", &digest)];
         pull.client.prepare(&format!("k8s.io/1/extract-{prepared}"), "", &labels).await.unwrap();
         prepared += 1;
-        assert!(Instant::now() < end, "{}", plugin.log());
+        assert!(Instant::now() < end, "{}", snapshotter.log());
     }
-    assert_eq!(plugin.log().matches(" WARN ").count(), 1, "told once: {}", plugin.log());
+    assert_eq!(snapshotter.log().matches(" WARN ").count(), 1, "one warning: {}", snapshotter.log());
     drop(mounted);
-    let counter = plugin.stop();
-    assert_eq!(counter("lookups_timed_out"), 1);
-    assert!(counter("lookups_skipped") >= 1 && counter("lookups_failed") >= 1);
-    assert_eq!(counter("layers_fallback"), 1 + prepared);
+    let counter = snapshotter.stop();
+    assert_eq!(counter("failed_lookups", "timeout"), 1);
+    assert!(counter("failed_lookups", "skipped") >= 1 && counter("failed_lookups", "error") >= 1);
+    assert_eq!(counter("layers", "fallback"), 1 + prepared);
 }

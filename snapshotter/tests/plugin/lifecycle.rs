@@ -1,53 +1,53 @@
-//! Snapshots without CVMFS: what containerd's own overlayfs snapshotter does.
+//! Snapshots without CVMFS, which behave as in containerd's own overlayfs snapshotter.
 
 use std::fs;
 
 use containerd_snapshots::tonic::Code;
 
 use crate::mounted::Mounted;
-use crate::plugin::{Plugin, labels};
+use crate::process::{Snapshotter, labels};
 
 const COMMITTED: i32 = 3;
 const ACTIVE: i32 = 2;
 const VIEW: i32 = 1;
 
 #[tokio::test]
-async fn layers_are_stacked_and_survive_a_crash_at_every_step() {
-    let mut plugin = Plugin::start(&[], 1000);
-    let mounts = plugin.connect().await.prepare("a", "", &[]).await.unwrap();
-    plugin.crash_and_restart();
-    let mut client = plugin.connect().await;
+async fn layers_survive_a_crash_at_every_step() {
+    let mut snapshotter = Snapshotter::start(&[], 1000);
+    let mounts = snapshotter.connect().await.prepare("a", "", &[]).await.unwrap();
+    snapshotter.crash_and_restart();
+    let mut client = snapshotter.connect().await;
     assert_eq!(client.mounts("a").await.unwrap(), mounts);
     {
-        let mounted = Mounted::new(plugin.path("m"), &mounts);
+        let mounted = Mounted::new(snapshotter.path("m"), &mounts);
         fs::create_dir_all(mounted.path().join("d/e")).unwrap();
         fs::write(mounted.path().join("kept"), "1").unwrap();
         fs::write(mounted.path().join("d/gone"), "1").unwrap();
     }
     client.commit("a", "A", &[("x", "1")]).await.unwrap();
-    plugin.crash_and_restart();
-    let mut client = plugin.connect().await;
+    snapshotter.crash_and_restart();
+    let mut client = snapshotter.connect().await;
     assert_eq!(client.stat("a").await.unwrap_err(), Code::NotFound);
     let info = client.stat("A").await.unwrap();
     assert_eq!((info.kind, info.parent.as_str(), info.labels), (COMMITTED, "", labels(&[("x", "1")])));
     let mounts = client.prepare("b", "A", &[]).await.unwrap();
     {
-        let mounted = Mounted::new(plugin.path("m"), &mounts);
+        let mounted = Mounted::new(snapshotter.path("m"), &mounts);
         fs::remove_file(mounted.path().join("d/gone")).unwrap();
         fs::write(mounted.path().join("new"), "2").unwrap();
     }
     client.commit("b", "B", &[]).await.unwrap();
     let view = client.view("v", "B").await.unwrap();
-    plugin.crash_and_restart();
-    let mut client = plugin.connect().await;
+    snapshotter.crash_and_restart();
+    let mut client = snapshotter.connect().await;
     assert_eq!(client.mounts("v").await.unwrap(), view);
     {
-        let mounted = Mounted::new(plugin.path("m"), &view);
+        let mounted = Mounted::new(snapshotter.path("m"), &view);
         assert_eq!(mounted.tree(), ["d/", "d/e/", "kept=1", "new=2"]);
         assert_eq!(fs::write(mounted.path().join("x"), "").unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     }
     let view = client.view("v1", "A").await.unwrap();
-    assert_eq!(Mounted::new(plugin.path("m"), &view).tree(), ["d/", "d/e/", "d/gone=1", "kept=1"]);
+    assert_eq!(Mounted::new(snapshotter.path("m"), &view).tree(), ["d/", "d/e/", "d/gone=1", "kept=1"]);
     for name in ["A", "B"] {
         assert_eq!(client.remove(name).await.unwrap_err(), Code::FailedPrecondition, "{name} has children");
     }
@@ -55,13 +55,13 @@ async fn layers_are_stacked_and_survive_a_crash_at_every_step() {
         client.remove(name).await.unwrap();
     }
     assert!(client.list(&[]).await.unwrap().is_empty());
-    assert!(plugin.names("snapshots").is_empty() && plugin.names("l").is_empty());
+    assert!(snapshotter.names("snapshots").is_empty() && snapshotter.names("l").is_empty());
 }
 
 #[tokio::test]
-async fn each_mistake_has_its_code() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn each_mistake_has_its_own_code() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     client.prepare("a", "", &[]).await.unwrap();
     client.commit("a", "A", &[]).await.unwrap();
     client.prepare("active", "A", &[]).await.unwrap();
@@ -83,17 +83,17 @@ async fn each_mistake_has_its_code() {
         assert_eq!(code, Some(Code::NotFound), "{call}");
     }
     assert_eq!(client.list(&["kind=active"]).await.unwrap_err(), Code::InvalidArgument);
-    // Nothing of what failed is left.
-    assert_eq!(plugin.names("snapshots").len(), 3);
+    // Nothing is left of the failed calls.
+    assert_eq!(snapshotter.names("snapshots").len(), 3);
 }
 
 #[tokio::test]
-async fn labels_kinds_usage_and_filters_are_told() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn stat_usage_and_list_return_what_was_set() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     let mounts = client.prepare("a", "", &[("one", "1"), ("two", "2")]).await.unwrap();
     let empty = client.usage("a").await.unwrap();
-    fs::write(Mounted::new(plugin.path("m"), &mounts).path().join("file"), vec![7; 1 << 20]).unwrap();
+    fs::write(Mounted::new(snapshotter.path("m"), &mounts).path().join("file"), vec![7; 1 << 20]).unwrap();
     let full = client.usage("a").await.unwrap();
     assert!(full.0 == empty.0 + 1 && full.1 >= empty.1 + (1 << 20), "{empty:?} {full:?}");
     client.commit("a", "A", &[("three", "3")]).await.unwrap();
@@ -120,30 +120,30 @@ async fn labels_kinds_usage_and_filters_are_told() {
 }
 
 #[tokio::test]
-async fn what_a_crash_left_is_cleared_and_nothing_else() {
-    let mut plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn only_left_over_directories_are_cleaned_up() {
+    let mut snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     client.prepare("a", "", &[]).await.unwrap();
-    let there = (plugin.names("snapshots"), plugin.names("l"));
+    let there = (snapshotter.names("snapshots"), snapshotter.names("l"));
     let litter = || {
-        fs::create_dir_all(plugin.path("root/snapshots/999/fs/x")).unwrap();
-        std::os::unix::fs::symlink("/nowhere", plugin.path("root/l/998a")).unwrap();
+        fs::create_dir_all(snapshotter.path("root/snapshots/999/fs/x")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", snapshotter.path("root/l/998a")).unwrap();
     };
     litter();
     client.cleanup().await.unwrap();
-    assert_eq!((plugin.names("snapshots"), plugin.names("l")), there);
+    assert_eq!((snapshotter.names("snapshots"), snapshotter.names("l")), there);
     litter();
-    plugin.crash_and_restart();
-    assert_eq!((plugin.names("snapshots"), plugin.names("l")), there);
+    snapshotter.crash_and_restart();
+    assert_eq!((snapshotter.names("snapshots"), snapshotter.names("l")), there);
 }
 
 #[tokio::test]
-async fn a_second_plugin_does_not_take_the_socket() {
-    let plugin = Plugin::start(&[], 1000);
-    let mut client = plugin.connect().await;
+async fn a_second_process_does_not_take_the_socket() {
+    let snapshotter = Snapshotter::start(&[], 1000);
+    let mut client = snapshotter.connect().await;
     client.prepare("a", "", &[]).await.unwrap();
     let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_cvmfs-prefetch-snapshotter"));
-    let output = second.arg("--config").arg(plugin.path("config.toml")).output().unwrap();
+    let output = second.arg("--config").arg(snapshotter.path("config.toml")).output().unwrap();
     assert!(!output.status.success());
-    assert!(plugin.connect().await.stat("a").await.is_ok());
+    assert!(snapshotter.connect().await.stat("a").await.is_ok());
 }

@@ -1,4 +1,4 @@
-//! The built plugin, driven over its socket as containerd does. Needs root, because snapshots are really mounted.
+//! The built snapshotter, called over its socket as containerd does. Needs root, because snapshots are mounted.
 #![allow(clippy::unwrap_used)]
 
 mod admin;
@@ -10,7 +10,7 @@ mod dead_mounts;
 mod layers;
 mod lifecycle;
 mod mounted;
-mod plugin;
+mod process;
 mod service;
 mod steps;
 #[path = "../../../prefetcher/tests/unit/mod.rs"]

@@ -1,4 +1,4 @@
-//! Mounts that end with their value.
+//! Mounts that are unmounted when dropped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Mounts a snapshot at `point`, which is made, as containerd does.
+    /// Mounts a snapshot at `point` as containerd does. Creates `point`.
     pub(crate) fn new(point: PathBuf, mounts: &[Mount]) -> Self {
-        let [one] = mounts else { panic!("{mounts:?}") };
+        let [mount_spec] = mounts else { panic!("{mounts:?}") };
         fs::create_dir_all(&point).unwrap();
-        let source = Path::new(&one.source);
-        let is = |option: &str| one.options.iter().any(|other| other == option);
-        if one.r#type == "bind" {
+        let source = Path::new(&mount_spec.source);
+        let is = |option: &str| mount_spec.options.iter().any(|other| other == option);
+        if mount_spec.r#type == "bind" {
             assert!(is("rbind"));
             let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
             mount(Some(source), &point, None::<&str>, flags, None::<&str>).unwrap();
@@ -25,12 +25,12 @@ impl Mounted {
                 mount(Some(source), &point, None::<&str>, flags, None::<&str>).unwrap();
             }
         } else {
-            mount_overlay(&point, &one.options);
+            mount_overlay(&point, &mount_spec.options);
         }
         Self(point)
     }
 
-    /// A FUSE mount behind which nobody answers; whoever looks at it waits until the returned file is closed.
+    /// A FUSE mount that never answers: calls on it wait until the returned file is closed.
     pub(crate) fn hanging(point: PathBuf) -> (Self, fs::File) {
         use std::os::fd::AsRawFd;
         fs::create_dir_all(&point).unwrap();
@@ -40,7 +40,7 @@ impl Mounted {
         (Self(point), device)
     }
 
-    /// All files with their content, and directories.
+    /// All files with their contents, and all directories.
     pub(crate) fn tree(&self) -> Vec<String> {
         let mut found = Vec::new();
         read(&self.0, Path::new(""), &mut found);
@@ -53,7 +53,7 @@ impl Mounted {
     }
 }
 
-/// As containerd does: what would be too long for the kernel is named from the directory that all lower ones are in.
+/// Mounts as containerd does: options that are too long for the kernel name the lower directories relative to their common parent.
 fn mount_overlay(point: &Path, options: &[String]) {
     let mut options = options.to_vec();
     let mut directory = None;
@@ -68,7 +68,7 @@ fn mount_overlay(point: &Path, options: &[String]) {
     let (point, options) = (point.to_owned(), options.join(","));
     let thread = std::thread::spawn(move || {
         if let Some(directory) = directory {
-            // The working directory is the process's; from here on this thread has its own.
+            // Gives this thread its own working directory.
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
             std::env::set_current_dir(directory).unwrap();
         }

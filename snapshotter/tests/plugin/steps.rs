@@ -1,4 +1,4 @@
-//! Changes of a tree, and the look of one.
+//! Changes of a directory tree, and its listing for comparisons.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,19 +9,19 @@ use std::path::Path;
 /// One change. Paths are relative to the root.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    /// Writes a file of this content and mode.
+    /// Writes a file with this content and mode.
     File(&'static str, String, u32),
-    /// Makes a directory.
+    /// Creates a directory with this mode.
     Dir(&'static str, u32),
-    /// Removes whatever is there, with all below.
+    /// Removes a file or a whole directory.
     Remove(&'static str),
-    /// Gives user and group.
+    /// Sets user and group to the same number.
     Chown(&'static str, u32),
-    /// Moves.
+    /// Renames the first path to the second.
     Rename(&'static str, &'static str),
-    /// Gives a file a second name, the latter.
+    /// Makes the second path a hard link to the first.
     Link(&'static str, &'static str),
-    /// Makes a symbolic link at the latter.
+    /// Makes the second path a symbolic link to the first.
     Symlink(&'static str, &'static str),
 }
 
@@ -35,14 +35,14 @@ pub(crate) fn dir(path: &'static str) -> Step {
     Step::Dir(path, 0o700)
 }
 
-/// Changes the tree at `root`.
+/// Applies the steps to the tree at `root`.
 pub(crate) fn apply(steps: &[Step], root: &Path) {
     for step in steps {
-        one(step, root).unwrap_or_else(|error| panic!("{step:?}: {error}"));
+        apply_step(step, root).unwrap_or_else(|error| panic!("{step:?}: {error}"));
     }
 }
 
-fn one(step: &Step, root: &Path) -> std::io::Result<()> {
+fn apply_step(step: &Step, root: &Path) -> std::io::Result<()> {
     let at = |path: &str| root.join(path);
     match step {
         Step::File(path, content, mode) => {
@@ -58,10 +58,10 @@ fn one(step: &Step, root: &Path) -> std::io::Result<()> {
             fs::DirBuilder::new().mode(*mode).create(at(path))?;
             fs::set_permissions(at(path), fs::Permissions::from_mode(*mode))
         }
-        Step::Remove(path) => match fs::symlink_metadata(at(path))?.is_dir() {
-            true => fs::remove_dir_all(at(path)),
-            false => fs::remove_file(at(path)),
-        },
+        Step::Remove(path) => {
+            let is_directory = fs::symlink_metadata(at(path))?.is_dir();
+            if is_directory { fs::remove_dir_all(at(path)) } else { fs::remove_file(at(path)) }
+        }
         Step::Chown(path, id) => chown(at(path), Some(*id), Some(*id)),
         Step::Rename(from, to) => fs::rename(at(from), at(to)),
         Step::Link(from, to) => fs::hard_link(at(from), at(to)),
@@ -69,20 +69,21 @@ fn one(step: &Step, root: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Everything below `root` as `ls` and `cat` tell it, times apart; names of one file are told by the first of them.
-pub(crate) fn look(root: &Path) -> Vec<String> {
-    let (mut lines, mut first) = (Vec::new(), BTreeMap::new());
-    below(root, Path::new(""), &mut first, &mut lines);
+/// Everything below `root` as `ls` and `cat` show it, without times. A hard link shows the first name of its file.
+pub(crate) fn list(root: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut first = BTreeMap::new();
+    list_below(root, Path::new(""), &mut first, &mut lines);
     lines
 }
 
-fn below(root: &Path, path: &Path, first: &mut BTreeMap<u64, String>, lines: &mut Vec<String>) {
+fn list_below(root: &Path, path: &Path, first: &mut BTreeMap<u64, String>, lines: &mut Vec<String>) {
     let mut names: Vec<_> = fs::read_dir(root.join(path)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     for name in names {
         let path = path.join(name);
         let metadata = fs::symlink_metadata(root.join(&path)).unwrap();
-        let what = match metadata.file_type() {
+        let content = match metadata.file_type() {
             kind if kind.is_dir() => "directory".to_owned(),
             kind if kind.is_symlink() => format!("-> {}", fs::read_link(root.join(&path)).unwrap().display()),
             kind if kind.is_file() => format!("{:?}", fs::read_to_string(root.join(&path)).unwrap()),
@@ -93,10 +94,10 @@ fn below(root: &Path, path: &Path, first: &mut BTreeMap<u64, String>, lines: &mu
             None => String::new(),
         };
         first.entry(metadata.ino()).or_insert_with(|| path.display().to_string());
-        let (mode, uid, gid) = (metadata.mode(), metadata.uid(), metadata.gid());
-        lines.push(format!("{} {mode:o} {uid} {gid} {what}{same}", path.display()));
+        let owner = format!("{} {}", metadata.uid(), metadata.gid());
+        lines.push(format!("{} {:o} {owner} {content}{same}", path.display(), metadata.mode()));
         if metadata.is_dir() {
-            below(root, &path, first, lines);
+            list_below(root, &path, first, lines);
         }
     }
 }

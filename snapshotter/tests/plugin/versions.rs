@@ -1,10 +1,10 @@
-//! Pulls as containerd's versions make them: messages made by hand after the sources that `docs/src/snapshotter.md` names. Only one
-//! version can run on one machine.
+//! Pulls as several versions of containerd do them. The messages were written after containerd's sources, which
+//! `docs/src/snapshotter.md` lists, because only one version can be installed on a machine.
 
 use std::fs;
 
 use crate::layers::{Layer, Pull, layer};
-use crate::plugin::Plugin;
+use crate::process::Snapshotter;
 
 const CHAINS: [&str; 2] = [
     "sha256:1111111111111111111111111111111111111111111111111111111111111111",
@@ -13,25 +13,25 @@ const CHAINS: [&str; 2] = [
 const MANIFEST: &str = "sha256:3333333333333333333333333333333333333333333333333333333333333333";
 const REFERENCE: &str = "registry.example.org/physics/root:6.32";
 
-/// What some version says of each layer.
+/// The requests of one version for each layer.
 struct Version {
     name: &'static str,
-    /// containerd puts it before its keys.
+    /// containerd's namespace, the beginning of its keys.
     namespace: &'static str,
-    /// In the key, beside the chain ID: nanoseconds and three bytes in base64, which may have these signs.
+    /// The part of the key before the chain ID: nanoseconds and three bytes in base64.
     unique: &'static str,
     annotations: Annotations,
     lazy: bool,
 }
 
-/// Which annotations of the layer are passed on as labels.
+/// Which annotations of the layer containerd passes on as labels.
 #[derive(Clone, Copy)]
 enum Annotations {
     None,
     /// `pkg/snapshotters/annotations.go`; the same in all versions.
-    Of,
-    /// And others that a publisher may have set: what begins with `containerd.io/snapshot/` is passed on.
-    OfAndOthers,
+    Cri,
+    /// The same and others that begin with `containerd.io/snapshot/`, which a publisher may have set.
+    CriAndOthers,
 }
 
 const VERSIONS: [Version; 6] = [
@@ -39,7 +39,7 @@ const VERSIONS: [Version; 6] = [
         name: "1.6 and 1.7, CRI with disable_snapshot_annotations = false",
         namespace: "k8s.io",
         unique: "123456789-A_-9",
-        annotations: Annotations::Of,
+        annotations: Annotations::Cri,
         lazy: true,
     },
     Version {
@@ -53,21 +53,21 @@ const VERSIONS: [Version; 6] = [
         name: "1.7 and 2.0, nerdctl",
         namespace: "default",
         unique: "999999999-____",
-        annotations: Annotations::Of,
+        annotations: Annotations::Cri,
         lazy: true,
     },
     Version {
         name: "2.x, CRI, local pull",
         namespace: "k8s.io",
         unique: "0-a-_b",
-        annotations: Annotations::Of,
+        annotations: Annotations::Cri,
         lazy: true,
     },
     Version {
         name: "2.1, transfer service, enable_remote_snapshot_annotations",
         namespace: "k8s.io",
         unique: "42-----",
-        annotations: Annotations::OfAndOthers,
+        annotations: Annotations::CriAndOthers,
         lazy: true,
     },
     Version {
@@ -88,7 +88,7 @@ impl Version {
     fn labels(&self, layers: &[Layer], index: usize) -> Vec<(&'static str, String)> {
         let digests: Vec<String> = layers[index..].iter().map(|layer| layer.digest.to_string()).collect();
         let mut labels = vec![("containerd.io/snapshot.ref", CHAINS[index].to_owned())];
-        let of = [
+        let cri = [
             ("containerd.io/snapshot/cri.image-ref", REFERENCE.to_owned()),
             ("containerd.io/snapshot/cri.manifest-digest", MANIFEST.to_owned()),
             ("containerd.io/snapshot/cri.layer-digest", digests[0].clone()),
@@ -96,9 +96,9 @@ impl Version {
         ];
         match self.annotations {
             Annotations::None => {}
-            Annotations::Of => labels.extend(of),
-            Annotations::OfAndOthers => {
-                labels.extend(of);
+            Annotations::Cri => labels.extend(cri),
+            Annotations::CriAndOthers => {
+                labels.extend(cri);
                 labels.push(("containerd.io/snapshot/example.org/other", "value".to_owned()));
             }
         }
@@ -107,28 +107,29 @@ impl Version {
 }
 
 #[tokio::test]
-async fn each_versions_pull_takes_layers_from_cvmfs_if_it_tells_their_digests() {
+async fn layers_come_from_cvmfs_if_containerd_passes_digests() {
     let layers = [layer(&["etc/passwd", "gone"]), layer(&[".wh.gone", "srv/data"])];
     let unpacked = [layer(&["etc/passwd", "gone"]), layer(&["srv/data"])];
     for version in VERSIONS {
-        let mut plugin = Plugin::start(&["one"], 60_000);
-        fs::create_dir_all(plugin.path("one/.layers")).unwrap();
-        layers.iter().for_each(|layer| layer.publish(&plugin.path("one")));
-        let mut pull = Pull::new(&plugin).await;
+        let mut snapshotter = Snapshotter::start(&["one"], 60_000);
+        fs::create_dir_all(snapshotter.path("one/.layers")).unwrap();
+        layers.iter().for_each(|layer| layer.publish(&snapshotter.path("one")));
+        let mut pull = Pull::new(&snapshotter).await;
         for (index, chain) in CHAINS.into_iter().enumerate() {
             let labels = version.labels(&layers, index);
             let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
             pull.layer_by(&version.key(index + 1, chain), &labels, chain, &unpacked[index]).await;
         }
         assert_eq!(pull.lazy, [version.lazy; 2], "{}", version.name);
-        let expected: &[&str] = match version.lazy {
-            true => &["etc/", "etc/passwd=x", "srv/", "srv/data=x"],
-            false => &["etc/", "etc/passwd=x", "gone=x", "srv/", "srv/data=x"],
+        let expected: &[&str] = if version.lazy {
+            &["etc/", "etc/passwd=x", "srv/", "srv/data=x"]
+        } else {
+            &["etc/", "etc/passwd=x", "gone=x", "srv/", "srv/data=x"]
         };
         let container = pull.container("container").await;
         assert_eq!(container.tree(), expected, "{}", version.name);
         drop(container);
-        // An image that goes: the topmost first, as garbage collection does.
+        // Removing the image, topmost layer first, as garbage collection does.
         pull.client.remove("k8s.io/9/container").await.unwrap();
         let mut next = pull.parent.clone();
         while !next.is_empty() {
@@ -138,8 +139,8 @@ async fn each_versions_pull_takes_layers_from_cvmfs_if_it_tells_their_digests() 
         }
         pull.client.cleanup().await.unwrap();
         drop(pull);
-        assert!(plugin.names("snapshots").is_empty(), "{}", version.name);
-        let counted = plugin.stop();
-        assert_eq!(counted("layers_from_cvmfs"), if version.lazy { 2 } else { 0 }, "{}", version.name);
+        assert!(snapshotter.names("snapshots").is_empty(), "{}", version.name);
+        let counter = snapshotter.stop();
+        assert_eq!(counter("layers", "cvmfs"), if version.lazy { 2 } else { 0 }, "{}", version.name);
     }
 }

@@ -122,19 +122,20 @@ impl Subject {
     fn finish(mut self) -> Result<Hinted> {
         self.plugin.stop(STOP)?;
         let (log, state) = (self.plugin.log(), self.state);
-        let sent = counter(&log, "hints_sent")?;
-        let lost = counter(&log, "hints_failed")? + counter(&log, "hints_dropped")?;
+        let sent = counter(&log, "sent")?;
+        let lost = counter(&log, "failed")? + counter(&log, "dropped")?;
         ensure!(state.is_shown_by(sent, lost), "daemon {}: {sent} hints were taken, {lost} lost", state.name());
         let prepare = Quantiles::of(self.prepares);
         Ok(Hinted { state, prepare: prepare.context("nothing was measured: ask for at least one repetition")? })
     }
 }
 
-/// One of the counters that a plugin logs when it stops.
-fn counter(log: &str, name: &str) -> Result<u64> {
-    let last = log.lines().rfind(|line| line.contains("stopped; ")).context("the plugin did not say its counters")?;
-    let mut words = last.split_whitespace().filter_map(|word| word.split_once('='));
-    let (_, value) = words.find(|(key, _)| *key == name).with_context(|| format!("no counter {name} in {last:?}"))?;
+/// The number of prefetch requests with this outcome, from the counters that a snapshotter logs when it stops.
+fn counter(log: &str, outcome: &str) -> Result<u64> {
+    let (_, counters) = log.rsplit_once(" stopped counters=").context("the snapshotter did not log its counters")?;
+    let name = format!("prefetch_requests_total{{outcome=\"{outcome}\"}}");
+    let mut words = counters.split_whitespace().filter_map(|word| word.rsplit_once('='));
+    let (_, value) = words.find(|(key, _)| *key == name).with_context(|| format!("no {name} in {counters:?}"))?;
     Ok(value.parse()?)
 }
 
@@ -177,10 +178,14 @@ mod tests {
 
     #[test]
     fn a_counter_is_read_from_the_last_stop() {
-        let log = "stopped; hints_sent=1 hints_failed=0\nstarted\ninfo: stopped; hints_sent=12 hints_failed=3\n";
-        assert_eq!(counter(log, "hints_sent").unwrap(), 12);
-        assert_eq!(counter(log, "hints_failed").unwrap(), 3);
-        assert!(counter(log, "hints").is_err() && counter("started\n", "hints_sent").is_err());
+        let stopped = |sent: u64, failed: u64| {
+            let count = |outcome, count| format!("prefetch_requests_total{{outcome=\"{outcome}\"}}={count}");
+            format!("INFO server: stopped counters={} {}\n", count("sent", sent), count("failed", failed))
+        };
+        let log = format!("{}INFO server: serving\n{}", stopped(1, 0), stopped(12, 3));
+        assert_eq!(counter(&log, "sent").unwrap(), 12);
+        assert_eq!(counter(&log, "failed").unwrap(), 3);
+        assert!(counter(&log, "dropped").is_err() && counter("INFO server: serving\n", "sent").is_err());
     }
 
     #[test]

@@ -20,7 +20,10 @@ fn a_container_waits_for_what_its_start_needs_and_never_for_a_daemon_that_hangs(
         publish_bundle(&mut site, &first, &reference, &READ_ALL)?;
         ensure!(!first.snapshotter_log().contains("waited for the prefetch"), "nobody waits unless told to");
         drop(first);
-        for (wait, ends) in [("critical", ["end=Arrived"].as_slice()), ("adaptive", &["end=Arrived", "end=Ahead"])] {
+        for (wait, ends) in [
+            ("critical", ["outcome=\"ready\""].as_slice()),
+            ("adaptive", &["outcome=\"ready\"", "outcome=\"in_time\""]),
+        ] {
             let node = Node::start(&site, wait, NodeSpec { wait, ..NodeSpec::default() }).await?;
             ensure!(node.output(&reference, &READ_ALL).await? == output, "another output");
             let log = node.snapshotter_log();
@@ -33,7 +36,7 @@ fn a_container_waits_for_what_its_start_needs_and_never_for_a_daemon_that_hangs(
             for again in outputs {
                 ensure!(again? == output, "another output");
             }
-            let failed = node.snapshotter_log().matches("end=Failed").count();
+            let failed = node.snapshotter_log().matches("outcome=\"failed\"").count();
             ensure!(failed == 1, "{failed} containers waited for a daemon that hangs:\n{}", node.snapshotter_log());
         }
         Ok(())

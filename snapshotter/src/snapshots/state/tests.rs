@@ -1,35 +1,35 @@
-//! The rules, one by one.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 
-fn labels(pairs: &[(&str, &str)]) -> Labels {
+fn labels_of(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-fn create(state: &mut State, key: &str, kind: Kind, parent: &str) -> Result<(), Error> {
+fn create(state: &mut State, key: &str, kind: Kind, parent: &str) -> Result<(), StateError> {
     let id = state.iter().count() as u64 + 1;
     let parent = Some(parent.to_owned()).filter(|parent| !parent.is_empty());
-    let new = New { id, kind, parent, labels: Labels::new(), content: Content::Local, now: SystemTime::UNIX_EPOCH };
+    let new =
+        NewSnapshot { id, kind, parent, labels: Labels::new(), content: Content::Local, now: SystemTime::UNIX_EPOCH };
     let change = state.create(key, new)?;
     state.apply(change);
     Ok(())
 }
 
-fn commit(state: &mut State, key: &str, name: &str, with: &[(&str, &str)]) -> Result<(), Error> {
-    let change = state.commit(key, name, labels(with), Usage::default(), SystemTime::UNIX_EPOCH)?;
+fn commit(state: &mut State, key: &str, name: &str, with: &[(&str, &str)]) -> Result<(), StateError> {
+    let change = state.commit(key, name, labels_of(with), Usage::default(), SystemTime::UNIX_EPOCH)?;
     state.apply(change);
     Ok(())
 }
 
-fn remove(state: &mut State, key: &str) -> Result<(), Error> {
+fn remove(state: &mut State, key: &str) -> Result<(), StateError> {
     let (change, _) = state.remove(key)?;
     state.apply(change);
     Ok(())
 }
 
 #[test]
-fn a_chain_is_built_and_taken_down_child_first() {
+fn parents_are_removed_after_their_children() {
     let mut state = State::default();
     create(&mut state, "a", Kind::Active, "").unwrap();
     commit(&mut state, "a", "A", &[]).unwrap();
@@ -39,7 +39,7 @@ fn a_chain_is_built_and_taken_down_child_first() {
     let ids: Vec<_> = state.ancestors(state.get("c").unwrap()).unwrap().iter().map(|parent| parent.id).collect();
     assert_eq!(ids, [2, 1]);
     for parent in ["A", "B"] {
-        assert!(matches!(remove(&mut state, parent), Err(Error::FailedPrecondition(_))), "{parent}");
+        assert!(matches!(remove(&mut state, parent), Err(StateError::HasChildren(_))), "{parent}");
     }
     for name in ["c", "B", "A"] {
         remove(&mut state, name).unwrap();
@@ -49,24 +49,24 @@ fn a_chain_is_built_and_taken_down_child_first() {
 }
 
 #[test]
-fn each_mistake_has_its_code() {
+fn each_mistake_has_its_own_error() {
     let mut state = State::default();
     create(&mut state, "a", Kind::Active, "").unwrap();
     commit(&mut state, "a", "A", &[]).unwrap();
     create(&mut state, "active", Kind::Active, "A").unwrap();
     create(&mut state, "view", Kind::View, "A").unwrap();
-    assert!(matches!(create(&mut state, "active", Kind::View, "A"), Err(Error::AlreadyExists(_))));
-    assert!(matches!(create(&mut state, "A", Kind::Active, ""), Err(Error::AlreadyExists(_))));
-    assert!(matches!(create(&mut state, "x", Kind::Active, "missing"), Err(Error::NotFound(_))));
-    assert!(matches!(create(&mut state, "x", Kind::Active, "active"), Err(Error::InvalidArgument(_))));
-    assert!(matches!(create(&mut state, "", Kind::Active, ""), Err(Error::InvalidArgument(_))));
-    assert!(matches!(commit(&mut state, "missing", "M", &[]), Err(Error::NotFound(_))));
-    assert!(matches!(commit(&mut state, "active", "A", &[]), Err(Error::AlreadyExists(_))));
-    assert!(matches!(commit(&mut state, "view", "V", &[]), Err(Error::FailedPrecondition(_))));
-    assert!(matches!(commit(&mut state, "view", "A", &[]), Err(Error::AlreadyExists(_))), "the name comes first");
-    assert!(matches!(commit(&mut state, "active", "", &[]), Err(Error::InvalidArgument(_))));
-    assert!(matches!(commit(&mut state, "A", "V", &[]), Err(Error::FailedPrecondition(_))));
-    assert!(matches!(remove(&mut state, "missing"), Err(Error::NotFound(_))));
+    assert!(matches!(create(&mut state, "active", Kind::View, "A"), Err(StateError::AlreadyExists(_))));
+    assert!(matches!(create(&mut state, "A", Kind::Active, ""), Err(StateError::AlreadyExists(_))));
+    assert!(matches!(create(&mut state, "x", Kind::Active, "missing"), Err(StateError::NotFound(_))));
+    assert!(matches!(create(&mut state, "x", Kind::Active, "active"), Err(StateError::ParentNotCommitted(_))));
+    assert!(matches!(create(&mut state, "", Kind::Active, ""), Err(StateError::EmptyKey)));
+    assert!(matches!(commit(&mut state, "missing", "M", &[]), Err(StateError::NotFound(_))));
+    assert!(matches!(commit(&mut state, "active", "A", &[]), Err(StateError::AlreadyExists(_))));
+    assert!(matches!(commit(&mut state, "view", "V", &[]), Err(StateError::NotActive(_))));
+    assert!(matches!(commit(&mut state, "view", "A", &[]), Err(StateError::AlreadyExists(_))), "the name comes first");
+    assert!(matches!(commit(&mut state, "active", "", &[]), Err(StateError::EmptyName)));
+    assert!(matches!(commit(&mut state, "A", "V", &[]), Err(StateError::NotActive(_))));
+    assert!(matches!(remove(&mut state, "missing"), Err(StateError::NotFound(_))));
 }
 
 #[test]
@@ -74,22 +74,22 @@ fn labels_are_replaced_by_commit_and_set_by_field() {
     let mut state = State::default();
     create(&mut state, "a", Kind::Active, "").unwrap();
     commit(&mut state, "a", "A", &[("x", "1"), ("y", "2"), ("empty", "")]).unwrap();
-    assert_eq!(state.get("A").unwrap().labels, labels(&[("x", "1"), ("y", "2")]));
+    assert_eq!(state.get("A").unwrap().labels, labels_of(&[("x", "1"), ("y", "2")]));
     let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(9);
     let mut update = |given: &[(&str, &str)], fields: &[&str]| {
         let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
-        let change = state.update("A", &labels(given), &fields, now)?;
+        let change = state.update("A", &labels_of(given), &fields, now)?;
         state.apply(change);
-        Ok::<_, Error>(state.get("A")?.clone())
+        Ok::<_, StateError>(state.get("A")?.clone())
     };
-    let one = update(&[("x", "3"), ("z", "4")], &["labels.x", "labels.y"]).unwrap();
-    assert_eq!(one.labels, labels(&[("x", "3")]));
-    assert_eq!(one.updated, now);
-    assert_eq!(update(&[("z", "4")], &["labels"]).unwrap().labels, labels(&[("z", "4")]));
-    assert_eq!(update(&[("a.b/c", "5")], &["labels.a.b/c"]).unwrap().labels, labels(&[("a.b/c", "5"), ("z", "4")]));
-    assert_eq!(update(&[], &[]).unwrap().labels, labels(&[]));
-    assert!(matches!(update(&[], &["kind"]), Err(Error::InvalidArgument(_))));
-    assert!(matches!(state.update("missing", &labels(&[]), &[], now), Err(Error::NotFound(_))));
+    let updated = update(&[("x", "3"), ("z", "4")], &["labels.x", "labels.y"]).unwrap();
+    assert_eq!(updated.labels, labels_of(&[("x", "3")]));
+    assert_eq!(updated.updated, now);
+    assert_eq!(update(&[("z", "4")], &["labels"]).unwrap().labels, labels_of(&[("z", "4")]));
+    assert_eq!(update(&[("a.b/c", "5")], &["labels.a.b/c"]).unwrap().labels, labels_of(&[("a.b/c", "5"), ("z", "4")]));
+    assert_eq!(update(&[], &[]).unwrap().labels, labels_of(&[]));
+    assert!(matches!(update(&[], &["kind"]), Err(StateError::FixedField { .. })));
+    assert!(matches!(state.update("missing", &labels_of(&[]), &[], now), Err(StateError::NotFound(_))));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_layer_is_found_by_its_chain_id_and_parent() {
             commit(&mut state, "0", "base", &[]).unwrap();
         }
         create(&mut state, key, Kind::Active, parent).unwrap();
-        commit(&mut state, key, &format!("layer{key}"), &[(label::SNAPSHOT_REF, "sha256:x")]).unwrap();
+        commit(&mut state, key, &format!("layer{key}"), &[(labels::SNAPSHOT_REF, "sha256:x")]).unwrap();
     }
     assert_eq!(state.find_layer("sha256:x", None), Some("layer1"));
     assert_eq!(state.find_layer("sha256:x", Some("base")), Some("layer2"));
@@ -110,12 +110,12 @@ fn a_layer_is_found_by_its_chain_id_and_parent() {
 }
 
 #[test]
-fn containerds_filters_choose_what_they_should() {
+fn filters_select_by_name_kind_parent_and_label() {
     let mut state = State::default();
     create(&mut state, "k8s.io/1/a", Kind::Active, "").unwrap();
-    commit(&mut state, "k8s.io/1/a", "k8s.io/2/base", &[(label::SNAPSHOT_REF, "sha256:base")]).unwrap();
+    commit(&mut state, "k8s.io/1/a", "k8s.io/2/base", &[(labels::SNAPSHOT_REF, "sha256:base")]).unwrap();
     create(&mut state, "k8s.io/3/b", Kind::Active, "k8s.io/2/base").unwrap();
-    commit(&mut state, "k8s.io/3/b", "k8s.io/4/top", &[(label::SNAPSHOT_REF, "sha256:top"), ("a.b", "c")]).unwrap();
+    commit(&mut state, "k8s.io/3/b", "k8s.io/4/top", &[(labels::SNAPSHOT_REF, "sha256:top"), ("a.b", "c")]).unwrap();
     create(&mut state, "k8s.io/5/run", Kind::Active, "k8s.io/4/top").unwrap();
     let list = |filters: &[&str]| {
         let filters: Vec<_> = filters.iter().map(|text| Filter::parse(text).unwrap()).collect();

@@ -1,35 +1,71 @@
-//! The rules of snapshots, as containerd's own overlayfs snapshotter has them. No disk, no clock: those are passed in.
+//! The rules of snapshots, as in containerd's own overlayfs snapshotter. No disk and no clock: both are passed in.
 //!
-//! An operation looks at the state and says what would change; [`crate::store`] writes that down and only then applies
-//! it. The order of the checks is containerd's, because it decides which error a caller sees.
+//! An operation reads the state and returns the change it would make; the store writes the change to disk and only then
+//! applies it here. The order of the checks is containerd's, because it decides which error a caller sees.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
-use crate::error::Error;
-use crate::filter::Filter;
-use crate::labels::{self, Labels, without_empty};
-use crate::snapshot::{Content, Kind, Snapshot, Usage, label};
+use super::filter::Filter;
+use super::labels::{self, LabelTooLarge, Labels, without_empty};
+use super::{Content, Kind, Snapshot, Usage};
+
+/// Why a snapshot cannot be found, made, committed, removed or updated.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// The key or name is taken.
+    #[error("snapshot {0:?} already exists")]
+    AlreadyExists(String),
+    /// There is no snapshot with this key or name.
+    #[error("snapshot {0:?} does not exist")]
+    NotFound(String),
+    /// Only active snapshots can be committed.
+    #[error("snapshot {0:?} is not active, so it cannot be committed")]
+    NotActive(String),
+    /// Other snapshots are based on this one.
+    #[error("cannot remove snapshot {0:?}: it has children")]
+    HasChildren(String),
+    /// containerd sent an empty key.
+    #[error("a snapshot needs a key")]
+    EmptyKey,
+    /// containerd sent an empty name for a commit.
+    #[error("a committed snapshot needs a name")]
+    EmptyName,
+    /// Only committed snapshots can be parents.
+    #[error("parent {0:?} is not a committed snapshot")]
+    ParentNotCommitted(String),
+    /// Everything but labels is fixed.
+    #[error("cannot update the field {field:?} of snapshot {name:?}: only labels can be updated")]
+    FixedField {
+        /// The field in the request.
+        field: String,
+        /// The snapshot in the request.
+        name: String,
+    },
+    /// A label is larger than containerd allows.
+    #[error(transparent)]
+    Label(#[from] LabelTooLarge),
+}
 
 /// All snapshots.
 #[derive(Debug, Default)]
 pub struct State {
     snapshots: BTreeMap<String, Snapshot>,
-    /// How many snapshots have this one as parent.
+    /// Number of snapshots that have this one as parent.
     children: HashMap<String, usize>,
 }
 
 /// What an operation changes.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// These names go.
+    /// The snapshot to remove.
     pub remove: Option<String>,
-    /// These are new, or replaced.
+    /// The snapshot to add or replace.
     pub put: Option<(String, Snapshot)>,
 }
 
 impl State {
-    /// Applies what was written down.
+    /// Applies a change that is on disk.
     pub fn apply(&mut self, change: Change) {
         if let Some(name) = change.remove
             && let Some(old) = self.snapshots.remove(&name)
@@ -57,93 +93,98 @@ impl State {
         }
     }
 
-    /// The snapshot of this name.
-    pub fn get(&self, name: &str) -> Result<&Snapshot, Error> {
-        self.snapshots.get(name).ok_or_else(|| Error::NotFound(name.to_owned()))
+    /// The snapshot with this name.
+    pub fn get(&self, name: &str) -> Result<&Snapshot, StateError> {
+        self.snapshots.get(name).ok_or_else(|| StateError::NotFound(name.to_owned()))
     }
 
-    /// All of them, by name.
+    /// All snapshots, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Snapshot)> {
         self.snapshots.iter()
     }
 
-    /// Those that any of the filters lets through; all if there are none.
+    /// The snapshots that match any of the filters; all snapshots if there are no filters.
     pub fn list<'a>(&'a self, filters: &'a [Filter]) -> impl Iterator<Item = (&'a String, &'a Snapshot)> {
         self.iter().filter(move |(name, snapshot)| {
             filters.is_empty() || filters.iter().any(|filter| filter.matches(|path| field(name, snapshot, path)))
         })
     }
 
-    /// The chain IDs of the images that are here: committed snapshots on which no other is.
+    /// The chain IDs of the images on this node: of the committed snapshots that are no parent of a committed one.
     pub fn images(&self) -> Vec<String> {
         let committed = || self.iter().filter(|(_, snapshot)| snapshot.kind == Kind::Committed);
         let parents: HashSet<&str> = committed().filter_map(|(_, snapshot)| snapshot.parent.as_deref()).collect();
         let images = committed().filter(|(name, _)| !parents.contains(name.as_str()));
-        let chains: BTreeSet<&String> = images.filter_map(|(_, top)| top.labels.get(label::SNAPSHOT_REF)).collect();
-        chains.into_iter().cloned().collect()
+        let chain_ids: BTreeSet<&String> = images.filter_map(|(_, top)| top.labels.get(labels::SNAPSHOT_REF)).collect();
+        chain_ids.into_iter().cloned().collect()
     }
 
     /// The chain of parents of `snapshot`, nearest first.
-    pub fn ancestors(&self, snapshot: &Snapshot) -> Result<Vec<&Snapshot>, Error> {
+    pub fn ancestors(&self, snapshot: &Snapshot) -> Result<Vec<&Snapshot>, StateError> {
+        self.chain(snapshot.parent.as_deref())
+    }
+
+    /// The snapshot `top` and its ancestors, nearest first; empty without `top`.
+    pub fn chain(&self, top: Option<&str>) -> Result<Vec<&Snapshot>, StateError> {
         let mut chain = Vec::new();
-        let mut next = snapshot.parent.as_deref();
+        let mut next = top;
         while let Some(name) = next {
-            let parent = self.get(name)?;
-            chain.push(parent);
-            next = parent.parent.as_deref();
+            let snapshot = self.get(name)?;
+            chain.push(snapshot);
+            next = snapshot.parent.as_deref();
         }
         Ok(chain)
     }
 
-    /// Whether a snapshot `key` could be made on `parent`.
-    pub fn check_new(&self, key: &str, parent: Option<&str>) -> Result<(), Error> {
+    /// Checks that a snapshot `key` can be created on `parent`.
+    pub fn check_new(&self, key: &str, parent: Option<&str>) -> Result<(), StateError> {
         if key.is_empty() {
-            return Err(Error::InvalidArgument("a snapshot needs a key".to_owned()));
+            return Err(StateError::EmptyKey);
         }
         if let Some(parent) = parent
             && self.get(parent)?.kind != Kind::Committed
         {
-            return Err(Error::InvalidArgument(format!("parent {parent:?} is not a committed snapshot")));
+            return Err(StateError::ParentNotCommitted(parent.to_owned()));
         }
         if self.snapshots.contains_key(key) {
-            return Err(Error::AlreadyExists(key.to_owned()));
+            return Err(StateError::AlreadyExists(key.to_owned()));
         }
         Ok(())
     }
 
-    /// Makes an active snapshot or a view.
-    pub fn create(&self, key: &str, new: New) -> Result<Change, Error> {
+    /// Creates a snapshot: an active one, a view, or the committed snapshot of a published layer.
+    pub fn create(&self, key: &str, new: NewSnapshot) -> Result<Change, StateError> {
         self.check_new(key, new.parent.as_deref())?;
         Ok(put(key, new.snapshot()))
     }
 
-    /// A committed snapshot that is the layer `target` on `parent`, whoever made it.
-    pub fn find_layer(&self, target: &str, parent: Option<&str>) -> Option<&str> {
+    /// The name of the committed snapshot that is the layer `chain_id` on `parent`, in any namespace.
+    pub fn find_layer(&self, chain_id: &str, parent: Option<&str>) -> Option<&str> {
         self.iter()
             .find(|(_, snapshot)| {
                 snapshot.kind == Kind::Committed
                     && snapshot.parent.as_deref() == parent
-                    && snapshot.labels.get(label::SNAPSHOT_REF).is_some_and(|reference| reference == target)
+                    && snapshot.labels.get(labels::SNAPSHOT_REF).is_some_and(|reference| reference == chain_id)
             })
             .map(|(name, _)| name.as_str())
     }
 
     /// The snapshot `key`, if it can be committed as `name`.
-    pub fn check_commit(&self, key: &str, name: &str) -> Result<&Snapshot, Error> {
+    pub fn check_commit(&self, key: &str, name: &str) -> Result<&Snapshot, StateError> {
         let active = self.get(key)?;
         if name.is_empty() {
-            return Err(Error::InvalidArgument("a committed snapshot needs a name".to_owned()));
+            return Err(StateError::EmptyName);
         }
         if self.snapshots.contains_key(name) {
-            return Err(Error::AlreadyExists(name.to_owned()));
+            return Err(StateError::AlreadyExists(name.to_owned()));
         }
         if active.kind != Kind::Active {
-            return Err(Error::FailedPrecondition(format!("snapshot {key:?} is not active")));
+            return Err(StateError::NotActive(key.to_owned()));
         }
         Ok(active)
     }
 
-    /// Makes `key` a committed snapshot of the name `name`. The labels are replaced, not inherited.
+    /// Commits the snapshot `key` under `name`. The labels are replaced, not inherited.
     pub fn commit(
         &self,
         key: &str,
@@ -151,7 +192,7 @@ impl State {
         labels: Labels,
         usage: Usage,
         now: SystemTime,
-    ) -> Result<Change, Error> {
+    ) -> Result<Change, StateError> {
         let active = self.check_commit(key, name)?;
         let committed = Snapshot {
             kind: Kind::Committed,
@@ -164,17 +205,17 @@ impl State {
         Ok(Change { remove: Some(key.to_owned()), ..put(name, committed) })
     }
 
-    /// Removes a snapshot that nothing is based on.
-    pub fn remove(&self, key: &str) -> Result<(Change, Snapshot), Error> {
+    /// Removes a snapshot without children, and returns it.
+    pub fn remove(&self, key: &str) -> Result<(Change, Snapshot), StateError> {
         let snapshot = self.get(key)?.clone();
         if self.children.contains_key(key) {
-            return Err(Error::FailedPrecondition(format!("cannot remove snapshot {key:?} with children")));
+            return Err(StateError::HasChildren(key.to_owned()));
         }
         Ok((Change { remove: Some(key.to_owned()), put: None }, snapshot))
     }
 
-    /// Sets labels: those named by `fields` (`labels`, `labels.<key>`), or all if there are no fields.
-    pub fn update(&self, name: &str, given: &Labels, fields: &[String], now: SystemTime) -> Result<Change, Error> {
+    /// Sets the labels named by `fields` (`labels` or `labels.<key>`); without fields, sets all labels.
+    pub fn update(&self, name: &str, given: &Labels, fields: &[String], now: SystemTime) -> Result<Change, StateError> {
         let mut snapshot = self.get(name)?.clone();
         if fields.is_empty() {
             snapshot.labels = given.clone();
@@ -185,9 +226,7 @@ impl State {
             } else if field == "labels" {
                 snapshot.labels = given.clone();
             } else {
-                return Err(Error::InvalidArgument(format!(
-                    "cannot update the field {field:?} of snapshot {name:?}: only labels can be updated"
-                )));
+                return Err(StateError::FixedField { field: field.clone(), name: name.to_owned() });
             }
         }
         labels::check(&snapshot.labels)?;
@@ -197,24 +236,24 @@ impl State {
     }
 }
 
-/// A snapshot to be made.
+/// A snapshot to create.
 #[derive(Debug)]
-pub struct New {
-    /// Its directory.
+pub struct NewSnapshot {
+    /// Reserved for this snapshot; its directory exists already.
     pub id: u64,
-    /// Its kind.
+    /// What can be done with the snapshot.
     pub kind: Kind,
-    /// Its parent.
+    /// Name of the parent.
     pub parent: Option<String>,
-    /// Its labels.
+    /// Labels from the request.
     pub labels: Labels,
-    /// Where its files are.
+    /// Where the files are.
     pub content: Content,
-    /// Now.
+    /// The time of creation.
     pub now: SystemTime,
 }
 
-impl New {
+impl NewSnapshot {
     fn snapshot(self) -> Snapshot {
         Snapshot {
             id: self.id,
@@ -233,7 +272,7 @@ fn put(name: &str, snapshot: Snapshot) -> Change {
     Change { remove: None, put: Some((name.to_owned(), snapshot)) }
 }
 
-/// What a filter sees of a snapshot.
+/// The value of a field that a filter names.
 fn field<'a>(name: &'a str, snapshot: &'a Snapshot, path: &[String]) -> Option<&'a str> {
     let (first, rest) = path.split_first()?;
     match first.as_str() {
@@ -246,5 +285,4 @@ fn field<'a>(name: &'a str, snapshot: &'a Snapshot, path: &[String]) -> Option<&
 }
 
 #[cfg(test)]
-#[path = "state_tests.rs"]
 mod tests;

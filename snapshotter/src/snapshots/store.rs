@@ -1,37 +1,41 @@
-//! The state on disk: a RocksDB below the root.
+//! The database of snapshots: a RocksDB below the root, with all snapshots in memory as well.
+//!
+//! # Layout
 //!
 //! | Column family | Key | Value |
 //! |--|--|--|
 //! | default | `schema` | u32, little endian: [`SCHEMA`] |
-//! | default | `next_id` | u64, little endian: no id from here on was ever given to a snapshot |
+//! | default | `next_id` | u64, little endian: this id and higher ones were never given to a snapshot |
 //! | `snapshots` | name | [`Snapshot`] in bincode |
-//! | `layers` | `<repository>/<digest>` | [`Examined`] in bincode: what was found in a published layer |
+//! | `layers` | `<repository>/<digest>` | [`LayerScan`] in bincode: the owner and the whiteouts of a published layer |
 //!
-//! Every change is one synchronous batch, written before it is applied in memory and answered. A directory below the
-//! root exists before the record that names it, and goes after it: a crash leaves directories without records, never
-//! the reverse.
+//! # Invariants
+//!
+//! Every change is one synchronous batch, written before it is applied in memory and before containerd gets its answer.
+//! A directory below the root exists before the record that names it and is deleted after it: a crash leaves directories
+//! without records, never records without directories.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bincode::config::Configuration;
 use bundles::image::Digest;
+use parking_lot::Mutex;
 use rocksdb::{ColumnFamily, DB, IteratorMode, Options, WriteBatch, WriteOptions};
 
-use crate::error::Error;
-use crate::snapshot::Snapshot;
-use crate::state::{Change, State};
-use crate::whiteouts::Examined;
+use super::Snapshot;
+use super::state::{Change, State};
+use crate::whiteouts::LayerScan;
 
-/// Grows with every change of what is stored. A program refuses what a newer one wrote.
+/// Increased with every change of the layout. A program refuses a database with a higher number.
 pub const SCHEMA: u32 = 1;
 
 const SCHEMA_KEY: &[u8] = b"schema";
 const NEXT_ID_KEY: &[u8] = b"next_id";
 const SNAPSHOTS: &str = "snapshots";
 const LAYERS: &str = "layers";
-/// More than any record can need (labels are limited to 4 KiB each by containerd): a bound for damaged ones.
+/// Larger than any valid record (containerd limits labels to 4 KiB each), so a damaged one allocates at most this.
 const RECORD_LIMIT: usize = 64 << 20;
 
 type Codec =
@@ -41,21 +45,24 @@ fn codec() -> Codec {
     bincode::config::standard().with_limit::<RECORD_LIMIT>()
 }
 
-/// Why the metadata cannot be used.
+/// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// RocksDB says so.
+    /// RocksDB failed.
     #[error("{0}")]
     RocksDb(#[from] rocksdb::Error),
-    /// A record is damaged.
-    #[error("the record of {0:?} is damaged: {1}")]
+    /// A record cannot be decoded.
+    #[error("the record {0:?} is damaged: {1}")]
     Damaged(String, String),
-    /// The root belongs to a newer version.
-    #[error("{path} has schema {found}, this program knows {SCHEMA}: use the newer version, or another root")]
+    /// A newer version of this program wrote the database.
+    #[error(
+        "the database {path} has schema {found}, this program reads up to {SCHEMA}: upgrade cvmfs-prefetch-snapshotter, \
+         or configure another `root`"
+    )]
     Newer {
         /// The database.
         path: PathBuf,
-        /// Its schema.
+        /// Schema of the database.
         found: u32,
     },
 }
@@ -71,12 +78,12 @@ pub struct Store {
 struct Memory {
     state: State,
     next_id: u64,
-    /// Ids whose directories are being made and have no record yet.
+    /// Ids of directories that are being made and have no record yet.
     reserved: HashSet<u64>,
 }
 
 impl Store {
-    /// Opens or makes the database at `path`. Only one process can have it open.
+    /// Opens or creates the database at `path`. Only one process can open it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut options = Options::default();
         options.create_if_missing(true);
@@ -95,19 +102,17 @@ impl Store {
         Ok(Self { db, memory: Mutex::new(memory) })
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Memory changes in one step after the disk has: a panic cannot have left it half changed.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Reads the state. Everything that `read` sees belongs to one moment.
+    pub fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.memory.lock().state)
     }
 
-    /// Looks at the state.
-    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.memory().state)
-    }
-
-    /// Decides on a change and writes it down, as one step among all callers.
-    pub fn update<T>(&self, decide: impl FnOnce(&State) -> Result<(Change, T), Error>) -> Result<T, Error> {
-        let mut memory = self.memory();
+    /// Makes a change: decides on it by the state, writes it to disk and applies it, in one step for all callers.
+    pub fn update<T, E: From<StoreError>>(
+        &self,
+        decide: impl FnOnce(&State) -> Result<(Change, T), E>,
+    ) -> Result<T, E> {
+        let mut memory = self.memory.lock();
         let (change, result) = decide(&memory.state)?;
         self.write(&change, memory.next_id)?;
         memory.state.apply(change);
@@ -129,24 +134,25 @@ impl Store {
         Ok(self.db.write_opt(batch, &options)?)
     }
 
-    /// An id for a new snapshot. It counts as known until the reservation ends, so nobody cleans up its directory.
+    /// Reserves an id for a new snapshot. Until the reservation is dropped, the id counts as used, so a clean-up leaves its
+    /// directory alone.
     pub fn reserve(self: &Arc<Self>) -> Reservation {
-        let mut memory = self.memory();
+        let mut memory = self.memory.lock();
         let id = memory.next_id;
         memory.next_id += 1;
         memory.reserved.insert(id);
         Reservation { store: Arc::clone(self), id }
     }
 
-    /// The ids of all snapshots, and of those that are being made. A directory of any other id that was there before
-    /// this call belongs to nobody.
-    pub fn known(&self) -> HashSet<u64> {
-        let memory = self.memory();
+    /// The ids of all snapshots and reservations. A directory that existed before this call and has another id is left
+    /// over.
+    pub fn used_ids(&self) -> HashSet<u64> {
+        let memory = self.memory.lock();
         memory.state.iter().map(|(_, snapshot)| snapshot.id).chain(memory.reserved.iter().copied()).collect()
     }
 
-    /// What was found in a published layer, if it was looked through before.
-    pub fn examined(&self, repository: &str, digest: &Digest) -> Result<Option<Examined>, StoreError> {
+    /// The scan of a published layer, if there was one.
+    pub fn layer_scan(&self, repository: &str, digest: &Digest) -> Result<Option<LayerScan>, StoreError> {
         let key = layer_key(repository, digest);
         match self.db.get_cf(family(&self.db, LAYERS)?, &key)? {
             Some(bytes) => decode(&key, &bytes).map(Some),
@@ -154,14 +160,14 @@ impl Store {
         }
     }
 
-    /// Keeps what was found in a published layer. It never changes: the layer is named by its digest.
-    pub fn put_examined(&self, repository: &str, digest: &Digest, examined: &Examined) -> Result<(), StoreError> {
+    /// Keeps the scan of a published layer. It stays valid: a layer is named by its digest and never changes.
+    pub fn put_layer_scan(&self, repository: &str, digest: &Digest, scan: &LayerScan) -> Result<(), StoreError> {
         let key = layer_key(repository, digest);
-        Ok(self.db.put_cf(family(&self.db, LAYERS)?, &key, encode(&key, examined)?)?)
+        Ok(self.db.put_cf(family(&self.db, LAYERS)?, &key, encode(&key, scan)?)?)
     }
 }
 
-/// An id whose snapshot is being made. Dropping it ends the protection of its directory.
+/// An id whose snapshot is being made. Dropping it ends the protection of the directory.
 #[derive(Debug)]
 pub struct Reservation {
     store: Arc<Store>,
@@ -169,7 +175,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The id.
+    /// The reserved id.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -177,7 +183,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.store.memory().reserved.remove(&self.id);
+        self.store.memory.lock().reserved.remove(&self.id);
     }
 }
 
@@ -221,13 +227,13 @@ fn decode<T: bincode::Decode<()>>(name: &str, bytes: &[u8]) -> Result<T, StoreEr
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::snapshot::{Content, Kind};
-    use crate::state::New;
+    use crate::snapshots::state::NewSnapshot;
+    use crate::snapshots::{Content, Kind};
     use std::time::SystemTime;
 
     fn add(store: &Arc<Store>, key: &str) -> u64 {
         let reservation = store.reserve();
-        let new = New {
+        let new = NewSnapshot {
             id: reservation.id(),
             kind: Kind::Active,
             parent: None,
@@ -235,18 +241,18 @@ mod tests {
             content: Content::Local,
             now: SystemTime::now(),
         };
-        store.update(|state| Ok((state.create(key, new)?, ()))).unwrap();
+        store.update(|state| Ok::<_, StoreError>((state.create(key, new).unwrap(), ()))).unwrap();
         reservation.id()
     }
 
     #[test]
-    fn what_was_answered_is_there_after_a_restart() {
+    fn acknowledged_changes_survive_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(directory.path()).unwrap());
         add(&store, "a");
         let last = add(&store, "b");
         let before = store.read(|state| state.get("a").unwrap().clone());
-        store.update(|state| Ok((state.remove("b")?.0, ()))).unwrap();
+        store.update(|state| Ok::<_, StoreError>((state.remove("b").unwrap().0, ()))).unwrap();
         drop(store);
         let store = Arc::new(Store::open(directory.path()).unwrap());
         assert_eq!(store.read(|state| state.get("a").unwrap().clone()), before);
@@ -255,16 +261,16 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_protected_from_its_reservation_on() {
+    fn a_reserved_id_counts_as_used() {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(directory.path()).unwrap());
         let reservation = store.reserve();
         let id = reservation.id();
-        assert!(store.known().contains(&id));
+        assert!(store.used_ids().contains(&id));
         drop(reservation);
-        assert!(!store.known().contains(&id));
+        assert!(!store.used_ids().contains(&id));
         let id = add(&store, "a");
-        assert!(store.known().contains(&id));
+        assert!(store.used_ids().contains(&id));
     }
 
     #[test]
@@ -279,6 +285,6 @@ mod tests {
         db.put(SCHEMA_KEY, (SCHEMA + 1).to_le_bytes()).unwrap();
         drop(db);
         let error = Store::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("newer version"), "{error}");
+        assert!(error.contains("upgrade"), "{error}");
     }
 }

@@ -1,23 +1,23 @@
-//! The parser of filters.
+//! The parser of filters. Fuzz target: `snapshotter/fuzz`, `filter`.
 
 use regex::RegexBuilder;
 
 use super::{Filter, Selector, Test};
 
-/// No filter of containerd comes near this; a longer one is a mistake or an attack.
+/// Maximum length of a filter, in bytes. containerd's own filters have a few hundred.
 const LIMIT: usize = 64 * 1024;
 
-/// A text that is no filter.
+/// A text that is not a filter.
 #[derive(Debug, thiserror::Error)]
-#[error("filter {text:?}, at byte {at}: {problem}")]
-pub struct BadFilter {
+#[error("invalid filter {text:?}: byte {at}: {problem}")]
+pub struct InvalidFilter {
     text: String,
     at: usize,
     problem: String,
 }
 
 /// Parses a whole filter.
-pub(super) fn filter(text: &str) -> Result<Filter, BadFilter> {
+pub(super) fn filter(text: &str) -> Result<Filter, InvalidFilter> {
     let mut parser = Parser { text, at: 0 };
     if text.len() > LIMIT {
         return Err(parser.error(format!("longer than {LIMIT} bytes")));
@@ -50,26 +50,26 @@ impl<'a> Parser<'a> {
         self.at = self.text.len() - self.rest().trim_start().len();
     }
 
-    fn take(&mut self, wanted: char) -> bool {
-        let taken = self.peek() == Some(wanted);
+    fn take(&mut self, expected: char) -> bool {
+        let taken = self.peek() == Some(expected);
         if taken {
-            self.at += wanted.len_utf8();
+            self.at += expected.len_utf8();
         }
         taken
     }
 
-    fn take_while(&mut self, good: impl Fn(char) -> bool) -> &'a str {
+    fn take_while(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
-        let length = rest.find(|char| !good(char)).unwrap_or(rest.len());
+        let length = rest.find(|char| !accept(char)).unwrap_or(rest.len());
         self.at += length;
         &rest[..length]
     }
 
-    fn error(&self, problem: impl Into<String>) -> BadFilter {
-        BadFilter { text: self.text.chars().take(200).collect(), at: self.at, problem: problem.into() }
+    fn error(&self, problem: impl Into<String>) -> InvalidFilter {
+        InvalidFilter { text: self.text.chars().take(200).collect(), at: self.at, problem: problem.into() }
     }
 
-    fn selector(&mut self) -> Result<Selector, BadFilter> {
+    fn selector(&mut self) -> Result<Selector, InvalidFilter> {
         let mut path = vec![self.field()?];
         while self.take('.') {
             path.push(self.field()?);
@@ -91,22 +91,22 @@ impl<'a> Parser<'a> {
         Ok(Selector { path, test })
     }
 
-    fn field(&mut self) -> Result<String, BadFilter> {
+    fn field(&mut self) -> Result<String, InvalidFilter> {
         self.skip_spaces();
         if self.peek() == Some('"') {
             return self.quoted('"');
         }
         match self.take_while(|char| char.is_ascii_alphanumeric() || "-_".contains(char)) {
-            "" => Err(self.error("expected the name of a field")),
+            "" => Err(self.error("expected a field name")),
             name => Ok(name.to_owned()),
         }
     }
 
-    fn value(&mut self, quotes: &[char]) -> Result<String, BadFilter> {
+    fn value(&mut self, quotes: &[char]) -> Result<String, InvalidFilter> {
         self.skip_spaces();
         match self.peek() {
             Some(quote) if quotes.contains(&quote) => self.quoted(quote),
-            Some('"' | '/' | '|') => Err(self.error("this way of quoting is for ~= only")),
+            Some('"' | '/' | '|') => Err(self.error("this quote can be used only after ~=")),
             _ => match self.take_while(|char| char != ',' && !char.is_whitespace()) {
                 "" => Err(self.error("expected a value")),
                 value => Ok(value.to_owned()),
@@ -114,28 +114,28 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A string in the syntax of Go, whose quote is still ahead. Escapes of bytes must make up UTF-8.
-    fn quoted(&mut self, quote: char) -> Result<String, BadFilter> {
+    /// A string in Go's syntax, beginning with its quote. Escaped bytes must form valid UTF-8.
+    fn quoted(&mut self, quote: char) -> Result<String, InvalidFilter> {
         self.take(quote);
         let mut bytes = Vec::new();
         loop {
-            let Some(char) = self.peek() else { return Err(self.error(format!("no closing {quote}"))) };
+            let Some(char) = self.peek() else { return Err(self.error(format!("missing closing {quote}"))) };
             self.at += char.len_utf8();
             match char {
                 _ if char == quote => break,
-                '\n' => return Err(self.error(format!("no closing {quote} on the line"))),
+                '\n' => return Err(self.error(format!("missing closing {quote} before the end of the line"))),
                 '\\' => self.escape(quote, &mut bytes)?,
                 _ => bytes.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
-        String::from_utf8(bytes).map_err(|_| self.error("the escapes do not make up UTF-8"))
+        String::from_utf8(bytes).map_err(|_| self.error("the escapes are not valid UTF-8"))
     }
 
-    fn escape(&mut self, quote: char, bytes: &mut Vec<u8>) -> Result<(), BadFilter> {
-        let Some(char) = self.peek() else { return Err(self.error("nothing after \\")) };
+    fn escape(&mut self, quote: char, bytes: &mut Vec<u8>) -> Result<(), InvalidFilter> {
+        let Some(char) = self.peek() else { return Err(self.error("nothing follows \\")) };
         if char.is_digit(8) {
             let value = self.digits(3, 8)?;
-            bytes.push(u8::try_from(value).map_err(|_| self.error("no byte"))?);
+            bytes.push(u8::try_from(value).map_err(|_| self.error("the escape is larger than a byte"))?);
             return Ok(());
         }
         self.at += char.len_utf8();
@@ -150,11 +150,11 @@ impl<'a> Parser<'a> {
             '\\' => bytes.push(b'\\'),
             'x' => {
                 let value = self.digits(2, 16)?;
-                bytes.push(u8::try_from(value).map_err(|_| self.error("no byte"))?);
+                bytes.push(u8::try_from(value).map_err(|_| self.error("the escape is larger than a byte"))?);
             }
             'u' | 'U' => {
                 let value = self.digits(if char == 'u' { 4 } else { 8 }, 16)?;
-                let decoded = char::from_u32(value).ok_or_else(|| self.error("no character of Unicode"))?;
+                let decoded = char::from_u32(value).ok_or_else(|| self.error("not a Unicode character"))?;
                 bytes.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes());
             }
             _ if char == quote => bytes.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
@@ -163,7 +163,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn digits(&mut self, count: usize, radix: u32) -> Result<u32, BadFilter> {
+    fn digits(&mut self, count: usize, radix: u32) -> Result<u32, InvalidFilter> {
         let digits = self.rest().get(..count).filter(|digits| digits.chars().all(|char| char.is_digit(radix)));
         let digits = digits.ok_or_else(|| self.error(format!("expected {count} digits")))?;
         let value = u32::from_str_radix(digits, radix).map_err(|error| self.error(error.to_string()))?;

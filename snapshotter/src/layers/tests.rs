@@ -1,4 +1,4 @@
-//! Look-ups in directories. A mount that hangs is in the tests of the whole program.
+//! Lookups in plain directories. Hung mounts are in the tests of the built program.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -11,20 +11,20 @@ use bundles::path::RootPath;
 
 struct Site {
     directory: tempfile::TempDir,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
     repositories: Repositories,
 }
 
 fn site(names: &[&str]) -> Site {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(&directory.path().join("metadata")).unwrap());
-    let counters = Arc::new(Counters::default());
+    let metrics = Arc::new(Metrics::new());
     let repositories: Vec<_> = names
         .iter()
         .map(|name| config::Repository { name: (*name).to_owned(), mount: directory.path().join(name) })
         .collect();
-    let repositories = Repositories::new(&repositories, Duration::from_secs(60), store, Arc::clone(&counters));
-    Site { directory, counters, repositories }
+    let repositories = Repositories::new(&repositories, Duration::from_secs(60), store, Arc::clone(&metrics));
+    Site { directory, metrics, repositories }
 }
 
 impl Site {
@@ -35,7 +35,7 @@ impl Site {
     }
 
     async fn find(&self, layer: &str) -> Result<String, NotFound> {
-        self.repositories.find(Digest::of(layer.as_bytes()), None).await.map(|found| found.repository)
+        self.repositories.find(Digest::of(layer.as_bytes()), None).await.map(|found| found.layer.repository)
     }
 }
 
@@ -48,11 +48,11 @@ async fn the_first_repository_that_has_the_layer_gives_it() {
     assert_eq!(site.find("a").await, Ok("one".to_owned()));
     assert_eq!(site.find("b").await, Ok("two".to_owned()));
     assert_eq!(site.find("c").await, Err(NotFound::Absent));
-    assert_eq!(site.counters.lookups_failed.get(), 0);
+    assert_eq!(site.metrics.failed_lookups.get(LookupFailure::Error), 0);
 }
 
 #[tokio::test]
-async fn only_does_not_exist_means_absent() {
+async fn only_a_mounted_repository_can_lack_a_layer() {
     let site = site(&["one", "two"]);
     site.publish("two", "a");
     // Not mounted: an empty directory, or none at all.
@@ -61,10 +61,10 @@ async fn only_does_not_exist_means_absent() {
         assert_eq!(site.find("b").await, Err(NotFound::Unknown));
         fs::create_dir_all(site.directory.path().join("one")).unwrap();
     }
-    assert_eq!(site.counters.lookups_failed.get(), 4);
+    assert_eq!(site.metrics.failed_lookups.get(LookupFailure::Error), 4);
     site.publish("one", "other");
     assert_eq!(site.find("b").await, Err(NotFound::Absent));
-    // Something is there, but it is no layer.
+    // There is a file in place of the layer.
     let layerfs = site.publish("one", "b");
     fs::remove_dir(&layerfs).unwrap();
     fs::write(&layerfs, "").unwrap();
@@ -72,86 +72,97 @@ async fn only_does_not_exist_means_absent() {
 }
 
 #[tokio::test]
-async fn a_layer_is_looked_through_once() {
+async fn a_layer_is_listed_once() {
     let site = site(&["one"]);
     let layerfs = site.publish("one", "a");
     fs::write(layerfs.join(".wh.gone"), "").unwrap();
     let digest = Digest::of(b"a");
-    let first = site.repositories.find(digest, None).await.unwrap().examined;
-    assert!(first.whiteouts.delete());
-    // A published layer never changes; this one does, to see that nobody looks.
+    let first = site.repositories.find(digest, None).await.unwrap().whiteouts;
+    assert!(first.delete_anything());
+    // A published layer never changes; this one does, to see that it is not listed again.
     fs::remove_file(layerfs.join(".wh.gone")).unwrap();
-    assert_eq!(site.repositories.find(digest, None).await.unwrap().examined, first);
+    assert_eq!(site.repositories.find(digest, None).await.unwrap().whiteouts, first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn however_many_are_looked_for_at_once_all_are_found() {
+async fn a_hundred_concurrent_lookups_all_succeed() {
     let site = site(&["one", "two"]);
     let names: Vec<_> = (0..100).map(|number| number.to_string()).collect();
     names.iter().for_each(|name| drop(site.publish("two", name)));
     fs::create_dir_all(site.directory.path().join("one/.layers")).unwrap();
     let repositories = Arc::new(site.repositories);
-    let look_ups = names.iter().map(|name| {
+    let lookups = names.iter().map(|name| {
         let (repositories, digest) = (Arc::clone(&repositories), Digest::of(name.as_bytes()));
         tokio::spawn(async move { repositories.find(digest, None).await })
     });
-    for look_up in look_ups.collect::<Vec<_>>() {
-        assert_eq!(look_up.await.unwrap().unwrap().repository, "two");
+    for lookup in lookups.collect::<Vec<_>>() {
+        assert_eq!(lookup.await.unwrap().unwrap().layer.repository, "two");
     }
-    assert_eq!((site.counters.lookups_skipped.get(), site.counters.lookups_failed.get()), (0, 0));
+    assert_eq!(
+        (
+            site.metrics.failed_lookups.get(LookupFailure::Skipped),
+            site.metrics.failed_lookups.get(LookupFailure::Error)
+        ),
+        (0, 0)
+    );
 }
 
 #[tokio::test]
-async fn what_the_images_bundle_tells_of_a_layer_spares_looking_through_it() {
+async fn a_layer_in_the_images_bundle_is_not_listed() {
     let site = site(&["one"]);
     let manifest = Digest::of(b"manifest");
     let file = site.directory.path().join("one").join(bundles::publish::manifest_path(&manifest));
     fs::create_dir_all(file.parent().unwrap()).unwrap();
-    // The bundle tells of something that is not there, to see that nobody looks.
-    let told = |layer: &str, mode| {
+    // The bundle lists a whiteout that does not exist, to see that the layer is not listed.
+    let publish = |layer: &str, mode| {
         let layerfs = site.publish("one", layer);
         fs::write(layerfs.join(".wh.really"), "").unwrap();
         let root = fs::metadata(&layerfs).unwrap();
-        let (path, marks) = (RootPath::new("/").unwrap(), vec![b".wh.told".to_vec()]);
-        let mtime = (root.mtime(), 999);
-        let root = MarkedDirectory { path, mode, uid: root.uid(), gid: root.gid(), mtime, marks };
+        let root = MarkedDirectory {
+            path: RootPath::new("/").unwrap(),
+            mode,
+            uid: root.uid(),
+            gid: root.gid(),
+            mtime: (root.mtime(), 999),
+            marks: vec![b".wh.listed".to_vec()],
+        };
         PublishedLayer { digest: Digest::of(layer.as_bytes()), directories: vec![root] }
     };
     let image = ImageId { chain_id: ChainId(manifest), manifest: Some(manifest), reference: "r/image:1".to_owned() };
-    let mut deep = told("deep", 0o755);
-    for depth in 1..=crate::usage::DEPTH_LIMIT + 1 {
+    let mut deep = publish("deep", 0o755);
+    for depth in 1..=crate::tree::DEPTH_LIMIT + 1 {
         let path = RootPath::new("/d".repeat(depth)).unwrap();
         deep.directories.push(MarkedDirectory { path, ..deep.directories[0].clone() });
     }
-    let layers = vec![told("a", 0o755), told("b", 0o700), deep];
+    let layers = vec![publish("a", 0o755), publish("b", 0o700), deep];
     site.publish("one", "c");
     let bundle = Bundle { layers, ..Bundle::of(image, "one.example.org") };
     bundle.write(&file).unwrap();
     let deleted = async |layer: &str, manifest| {
         let found = site.repositories.find(Digest::of(layer.as_bytes()), manifest).await.unwrap();
-        let directories = found.examined.whiteouts.directories;
+        let directories = found.whiteouts.directories;
         let deleted = directories.into_iter().flat_map(|directory| directory.deleted);
         deleted.map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(deleted("a", Some(manifest)).await, ["told"]);
-    // The mount shows another mode than the bundle tells.
+    assert_eq!(deleted("a", Some(manifest)).await, ["listed"]);
+    // The mount shows another mode than the bundle.
     assert_eq!(deleted("b", Some(manifest)).await, ["really"]);
     // Deeper than a companion can be made.
     assert_eq!(deleted("deep", Some(manifest)).await, ["really"]);
-    // It does not tell of this one.
+    // Not in the bundle.
     assert_eq!(deleted("c", Some(manifest)).await, [""; 0]);
-    let counts = || (site.counters.layers_told.get(), site.counters.layers_walked.get());
-    assert_eq!(counts(), (1, 3));
-    // No bundle, none that can be read, and an image of which nothing is known.
+    let counts = || [ScanSource::Bundle, ScanSource::Listing].map(|source| site.metrics.scanned_layers.get(source));
+    assert_eq!(counts(), [1, 3]);
+    // No bundle, a bundle that cannot be read, and an image without a manifest.
     for (layer, content) in [("d", None), ("e", Some("rubbish"))] {
-        told(layer, 0o755);
+        publish(layer, 0o755);
         let manifest = Digest::of(layer.as_bytes());
         let file = site.directory.path().join("one").join(bundles::publish::manifest_path(&manifest));
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         content.iter().for_each(|content| fs::write(&file, content).unwrap());
         assert_eq!(deleted(layer, Some(manifest)).await, ["really"]);
     }
-    told("f", 0o755);
+    publish("f", 0o755);
     assert_eq!(deleted("f", None).await, ["really"]);
-    assert_eq!(counts(), (1, 6));
+    assert_eq!(counts(), [1, 6]);
 }

@@ -1,4 +1,4 @@
-//! A running plugin, with the capabilities that its unit leaves to it, and a client of it.
+//! A running snapshotter with the capabilities that its unit leaves to it, and a client.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,57 +18,56 @@ use tokio::net::UnixStream;
 use crate::unit::Unit;
 
 pub(crate) const UNIT: Unit = Unit(include_str!("../../../deploy/systemd/cvmfs-prefetch-snapshotter.service"));
-const LIMIT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A plugin with a directory of its own.
-pub(crate) struct Plugin {
+/// A snapshotter with its own directory. Dropping it kills the process.
+pub(crate) struct Snapshotter {
     directory: tempfile::TempDir,
     child: Option<Child>,
 }
 
-impl Plugin {
-    /// Starts a plugin with these repositories, each mounted (or not) at a directory of its name.
-    pub(crate) fn start(repositories: &[&str], look_up_deadline_ms: u64) -> Self {
-        Self::start_with(repositories, look_up_deadline_ms, "")
+impl Snapshotter {
+    /// Starts a snapshotter with a repository `<name>.example.org` for each name, mounted (or not) at the directory `<name>`.
+    pub(crate) fn start(repositories: &[&str], lookup_timeout_ms: u64) -> Self {
+        Self::start_with(repositories, lookup_timeout_ms, "")
     }
 
-    /// The same, with further lines of configuration.
-    pub(crate) fn start_with(repositories: &[&str], look_up_deadline_ms: u64, more: &str) -> Self {
-        let mut this = Self::configured(repositories, look_up_deadline_ms, more);
+    /// The same, with more lines of configuration.
+    pub(crate) fn start_with(repositories: &[&str], lookup_timeout_ms: u64, more: &str) -> Self {
+        let mut this = Self::configured(repositories, lookup_timeout_ms, more);
         this.run();
         this
     }
 
-    /// One that does not run yet.
-    pub(crate) fn configured(repositories: &[&str], look_up_deadline_ms: u64, more: &str) -> Self {
+    /// The same, but not started.
+    pub(crate) fn configured(repositories: &[&str], lookup_timeout_ms: u64, more: &str) -> Self {
         let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         let at = |name: &str| directory.path().join(name);
         let mut config = format!(
-            "socket = {:?}\nroot = {:?}\nlook_up_deadline_ms = {look_up_deadline_ms}\n{more}\n",
+            "socket = {:?}\nroot = {:?}\nlookup_timeout = \"{lookup_timeout_ms}ms\"\n{more}\n",
             at("s.sock"),
             at("root")
         );
         for name in repositories {
-            config += &format!("[[repositories]]\nname = {name:?}\nmount = {:?}\n", at(name));
+            config += &format!("[[repositories]]\nname = \"{name}.example.org\"\nmount = {:?}\n", at(name));
         }
         fs::write(at("config.toml"), config).unwrap();
         Self { directory, child: None }
     }
 
-    /// Starts it as the last of the arguments of `command`.
+    /// Starts the program as the last argument of `command`.
     pub(crate) fn run_by(&mut self, command: Command) {
         let child = self.spawn_by(command);
-        self.serves(child);
+        self.wait_until_serving(child);
     }
 
     fn run(&mut self) {
         let child = self.spawn();
-        self.serves(child);
+        self.wait_until_serving(child);
     }
 
-    /// Waits until it does.
-    fn serves(&mut self, mut child: Child) {
-        let end = Instant::now() + LIMIT;
+    fn wait_until_serving(&mut self, mut child: Child) {
+        let end = Instant::now() + TIMEOUT;
         while std::os::unix::net::UnixStream::connect(self.path("s.sock")).is_err() {
             assert_eq!(child.try_wait().unwrap(), None, "{}", self.log());
             assert!(Instant::now() < end, "{}", self.log());
@@ -91,53 +90,57 @@ impl Plugin {
         command.stdin(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
-    /// A path in the plugin's directory.
+    /// A path in the snapshotter's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// What it logged.
+    /// Everything it has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
     }
 
-    /// The process that was started.
+    /// The process id of what was started.
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Stops it and returns the value of one of the counters that it then logs.
-    pub(crate) fn stop(&mut self) -> impl Fn(&str) -> u64 + use<> {
+    /// Stops it and returns the counters that it then logs, by name (without `_total`) and value of the label.
+    pub(crate) fn stop(&mut self) -> impl Fn(&str, &str) -> u64 + use<> {
         self.stop_process(self.pid())
     }
 
     /// The same, where the program runs as `pid`.
-    pub(crate) fn stop_process(&mut self, pid: u32) -> impl Fn(&str) -> u64 + use<> {
+    pub(crate) fn stop_process(&mut self, pid: u32) -> impl Fn(&str, &str) -> u64 + use<> {
         let mut child = self.child.take().unwrap();
         kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
         assert!(child.wait().unwrap().success(), "{}", self.log());
         let log = self.log();
-        move |counter| {
-            let last = log.lines().rfind(|line| line.contains("stopped; ")).unwrap();
-            let value = last.split_whitespace().find_map(|word| word.strip_prefix(&format!("{counter}=")));
-            value.unwrap_or_else(|| panic!("{last} has no {counter}")).parse().unwrap()
+        move |name, label| {
+            let (_, counters) = log.rsplit_once(" stopped counters=").unwrap();
+            let mut words = counters.split_whitespace().filter_map(|word| word.rsplit_once('='));
+            let is_counter =
+                |key: &str| key.starts_with(&format!("{name}_total{{")) && key.ends_with(&format!("=\"{label}\"}}"));
+            let (_, value) =
+                words.find(|(key, _)| is_counter(key)).unwrap_or_else(|| panic!("{name} {label}: {counters}"));
+            value.parse().unwrap()
         }
     }
 
-    /// Kills it as a crash would, and starts it again.
+    /// Kills and restarts it.
     pub(crate) fn crash_and_restart(&mut self) {
         self.crash();
         self.run();
     }
 
-    /// Kills it as a crash would.
+    /// Kills it.
     pub(crate) fn crash(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Starts one that is killed after a while, whether it got as far as to serve or not.
+    /// Starts it and kills it after a while, whether it serves by then or not.
     pub(crate) fn crash_at_start(&mut self, after: Duration) {
         let mut child = self.spawn();
         std::thread::sleep(after);
@@ -145,7 +148,7 @@ impl Plugin {
         child.wait().unwrap();
     }
 
-    /// Starts it after a crash.
+    /// Starts it again after [`Snapshotter::crash`].
     pub(crate) fn restart(&mut self) {
         self.run();
     }
@@ -154,7 +157,8 @@ impl Plugin {
     pub(crate) async fn connect(&self) -> Client {
         let socket = self.path("s.sock");
         let connect = tower::service_fn(move |_| UnixStream::connect(socket.clone()));
-        let channel = Endpoint::from_static("http://plugin.localhost").connect_with_connector(connect).await.unwrap();
+        let channel =
+            Endpoint::from_static("http://snapshotter.localhost").connect_with_connector(connect).await.unwrap();
         Client(SnapshotsClient::new(channel))
     }
 
@@ -167,7 +171,7 @@ impl Plugin {
     }
 }
 
-impl Drop for Plugin {
+impl Drop for Snapshotter {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
@@ -176,11 +180,11 @@ impl Drop for Plugin {
     }
 }
 
-/// Calls, with errors reduced to their codes.
+/// Calls of containerd, with errors reduced to their codes.
 #[derive(Clone)]
 pub(crate) struct Client(SnapshotsClient<Channel>);
 
-/// Labels from pairs.
+/// A map of labels.
 pub(crate) fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -246,14 +250,14 @@ impl Client {
         Ok((usage.inodes, usage.size))
     }
 
-    /// With no fields, all that can be updated is.
+    /// Without fields, everything that can be updated is updated.
     pub(crate) async fn update(&mut self, info: Info, fields: &[&str]) -> Result<Info, Code> {
         let mut request = UpdateSnapshotRequest {
             snapshotter: "s".to_owned(),
             info: Some(info),
             update_mask: Some(Default::default()),
         };
-        // containerd always sends a mask. Its type has no name here.
+        // containerd always sends a mask. Its type is not exported, so it is filled in place.
         request.update_mask.iter_mut().for_each(|mask| mask.paths = fields.iter().map(|&field| field.into()).collect());
         self.0.update(request).await.map(|answer| answer.into_inner().info.unwrap()).map_err(|status| status.code())
     }

@@ -1,0 +1,70 @@
+//! The whiteouts of published layers as an image's bundle lists them, so that the layers need not be listed.
+//!
+//! The bundle is in the repository that has the layers, so whoever could forge it could as well have published other layers.
+//! It is used only for a layer whose root directory has the attributes that the bundle lists: a client may be configured
+//! to show other owners than the published ones.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bundles::bundle::{Bundle, PublishedLayer};
+use bundles::file::FileError;
+use bundles::image::Digest;
+use bundles::publish::manifest_path;
+use parking_lot::Mutex;
+
+use crate::tree::DEPTH_LIMIT;
+use crate::whiteouts::LayerScan;
+
+/// The bundles of one repository.
+#[derive(Debug)]
+pub(super) struct BundleLayers {
+    mount: PathBuf,
+    /// The layers in the bundle of the last manifest: containerd prepares the layers of an image one after the other.
+    last: Mutex<Option<(Digest, Arc<[PublishedLayer]>)>>,
+}
+
+impl BundleLayers {
+    pub(super) fn new(mount: PathBuf) -> Self {
+        Self { mount, last: Mutex::default() }
+    }
+
+    /// The scan of the layer at `layerfs` from the bundle of the image with this manifest; `None` if there is no bundle or
+    /// the bundle does not list the layer as it is. Blocks as long as the mount does.
+    pub(super) fn scan(&self, manifest: &Digest, layer: &Digest, layerfs: &Path) -> Option<LayerScan> {
+        let layers = self.layers(manifest);
+        let listed = layers.iter().find(|listed| listed.digest == *layer)?;
+        let root = listed.directories.first()?;
+        // Making a companion takes one descriptor for each directory of a path, as a walk does.
+        if listed.directories.iter().any(|directory| directory.path.components().count() > DEPTH_LIMIT) {
+            return None;
+        }
+        let found = std::fs::symlink_metadata(layerfs).ok()?;
+        let attributes = (found.mode() & 0o7777, found.uid(), found.gid(), found.mtime());
+        // Not all clients show nanoseconds.
+        if attributes != (root.mode, root.uid, root.gid, root.mtime.0) {
+            tracing::debug!(%layer, "bundle not used for this layer: its root directory has other attributes");
+            return None;
+        }
+        Some(LayerScan::from_bundle(listed))
+    }
+
+    fn layers(&self, manifest: &Digest) -> Arc<[PublishedLayer]> {
+        if let Some((_, layers)) = self.last.lock().as_ref().filter(|(last, _)| last == manifest) {
+            return Arc::clone(layers);
+        }
+        // The lock is not held during the read: the mount may hang.
+        let layers: Arc<[PublishedLayer]> = match Bundle::read(&self.mount.join(manifest_path(manifest))) {
+            Ok(bundle) => bundle.layers.into(),
+            Err(FileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Arc::default(),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the image's bundle; its layers are listed instead");
+                Arc::default()
+            }
+        };
+        *self.last.lock() = Some((*manifest, Arc::clone(&layers)));
+        layers
+    }
+}
