@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod site;
-mod unit;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -14,7 +13,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use prefetcher::api::RequestState;
 use site::{Daemon, Object, Origin, Site, bundle, noise, objects};
-use unit::{ENDS_WITH_TRACER, PROTECTED, TRACED, Unit};
+use testbed::systemd::{ENDS_WITH_TRACER, PROTECTED, TRACED, Unit};
 
 const UNIT: Unit = Unit(include_str!("../../deploy/systemd/cvmfs-prefetchd.service"));
 /// Some user without rights, in the place of `cvmfs`.

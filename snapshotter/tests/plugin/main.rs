@@ -13,6 +13,4 @@ mod mounted;
 mod process;
 mod service;
 mod steps;
-#[path = "../../../prefetcher/tests/unit/mod.rs"]
-mod unit;
 mod versions;

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixStream;
 
-use crate::unit::Unit;
+use testbed::systemd::Unit;
 
 pub(crate) const UNIT: Unit = Unit(include_str!("../../../deploy/systemd/cvmfs-prefetch-snapshotter.service"));
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -6,10 +6,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
 use snapshotter::config::Config;
+use testbed::systemd::{ENDS_WITH_TRACER, PROTECTED, TRACED};
 
 use crate::layers::{CHAINS, Pull, image};
 use crate::process::{Snapshotter, UNIT};
-use crate::unit::{ENDS_WITH_TRACER, PROTECTED, TRACED};
 
 #[tokio::test]
 async fn it_works_with_the_rights_of_its_unit() {

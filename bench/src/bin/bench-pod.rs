@@ -1,0 +1,13 @@
+//! `make bench-pod`: pods through CRI, in several ways.
+
+use std::process::ExitCode;
+
+use bench::pod_bench;
+use clap::Parser;
+use testbed::{log, namespace};
+
+fn main() -> ExitCode {
+    let options = pod_bench::Options::parse();
+    log::start();
+    namespace::main(move || pod_bench::run(options))
+}

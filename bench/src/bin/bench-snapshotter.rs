@@ -1,0 +1,13 @@
+//! `make bench-snapshotter`: what the snapshotter's calls take.
+
+use std::process::ExitCode;
+
+use bench::snapshotter_bench;
+use clap::Parser;
+use testbed::{log, namespace};
+
+fn main() -> ExitCode {
+    let options = snapshotter_bench::Options::parse();
+    log::start();
+    namespace::main(move || snapshotter_bench::run(options))
+}

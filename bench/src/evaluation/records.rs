@@ -1,0 +1,258 @@
+//! What was measured, kept in a file to which every measurement is added as soon as it is there, so that an interrupted run
+//! goes on where it was.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use testbed::web::Request;
+
+use super::cells::Cell;
+use super::fleet::Fleet;
+use super::prepare::Facts;
+
+const FILE: &str = "records.jsonl";
+
+/// One line of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Record {
+    /// Containers that ran.
+    Run(Run),
+    /// What a workload's image and bundle are like.
+    Facts(Facts),
+    /// Many nodes at once.
+    Fleet(Fleet),
+}
+
+/// One measurement of a cell. Times are in seconds, of the container that took longest, if there were many.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Run {
+    #[serde(flatten)]
+    pub(super) cell: Cell,
+    /// Counted from one.
+    pub(super) repetition: usize,
+    /// PullImage.
+    pub(super) pull_s: f64,
+    /// RunPodSandbox.
+    pub(super) sandbox_s: f64,
+    /// CreateContainer and StartContainer.
+    pub(super) create_s: f64,
+    /// From the pull's begin to the first output, or to the first answer of a service; without the sandbox.
+    pub(super) ready_s: f64,
+    /// From the start of the container's first process to its end.
+    pub(super) run_s: f64,
+    /// Pull, create and run; of many containers all from the pull's begin to the removal of the last.
+    pub(super) whole_s: f64,
+    pub(super) client: Wire,
+    pub(super) daemon: Wire,
+    pub(super) registry_bytes: u64,
+    /// The most requests that came to the origin within a second.
+    pub(super) peak_requests: usize,
+    /// When requests came to the origin, in seconds since the pull's begin; kept of some cells only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) requests_at: Vec<f64>,
+    pub(super) cores: Cores,
+}
+
+impl Run {
+    /// What came from the origin.
+    pub(super) fn origin(&self) -> Wire {
+        let (client, daemon) = (self.client, self.daemon);
+        Wire { requests: client.requests + daemon.requests, bytes: client.bytes + daemon.bytes }
+    }
+
+    /// All that came over the line.
+    pub(super) fn moved(&self) -> u64 {
+        self.origin().bytes + self.registry_bytes
+    }
+}
+
+/// What somebody asked of the origin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Wire {
+    pub(super) requests: u64,
+    pub(super) bytes: u64,
+}
+
+impl Wire {
+    pub(super) fn of(requests: &[Request], client: &str) -> Self {
+        let own = || requests.iter().filter(|request| request.client == client);
+        Self { requests: own().count() as u64, bytes: own().map(|request| request.bytes).sum() }
+    }
+}
+
+/// What was used of the node's cores, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Cores {
+    pub(super) client_s: f64,
+    pub(super) daemon_s: f64,
+    pub(super) snapshotter_s: f64,
+    pub(super) containerd_s: f64,
+}
+
+impl std::ops::Sub for Cores {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            client_s: self.client_s - before.client_s,
+            daemon_s: self.daemon_s - before.daemon_s,
+            snapshotter_s: self.snapshotter_s - before.snapshotter_s,
+            containerd_s: self.containerd_s - before.containerd_s,
+        }
+    }
+}
+
+/// A line as it is in the file.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    /// Which programs were measured; see [`Records::open`].
+    programs: String,
+    #[serde(flatten)]
+    record: Record,
+}
+
+/// All records of the same programs.
+#[derive(Debug)]
+pub(super) struct Records {
+    programs: String,
+    file: PathBuf,
+    all: Vec<Record>,
+}
+
+impl Records {
+    /// Reads what there is in `directory`. Records of other `programs` stay in the file and do not count. A last line without
+    /// an end, which an interrupted run left, goes.
+    pub(super) fn open(directory: &Path, programs: &str) -> Result<Self> {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let file = directory.join(FILE);
+        let mut text = match std::fs::read_to_string(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text.with_context(|| format!("cannot read {}", file.display()))?,
+        };
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            text.truncate(whole);
+            File::options().write(true).open(&file)?.set_len(whole as u64)?;
+        }
+        let mut all = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line: Line = serde_json::from_str(line)
+                .with_context(|| format!("{}, line {}: take the file away", file.display(), number + 1))?;
+            if line.programs == programs {
+                all.push(line.record);
+            }
+        }
+        Ok(Self { programs: programs.to_owned(), file, all })
+    }
+
+    /// Adds a record, to the file, too.
+    pub(super) fn add(&mut self, record: Record) -> Result<()> {
+        let line = Line { programs: self.programs.clone(), record };
+        let mut text = serde_json::to_string(&line)?;
+        text.push('\n');
+        let mut file = File::options().create(true).append(true).open(&self.file)?;
+        file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", self.file.display()))?;
+        self.all.push(line.record);
+        Ok(())
+    }
+
+    pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.all.iter().filter_map(|record| if let Record::Run(run) = record { Some(run) } else { None })
+    }
+
+    pub(super) fn fleets(&self) -> impl Iterator<Item = &Fleet> {
+        self.all.iter().filter_map(|record| if let Record::Fleet(fleet) = record { Some(fleet) } else { None })
+    }
+
+    /// What is known of a workload; the newest counts.
+    pub(super) fn facts(&self, workload: &str) -> Option<&Facts> {
+        let all = self.all.iter().rev();
+        let mut facts = all.filter_map(|record| if let Record::Facts(facts) = record { Some(facts) } else { None });
+        facts.find(|facts| facts.workload == workload)
+    }
+
+    /// Whether a repetition of a cell was measured.
+    pub(super) fn has(&self, cell: &Cell, repetition: usize) -> bool {
+        self.of(cell).any(|run| run.repetition == repetition)
+    }
+
+    /// All of a cell.
+    pub(super) fn of<'a>(&'a self, cell: &'a Cell) -> impl Iterator<Item = &'a Run> {
+        self.runs().filter(move |run| run.cell == *cell)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::cells::Mode;
+    use super::*;
+    use crate::condition::Condition;
+
+    /// A run of which only this is told.
+    pub(in super::super) fn run(cell: Cell, repetition: usize, whole_s: f64) -> Run {
+        Run {
+            cell,
+            repetition,
+            pull_s: 0.0,
+            sandbox_s: 0.0,
+            create_s: 0.0,
+            ready_s: 0.0,
+            run_s: 0.0,
+            whole_s,
+            client: Wire::default(),
+            daemon: Wire::default(),
+            registry_bytes: 0,
+            peak_requests: 0,
+            requests_at: Vec::new(),
+            cores: Cores::default(),
+        }
+    }
+
+    /// Records that are in no file.
+    pub(in super::super) fn records(all: Vec<Record>) -> Records {
+        Records { programs: String::new(), file: PathBuf::new(), all }
+    }
+
+    fn cell(mode: Mode) -> Cell {
+        let condition = Condition { bytes_per_second: Some(25_000_000), squid: true, ..Condition::of(20) };
+        Cell::of("root", mode, condition)
+    }
+
+    #[test]
+    fn an_interrupted_run_goes_on_where_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("of-today");
+        let mut records = Records::open(&place, "new").unwrap();
+        let kept = Run { requests_at: vec![0.25], ..run(cell(Mode::Lazy), 2, 1.5) };
+        records.add(Record::Run(kept.clone())).unwrap();
+        let file = place.join(FILE);
+        let whole = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{whole}{}", &whole[..whole.len() / 2])).unwrap();
+
+        let mut again = Records::open(&place, "new").unwrap();
+        assert_eq!(again.runs().collect::<Vec<_>>(), [&kept]);
+        for (mode, repetition, there) in [(Mode::Lazy, 2, true), (Mode::Lazy, 1, false), (Mode::Full, 2, false)] {
+            assert_eq!(again.has(&cell(mode), repetition), there, "{mode:?} {repetition}");
+        }
+        let crowd = Cell { containers: 8, ..cell(Mode::Lazy) };
+        assert!(!again.has(&crowd, 2));
+        again.add(Record::Run(run(crowd, 1, 9.0))).unwrap();
+        assert_eq!(Records::open(&place, "new").unwrap().runs().count(), 2);
+        // What other programs did does not count, and stays.
+        assert_eq!(Records::open(&place, "other").unwrap().runs().count(), 0);
+        assert_eq!(Records::open(&place, "new").unwrap().runs().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_record_is_not_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE), "{}\n").unwrap();
+        let error = format!("{:#}", Records::open(directory.path(), "").unwrap_err());
+        assert!(error.contains("line 1"), "{error}");
+    }
+}

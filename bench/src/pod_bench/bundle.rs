@@ -1,0 +1,45 @@
+//! The repository with and without the image's bundle.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use bundles::publish::DIRECTORY;
+use testbed::images::PYTHON_COMMAND;
+use testbed::node::{Node, NodeSpec};
+use testbed::process::{binary, run};
+use testbed::site::Site;
+
+/// Starts that are recorded. None of them is measured.
+const TRACES: [&str; 2] = ["one", "two"];
+
+/// What can be published of bundles.
+#[derive(Debug)]
+pub(super) struct Bundles {
+    with: PathBuf,
+    without: PathBuf,
+    /// How many files of the image the program used.
+    pub(super) files: usize,
+}
+
+impl Bundles {
+    /// Records the program on a node of its own, and makes a bundle of the traces.
+    pub(super) async fn make(site: &Site, reference: &str) -> Result<Self> {
+        let node = Node::start(site, "recorder", NodeSpec { daemon: false, ..NodeSpec::default() }).await?;
+        let mut traces = Vec::new();
+        for name in TRACES {
+            traces.push(node.record_as(name, reference, &PYTHON_COMMAND, &[])?);
+        }
+        let files = Site::files_in(&traces[0])?;
+        let traces: Vec<_> = traces.iter().map(PathBuf::as_path).collect();
+        let bundle = site.build_bundle(&traces)?.display().to_string();
+        let (with, without) = (site.directory.subdirectory("with")?, site.directory.subdirectory("without")?);
+        run(binary("cvmfs-prefetch")?, &["publish", &bundle, "--tree", &with.display().to_string()])?;
+        std::fs::create_dir(without.join(DIRECTORY))?;
+        Ok(Self { with, without, files })
+    }
+
+    /// Publishes the bundle, or takes it away.
+    pub(super) fn publish(&self, site: &mut Site, is_there: bool) -> Result<()> {
+        site.put_bundles(if is_there { &self.with } else { &self.without })
+    }
+}
