@@ -9,6 +9,8 @@ export CXX = ccache clang++
 CARGO = cargo
 DEMO = $(CARGO_TARGET_DIR)/debug/demo
 BENCH = $(CARGO_TARGET_DIR)/release
+# Where tests that this machine cannot run say so; see tests/README.md.
+NOT_RUN = $(CARGO_TARGET_DIR)/tests-not-run
 
 .PHONY: help setup build lint test containerd-suite demo bench-build bench-tracer bench-bundles bench-prefetch bench-snapshotter bench-pod bench clean-caches
 
@@ -35,10 +37,13 @@ lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 
-# The end-to-end tests run the built programs, which `cargo test` alone would not build.
+# The privileged tests (tests/README.md) run the built programs, which `cargo test` alone would not build.
 test: lint
 	$(CARGO) build --workspace --all-targets --locked
-	$(CARGO) test --workspace --locked
+	@rm -f $(NOT_RUN)
+	TESTBED_NOT_RUN=$(NOT_RUN) $(CARGO) test --workspace --locked
+	TESTBED_NOT_RUN=$(NOT_RUN) $(CARGO) test --workspace --lib --locked -- --ignored as_root
+	@test ! -e $(NOT_RUN) || sort -u $(NOT_RUN)
 
 containerd-suite: setup
 	$(CARGO) build --workspace --all-targets --locked
