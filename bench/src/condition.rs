@@ -1,32 +1,34 @@
-//! What a benchmark measures under.
+//! The network conditions of a measurement.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use testbed::web::LineSpec;
+use testbed::web::LinkSpec;
 
-/// What is between a node and the server.
+/// The network between a node and the repository's server. Part of the JSON records: a renamed field makes older records
+/// unreadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Condition {
     pub(crate) round_trip_ms: u64,
     pub(crate) bytes_per_second: Option<u64>,
-    /// A squid that has nothing yet, near the node.
+    /// A squid with an empty cache stands near the node.
     pub(crate) squid: bool,
-    /// Connections open as slowly as TCP's do.
+    /// Connections go through TCP slow start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) slow_start: bool,
 }
 
 impl Condition {
-    pub(crate) fn of(round_trip_ms: u64) -> Self {
+    /// A round trip without any other limit.
+    pub(crate) fn latency(round_trip_ms: u64) -> Self {
         Self { round_trip_ms, bytes_per_second: None, squid: false, slow_start: false }
     }
 
-    pub(crate) fn line(&self) -> LineSpec {
-        LineSpec {
+    pub(crate) fn link(&self) -> LinkSpec {
+        LinkSpec {
             total_bytes_per_second: self.bytes_per_second,
             slow_start: self.slow_start,
-            ..LineSpec::with_round_trip(self.round_trip())
+            ..LinkSpec::with_round_trip(self.round_trip())
         }
     }
 

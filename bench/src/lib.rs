@@ -2,20 +2,20 @@
 //!
 //! ```text
 //! demo                                   one chain from trace to prefetched start: `make demo`
-//! evaluation                             images x ways x conditions, repeated: `make bench`
-//! bundle, pod, prefetch, snapshotter     one part each: `make bench-bundles` and so on
-//! condition, readers                     what they share: the network, processes that read a mount
-//! report, statistics, svg                what becomes of measurements: JSON, tables, quantiles, plots
+//! evaluation                             images x modes x network conditions, repeated: `make bench`
+//! bundle_, pod_, prefetch_, snapshotter_ one component each: `make bench-bundles` and so on
+//! condition, start                       shared: network conditions, one start of a pod
+//! report, statistics, plot               output: JSON, tables, quantiles, plots
 //! ```
 
 pub mod bundle_bench;
 mod condition;
 pub mod demo;
 pub mod evaluation;
+mod plot;
 pub mod pod_bench;
 pub mod prefetch_bench;
-mod readers;
 pub mod report;
 pub mod snapshotter_bench;
+mod start;
 mod statistics;
-mod svg;

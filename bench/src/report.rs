@@ -1,4 +1,4 @@
-//! What a demonstration or a benchmark found: a JSON file and a table.
+//! The result of a demo or benchmark: a JSON file and a table.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,64 +7,64 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// A report, as it is written to `bench/out/<name>.json`.
+/// A report; written as JSON to `bench/out/<name>.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What it ran on.
+    /// The machine that measured.
     pub machine: Machine,
-    /// What was measured.
+    /// Measured starts.
     pub cases: Vec<Case>,
-    /// What was to be reached.
+    /// Aims, and whether they were met.
     pub targets: Vec<Target>,
 }
 
-/// The machine of a report.
+/// Hardware and kernel that a report's times depend on.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
-    /// Model of the processor.
+    /// Processor model.
     pub cpu: String,
-    /// Processors that can be used.
+    /// Usable processors.
     pub cores: usize,
-    /// Memory, in bytes.
+    /// Memory in bytes.
     pub memory_bytes: u64,
-    /// Release of the kernel.
+    /// Kernel release.
     pub kernel: String,
 }
 
-/// One start of a container. Times are in seconds of the wall clock.
+/// One start of a container. Times are wall-clock seconds.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Case {
-    /// Which one.
+    /// Name of the table's row.
     pub name: String,
     /// Pulling the image.
     pub pull_s: f64,
-    /// From the pull's end to the start of the container's first process: sandbox, create, start.
+    /// From the end of the pull to the start of the container's first process: sandbox, create, start.
     pub start_s: f64,
-    /// From there to its end.
+    /// From the start of that process to its exit.
     pub run_s: f64,
-    /// All, with the removal of the pod.
+    /// The whole, including the removal of the pod.
     pub total_s: f64,
-    /// What the mounted client asked of the server from pull to end.
+    /// Requests of the mounted client to the server, from pull to end.
     pub client_requests: u64,
-    /// The bytes it got.
+    /// Bytes that the client received.
     pub client_bytes: u64,
-    /// What the prefetch daemon asked of the server.
+    /// Requests of the prefetch daemon to the server.
     pub daemon_requests: u64,
-    /// The bytes it got.
+    /// Bytes that the daemon received.
     pub daemon_bytes: u64,
-    /// Files of the image that the container used.
+    /// Files of the image that the container uses.
     pub files_used: usize,
 }
 
 impl Case {
-    /// One case out of several runs of it: the median of each time, the largest of each count.
-    pub fn of_runs(runs: &[Self]) -> Self {
-        let time = |of: fn(&Self) -> f64| {
-            let mut times: Vec<_> = runs.iter().map(of).collect();
+    /// Summarises repeated runs: the median of each time, the maximum of each count.
+    pub fn median_of(runs: &[Self]) -> Self {
+        let time = |field: fn(&Self) -> f64| {
+            let mut times: Vec<_> = runs.iter().map(field).collect();
             times.sort_by(f64::total_cmp);
             times.get(times.len() / 2).copied().unwrap_or_default()
         };
-        let count = |of: fn(&Self) -> u64| runs.iter().map(of).max().unwrap_or_default();
+        let count = |field: fn(&Self) -> u64| runs.iter().map(field).max().unwrap_or_default();
         Self {
             name: runs.first().map(|run| run.name.clone()).unwrap_or_default(),
             pull_s: time(|run| run.pull_s),
@@ -80,28 +80,28 @@ impl Case {
     }
 }
 
-/// Something to be reached.
+/// An aim: a measured value against a limit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Target {
-    /// What.
+    /// What is compared.
     pub name: String,
-    /// What it was.
+    /// Measured value.
     pub value: f64,
-    /// What it had to be, at most or at least.
+    /// Limit of the value.
     pub limit: f64,
-    /// Which of both.
+    /// Side of the limit that counts as reached.
     pub bound: Bound,
-    /// Whether it was.
+    /// Whether the target is reached.
     pub ok: bool,
 }
 
-/// On which side of its limit a value has to be.
+/// On which side of its limit a value must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// Not above.
+    /// The limit is a maximum.
     AtMost,
-    /// Not below.
+    /// The limit is a minimum.
     AtLeast,
 }
 
@@ -118,17 +118,17 @@ impl Target {
 }
 
 impl Report {
-    /// A report from this machine.
+    /// A report of this machine.
     pub fn new(cases: Vec<Case>, targets: Vec<Target>) -> Self {
         Self { machine: Machine::this(), cases, targets }
     }
 
-    /// Writes the JSON file and the directories above it.
+    /// Writes the JSON file; creates its directory.
     pub fn write(&self, path: &Path) -> Result<()> {
         self.write_with(path, &BTreeMap::<&str, ()>::new())
     }
 
-    /// The same with further figures beside the report's own.
+    /// Like [`Report::write`], with further figures as additional fields.
     pub fn write_with(&self, path: &Path, figures: &impl Serialize) -> Result<()> {
         #[derive(Serialize)]
         struct Everything<'a, T> {
@@ -144,7 +144,7 @@ impl Report {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// For people.
+    /// The report as a text table.
     pub fn table(&self) -> String {
         let mut table = String::new();
         let width = self.cases.iter().map(|case| case.name.len()).max().unwrap_or_default().max(10);
@@ -152,7 +152,7 @@ impl Report {
             let _ = writeln!(
                 table,
                 "{:<width$} {:>8} {:>8} {:>8} {:>8} {:>7} {:>16} {:>16}",
-                "case", "pull", "start", "run", "whole", "files", "client", "daemon"
+                "case", "pull", "start", "run", "total", "files", "client", "daemon"
             );
         }
         for case in &self.cases {
@@ -176,7 +176,7 @@ impl Report {
     }
 }
 
-/// A line for each target.
+/// One line per target.
 pub fn targets_table(targets: &[Target]) -> String {
     let width = targets.iter().map(|target| target.name.len()).max().unwrap_or_default().max(48);
     let mut table = String::new();
@@ -197,7 +197,7 @@ impl std::fmt::Display for Bound {
 }
 
 impl Machine {
-    /// This one.
+    /// Reads the facts of this machine from `/proc`.
     pub fn this() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, key: &str| {

@@ -1,8 +1,8 @@
-//! What is told of many measurements.
+//! Medians, quantiles and rates of repeated measurements.
 
 use serde::Serialize;
 
-/// The middle one of some repetitions, and both ends.
+/// Median and range of repeated measurements.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) least: f64,
@@ -10,55 +10,59 @@ pub(crate) struct Spread {
     pub(crate) most: f64,
 }
 
-/// None of no values.
+/// `None` without values.
 pub(crate) fn spread(mut values: Vec<f64>) -> Option<Spread> {
     values.sort_by(f64::total_cmp);
-    let (least, most) = (*values.first()?, *values.last()?);
+    let least = *values.first()?;
+    let most = *values.last()?;
     Some(Spread { least, median: values[values.len() / 2], most })
 }
 
-/// How many times are spread, in the unit of the values.
+/// The distribution of many measurements, in their unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Quantiles {
     pub(crate) count: usize,
     pub(crate) median: f64,
     pub(crate) p90: f64,
-    /// 99 of 100 are not above.
+    /// The 99th percentile.
     pub(crate) p99: f64,
     pub(crate) most: f64,
 }
 
 impl Quantiles {
-    /// None of no values.
-    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
+    /// `None` without values.
+    pub(crate) fn from_values(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
-        // The least value that this share of them is not above.
+        // The smallest value that at least this share of the values does not exceed.
         let at = |percent: usize| values[(values.len() * percent).div_ceil(100).max(1) - 1];
         let most = *values.last()?;
         Some(Self { count: values.len(), median: at(50), p90: at(90), p99: at(99), most })
     }
 }
 
-/// Steps of the times in which requests are counted: each is longer than the one before by this factor.
+/// Requests are counted in intervals, each longer than the previous one by this factor.
 const STEP: f64 = 1.5;
 const FIRST_STEP: f64 = 0.01;
 
-/// Requests a second in times that get longer and longer; those without any are left out.
+/// Request rates over time, in intervals of growing length: the end of each interval and its rate. Intervals without requests
+/// are omitted.
 pub(crate) fn per_second(at: &[f64]) -> Vec<(f64, f64)> {
     let mut counted = Vec::new();
     let last = at.iter().copied().fold(0.0, f64::max);
-    let (mut from, mut to) = (0.0, FIRST_STEP);
+    let mut from = 0.0;
+    let mut to = FIRST_STEP;
     while from <= last {
         let count = at.iter().filter(|time| (from..to).contains(*time)).count();
         if count > 0 {
             counted.push((to, count as f64 / (to - from)));
         }
-        (from, to) = (to, to * STEP);
+        from = to;
+        to *= STEP;
     }
     counted
 }
 
-/// The most requests that came within one second, of these times in seconds.
+/// The largest number of requests within any one second; `at` are their times in seconds.
 pub(crate) fn peak_per_second(at: &[f64]) -> usize {
     let mut at = at.to_vec();
     at.sort_by(f64::total_cmp);
@@ -78,24 +82,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle_and_nothing_has_none() {
+    fn spread_has_the_median_and_both_ends() {
         let found = spread(vec![3.0, 1.0, 2.0]).unwrap();
         assert_eq!((found.least, found.median, found.most), (1.0, 2.0, 3.0));
         assert!(spread(Vec::new()).is_none());
     }
 
     #[test]
-    fn quantiles_are_values_and_nothing_has_none() {
+    fn quantiles_are_measured_values() {
         for (count, expected) in [(1, [1, 1, 1, 1]), (10, [5, 9, 10, 10]), (200, [100, 180, 198, 200])] {
-            let found = Quantiles::of((1..=count).rev().map(f64::from).collect()).unwrap();
+            let found = Quantiles::from_values((1..=count).rev().map(f64::from).collect()).unwrap();
             assert_eq!([found.median, found.p90, found.p99, found.most], expected.map(f64::from), "{count}");
             assert_eq!(found.count, count as usize);
         }
-        assert_eq!(Quantiles::of(Vec::new()), None);
+        assert_eq!(Quantiles::from_values(Vec::new()), None);
     }
 
     #[test]
-    fn every_request_is_counted_once() {
+    fn per_second_counts_every_request_once() {
         let at = [0.0, 0.005, 0.012, 0.5];
         let counted = per_second(&at);
         assert_eq!(counted[0], (0.01, 200.0));
@@ -104,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_found_wherever_it_is() {
+    fn peak_per_second_finds_bursts_anywhere() {
         let spread: Vec<f64> = (0..40).map(|number| f64::from(number) * 0.125).collect();
         let burst: Vec<f64> = [3.95, 4.0, 4.05].repeat(10);
         for (at, expected) in [

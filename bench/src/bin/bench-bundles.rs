@@ -1,4 +1,4 @@
-//! `make bench-bundles`: how good, how small and how quick bundles are.
+//! `make bench-bundles`: quality, size and build time of bundles.
 
 use std::process::ExitCode;
 

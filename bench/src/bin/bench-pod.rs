@@ -1,4 +1,4 @@
-//! `make bench-pod`: pods through CRI, in several ways.
+//! `make bench-pod`: pods through CRI, in several modes.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `make bench-prefetch`: how quick the daemon is.
+//! `make bench-prefetch`: how fast the prefetch daemon fills a cache.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `make bench-snapshotter`: what the snapshotter's calls take.
+//! `make bench-snapshotter`: latency of the snapshotter's calls.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `make bench-bundles`: how good, how small and how quick bundles are. See [`run`].
+//! `make bench-bundles`: quality, size and build time of bundles. See [`run`].
 
 mod quality;
 mod scale;
@@ -13,20 +13,20 @@ use crate::report::Report;
 
 const REPORT: &str = "bench/out/bundles.json";
 
-/// How good, how small and how quick bundles are
+/// Measure quality, size and build time of bundles
 #[derive(Debug, Parser)]
 struct Args {
-    /// Measure only this; by default all, in this order
+    /// Measure only this part [default: all, in this order]
     #[arg(value_enum)]
     parts: Vec<Part>,
 }
 
-/// What is measured.
+/// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// How long it takes to make a large bundle, and to load one
+    /// Time to build and to load a large bundle
     Scale,
-    /// How well bundles of real traces fit
+    /// Coverage and waste of bundles of real traces
     Quality,
 }
 
@@ -36,13 +36,13 @@ impl Args {
     }
 }
 
-/// Measures bundles of synthetic traces for their speed and size, and of real ones for their quality; prints what it finds and
-/// writes `bench/out/bundles.json`. Fails if a target is missed.
+/// Measures speed and size with synthetic traces, and quality with real ones; prints the figures and writes
+/// `bench/out/bundles.json`. Fails if a target is missed.
 pub async fn run() -> Result<()> {
     let args = Args::parse();
     let mut site = Site::start("site", with_round_trip(std::time::Duration::ZERO)).await?;
     let mut targets = Vec::new();
-    // First, as the memory of the largest program that has ended so far is what can be asked for.
+    // First, because the kernel reports the peak memory of the largest child process so far.
     if args.has(Part::Scale) {
         targets.extend(scale::measure(&mut site).await?);
     }

@@ -1,4 +1,4 @@
-//! How long it takes to make a large bundle of many traces, and to load one; and how many bytes an object takes.
+//! Time to build a large bundle of many traces and to load one, and bytes per object.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use crate::report::Target;
 
 const OBJECTS: usize = 50_000;
 const TRACES: usize = 100;
-/// How often the bundle is built; the median counts.
+/// Repetitions of the build; the median counts.
 const BUILDS: usize = 3;
-/// The size of a bundle whose loading is timed, and how often that is done.
+/// Objects of the bundle whose loading is timed, and repetitions.
 const LOADED: usize = 5_000;
 const LOADS: usize = 101;
 
@@ -36,29 +36,31 @@ pub(super) async fn measure(site: &mut Site) -> Result<Vec<Target>> {
     let output = site.directory.path().join("large.bundle");
     let mut builds = Vec::new();
     for _ in 0..BUILDS {
-        let begun = Instant::now();
+        let started = Instant::now();
         run_command(site.builder("build")?.arg("--output").arg(&output).args(&traces))?;
-        builds.push(begun.elapsed());
+        builds.push(started.elapsed());
     }
     builds.sort();
     let took = builds[BUILDS / 2];
     let memory = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss() as f64 / 1024.0;
     let mut bundle = Bundle::read(&output)?;
     ensure!(bundle.objects.len() >= OBJECTS, "only {} objects", bundle.objects.len());
-    let each = std::fs::metadata(&output)?.len() as f64 / bundle.objects.len() as f64;
-    println!("built in {builds:.2?} with at most {memory:.0} MiB, {each:.1} bytes an object");
+    let bytes_per_object = std::fs::metadata(&output)?.len() as f64 / bundle.objects.len() as f64;
+    println!("built in {builds:.2?} with a peak of {memory:.0} MiB, {bytes_per_object:.1} bytes per object");
 
     bundle.objects.truncate(LOADED);
     bundle.write(&output)?;
     let mut loads = (0..LOADS).map(|_| load(&output)).collect::<Result<Vec<_>>>()?;
     loads.sort();
     let load = loads[LOADS / 2].as_secs_f64() * 1e3;
-    println!("a bundle of {LOADED} objects is loaded and its first object planned in {load:.2} ms (median of {LOADS})");
+    println!(
+        "loading a bundle of {LOADED} objects and planning its first object takes {load:.2} ms (median of {LOADS})"
+    );
     traces.iter().try_for_each(std::fs::remove_file)?;
     Ok(vec![
         Target::at_most(&format!("seconds to build {OBJECTS} objects from {TRACES} traces"), took.as_secs_f64(), 5.0),
-        Target::at_most("MiB that this takes", memory, 500.0),
-        Target::at_most("bytes an object takes in a bundle", each, 60.0),
+        Target::at_most("peak MiB of the build", memory, 500.0),
+        Target::at_most("bytes per object of a bundle", bytes_per_object, 60.0),
         Target::at_most(&format!("ms to load {LOADED} objects"), load, 5.0),
     ])
 }
@@ -67,7 +69,7 @@ fn path(number: usize) -> String {
     format!("usr/lib/package-{:03}/module_{number:05}.py", number / 200)
 }
 
-/// Traces that use all files, each in an order of its own.
+/// Traces that use all files, each in its own order.
 fn traces(site: &Site, reference: &str, image: &images::Image) -> Result<Vec<PathBuf>> {
     let id = bundles::image::ImageId {
         chain_id: image.chain_id(),
@@ -86,7 +88,7 @@ fn traces(site: &Site, reference: &str, image: &images::Image) -> Result<Vec<Pat
                 let file = FileUse::of(RootPath::new(format!("/{}", path(number)))?);
                 uses.push(FileUse { at_us: at_us + (random >> 50), ..file });
             }
-            uses.sort_by_key(|used| used.at_us);
+            uses.sort_by_key(|file| file.at_us);
             let phases = Phases { start_up_us: 0, main_us: None };
             let trace_of =
                 Trace { files: uses, phases, end: End::Exited(0), duration_us: at_us, ..Trace::of(id.clone()) };
@@ -98,10 +100,10 @@ fn traces(site: &Site, reference: &str, image: &images::Image) -> Result<Vec<Pat
 }
 
 fn load(bundle: &std::path::Path) -> Result<Duration> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let bundle = Bundle::read(bundle)?;
     let first = bundle.plan(None).into_iter().next();
-    let took = begun.elapsed();
+    let took = started.elapsed();
     ensure!(first.is_some(), "nothing is planned");
     Ok(took)
 }

@@ -1,4 +1,4 @@
-//! What is measured: each cell is a workload, by a mode, under a condition, in so many containers at once.
+//! Cells of the evaluation: a workload, a mode, a network condition and a number of containers that start at once.
 
 use serde::{Deserialize, Serialize};
 use testbed::node::NodeSpec;
@@ -11,15 +11,15 @@ use crate::condition::Condition;
 pub enum Mode {
     /// containerd pulls and unpacks all layers.
     Full,
-    /// From CVMFS as they are used, without any prefetch.
+    /// From CVMFS on access, without prefetch.
     Lazy,
-    /// A model of the client's own bundles.
+    /// A model of the CVMFS client's own bundles.
     Native,
-    /// With a bundle and the prefetch daemon, and the container's start waits while that is expected to be worth it.
+    /// With a bundle and the prefetch daemon; the start waits for it adaptively.
     Waits,
     /// With a bundle and the prefetch daemon; nothing waits.
     Prefetch,
-    /// Once more on a node that has it all.
+    /// Again on the node of the prefetched start.
     Warm,
 }
 
@@ -37,7 +37,7 @@ impl Mode {
         }
     }
 
-    /// What a new node for it is like.
+    /// The node that this mode needs.
     pub(super) fn node(self) -> NodeSpec {
         let far = NodeSpec { far_registry: true, in_memory: true, ..NodeSpec::default() };
         match self {
@@ -49,7 +49,7 @@ impl Mode {
     }
 }
 
-/// One of them.
+/// One cell. Part of the JSON records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cell {
     pub(super) workload: String,
@@ -59,13 +59,13 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    /// One container.
-    pub(super) fn of(workload: &str, mode: Mode, condition: Condition) -> Self {
+    /// A cell with one container.
+    pub(super) fn new(workload: &str, mode: Mode, condition: Condition) -> Self {
         Self { workload: workload.to_owned(), mode, condition, containers: 1 }
     }
 
-    /// The same by another mode.
-    pub(super) fn by(&self, mode: Mode) -> Self {
+    /// The same cell with another mode.
+    pub(super) fn with_mode(&self, mode: Mode) -> Self {
         Self { mode, ..self.clone() }
     }
 

@@ -1,63 +1,64 @@
-//! Figures out of records: medians over repetitions, and ratios, each within its repetition.
+//! Figures computed from records: medians over repetitions, and ratios within each repetition.
 
 use super::cells::{Cell, Mode};
 use super::records::{Records, Run};
 use crate::condition::Condition;
 use crate::statistics::{Spread, spread};
 
-/// Takes one figure of a run.
+/// Selects one figure of a run.
 pub(super) type Figure = fn(&Run) -> f64;
 
-/// Round trips that no way can do without.
+/// Round trips that every mode needs.
 const ROUND_TRIPS: f64 = 3.0;
 
 impl Records {
-    /// A figure over all repetitions.
+    /// Median and range of a figure over all repetitions.
     pub(super) fn spread(&self, cell: &Cell, figure: Figure) -> Option<Spread> {
-        spread(self.of(cell).map(figure).collect())
+        spread(self.runs_of(cell).map(figure).collect())
     }
 
     pub(super) fn median(&self, cell: &Cell, figure: Figure) -> Option<f64> {
         self.spread(cell, figure).map(|found| found.median)
     }
 
-    /// The median of a figure against that of another cell.
+    /// The median ratio of a figure to that of another cell.
     pub(super) fn ratio(&self, cell: &Cell, other: &Cell, figure: Figure) -> Option<f64> {
-        self.against(cell, figure, |repetition| self.one(other, repetition).map(figure))
+        self.against(cell, figure, |repetition| self.run(other, repetition).map(figure))
     }
 
-    /// The same against the better of two cells.
+    /// Like [`Records::ratio`], but against the better of two cells.
     pub(super) fn against_better(&self, cell: &Cell, others: [&Cell; 2], figure: Figure) -> Option<f64> {
-        let [one, other] = others;
-        let best =
-            |repetition| Some(self.one(one, repetition).map(figure)?.min(self.one(other, repetition).map(figure)?));
+        let [first, second] = others;
+        let best = |repetition| Some(figure(self.run(first, repetition)?).min(figure(self.run(second, repetition)?)));
         self.against(cell, figure, best)
     }
 
-    /// The whole time of a prefetch against what cannot be beaten: the warm one, or the bytes over the line and
+    /// The total time of a prefetched start against its lower bound: the warm start, or the transfer of the needed bytes plus
     /// [`ROUND_TRIPS`], whichever is longer.
     pub(super) fn against_limit(&self, cell: &Cell) -> Option<f64> {
         let bytes = self.facts(&cell.workload)?.needed_bytes;
-        let line = cell.condition.bytes_per_second.map_or(0.0, |rate| bytes / rate as f64);
-        let line = line + ROUND_TRIPS * cell.condition.round_trip().as_secs_f64();
-        let warm = cell.by(Mode::Warm);
-        self.against(cell, |run| run.whole_s, |repetition| Some(self.one(&warm, repetition)?.whole_s.max(line)))
+        let transfer = cell.condition.bytes_per_second.map_or(0.0, |rate| bytes / rate as f64);
+        let network = transfer + ROUND_TRIPS * cell.condition.round_trip().as_secs_f64();
+        let warm = cell.with_mode(Mode::Warm);
+        self.against(cell, |run| run.whole_s, |repetition| Some(self.run(&warm, repetition)?.whole_s.max(network)))
     }
 
-    /// How many round trips the whole time grows by with each one more, between the nearest and the farthest of these.
-    pub(super) fn slope(&self, workload: &str, mode: Mode, far: &[u64]) -> Option<f64> {
-        let (near, far) = (far.iter().min()?, far.iter().max()?);
-        let whole = |ms: u64| self.median(&Cell::of(workload, mode, Condition::of(ms)), |run| run.whole_s);
+    /// By how many round trips the total time grows per added round trip, between the shortest and the longest of
+    /// `round_trips`.
+    pub(super) fn slope(&self, workload: &str, mode: Mode, round_trips: &[u64]) -> Option<f64> {
+        let near = round_trips.iter().min()?;
+        let far = round_trips.iter().max()?;
+        let whole = |ms: u64| self.median(&Cell::new(workload, mode, Condition::latency(ms)), |run| run.whole_s);
         let seconds = whole(*far)? - whole(*near)?;
         (far > near).then(|| seconds * 1e3 / (far - near) as f64)
     }
 
-    fn one(&self, cell: &Cell, repetition: usize) -> Option<&Run> {
+    fn run(&self, cell: &Cell, repetition: usize) -> Option<&Run> {
         self.runs().find(|run| run.cell == *cell && run.repetition == repetition)
     }
 
     fn against(&self, cell: &Cell, figure: Figure, other: impl Fn(usize) -> Option<f64>) -> Option<f64> {
-        let ratios = self.of(cell).filter_map(|run| Some(figure(run) / other(run.repetition)?));
+        let ratios = self.runs_of(cell).filter_map(|run| Some(figure(run) / other(run.repetition)?));
         Some(spread(ratios.collect())?.median)
     }
 }
@@ -71,7 +72,7 @@ pub(super) mod tests {
     use super::*;
 
     fn cell(mode: Mode, ms: u64) -> Cell {
-        Cell::of("root", mode, Condition::of(ms))
+        Cell::new("root", mode, Condition::latency(ms))
     }
 
     fn runs(all: &[(Mode, u64, usize, f64)]) -> Vec<Record> {
@@ -81,7 +82,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn repetitions_are_compared_within_themselves() {
+    fn ratios_are_taken_within_a_repetition() {
         let records = records(runs(&[
             (Mode::Prefetch, 20, 1, 1.0),
             (Mode::Prefetch, 20, 2, 9.0),
@@ -103,7 +104,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_slope_is_in_round_trips() {
+    fn slope_is_in_round_trips() {
         let records = records(runs(&[(Mode::Prefetch, 0, 1, 1.0), (Mode::Prefetch, 100, 1, 1.5)]));
         assert_eq!(records.slope("root", Mode::Prefetch, &[100, 0, 20]), Some(5.0));
         assert_eq!(records.slope("root", Mode::Prefetch, &[100]), None);
@@ -111,15 +112,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_limit_is_the_warm_run_or_the_line() {
-        let slow = Condition { bytes_per_second: Some(25_000_000), ..Condition::of(20) };
+    fn the_limit_is_the_warm_start_or_the_network() {
+        let slow = Condition { bytes_per_second: Some(25_000_000), ..Condition::latency(20) };
         for (condition, warm, bytes, expected) in [
-            (Condition::of(20), 2.0, 1e9, 2.0),
-            (Condition::of(1000), 2.0, 0.0, 4.0 / 3.0),
+            (Condition::latency(20), 2.0, 1e9, 2.0),
+            (Condition::latency(1000), 2.0, 0.0, 4.0 / 3.0),
             (slow, 0.5, 48_500_000.0, 2.0),
             (slow, 8.0, 48_500_000.0, 0.5),
         ] {
-            let at = |mode| Cell::of("root", mode, condition);
+            let at = |mode| Cell::new("root", mode, condition);
             let facts = Facts { needed_bytes: bytes, ..facts("root") };
             let records = records(vec![
                 Record::Facts(facts),

@@ -1,8 +1,8 @@
-//! A fleet: many nodes of a site that start the same image at the same moment, behind one squid that has nothing yet.
+//! A fleet: many nodes of a site that start the same image at the same moment, behind one squid with an empty cache.
 //!
-//! Of a node there are the mounted client, the prefetch daemon, a cache of its own in memory, and in place of a container one
-//! reader, which reads the files that the container would, one after the other. No containerd: so many do not fit on one
-//! machine. All of them share its cores, which bounds how many requests come within a second.
+//! A node consists of the mounted client, the prefetch daemon, its own cache in memory and, instead of a container, one reader
+//! that reads the container's files sequentially. There is no containerd: that many do not fit on one machine. All nodes share
+//! the cores of the machine, which limits the request rate.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use prefetcher::api::{self, RequestState};
 use serde::{Deserialize, Serialize};
 use testbed::namespace::MemoryDirectory;
 use testbed::node::{Cvmfs, CvmfsSpec, daemon_client};
+use testbed::readers::read_all;
 use testbed::site::{Site, label};
 use testbed::web::Squid;
 
@@ -21,32 +22,31 @@ use super::options::USUAL_MS;
 use super::prepare::Prepared;
 use super::records::Wire;
 use crate::condition::Condition;
-use crate::readers::read_all;
 use crate::statistics::peak_per_second;
 
 const LONG: Duration = Duration::from_secs(600);
 
-/// What a fleet did.
+/// The result of a fleet. Part of the JSON records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Fleet {
     pub(super) nodes: usize,
     pub(super) workload: String,
     pub(super) mode: Mode,
     pub(super) condition: Condition,
-    /// Until the last reader had read all.
+    /// Time until the last reader had finished.
     pub(super) whole_s: f64,
-    /// Of the median node.
+    /// Time of the median node.
     pub(super) median_s: f64,
-    /// At the squid, by its log.
+    /// Requests at the squid, by its log.
     pub(super) squid_requests: usize,
     pub(super) squid_peak: usize,
-    /// Requests that the squid had answered in each second.
+    /// Requests that the squid answered in each second.
     pub(super) squid_by_second: Vec<usize>,
     pub(super) origin: Wire,
     pub(super) origin_peak: usize,
 }
 
-/// One node. Its parts stop in this order.
+/// One node. Its parts stop in the order of the fields.
 struct FleetNode {
     cvmfs: Cvmfs,
     memory: MemoryDirectory,
@@ -54,8 +54,8 @@ struct FleetNode {
 
 /// Measures a fleet, with or without prefetch.
 pub(super) async fn measure(site: &mut Site, prepared: &Prepared, nodes: usize, mode: Mode) -> Result<Fleet> {
-    let condition = Condition { squid: true, ..Condition::of(USUAL_MS) };
-    site.set_line(condition.line());
+    let condition = Condition { squid: true, ..Condition::latency(USUAL_MS) };
+    site.set_link(condition.link());
     let name = format!("fleet-{}", mode.name());
     let squid = Squid::start(&site.directory.subdirectory(&format!("{name}-squid"))?)?;
     site.set_squid(Some(squid));
@@ -64,28 +64,29 @@ pub(super) async fn measure(site: &mut Site, prepared: &Prepared, nodes: usize, 
     let squid = site.squid().context("there is a squid")?;
     let before = squid.access_log().lines().count();
     site.origin.take_requests();
-    let begun = Instant::now();
+    let begin = Instant::now();
     let readers: Vec<_> = fleet
         .iter()
         .map(|node| {
             let (mount, files) = (node.cvmfs.client.mount_point().to_owned(), prepared.files().to_vec());
-            std::thread::spawn(move || read(&mount, &files, begun))
+            std::thread::spawn(move || read(&mount, &files, begin))
         })
         .collect();
     if daemon {
         futures::future::try_join_all(fleet.iter().map(|node| prefetch(node, prepared))).await?;
     }
-    let mut took = Vec::new();
+    let mut durations = Vec::new();
     for reader in readers {
         let joined = tokio::task::spawn_blocking(move || reader.join()).await?;
-        took.push(joined.map_err(|_| anyhow::anyhow!("a reader panicked"))??.as_secs_f64());
+        durations.push(joined.map_err(|_| anyhow::anyhow!("a reader panicked"))??.as_secs_f64());
     }
-    took.sort_by(f64::total_cmp);
+    durations.sort_by(f64::total_cmp);
     let log = squid.access_log();
     let at = times(log.lines().skip(before))?;
     let requests = site.origin.take_requests();
     let on_origin: Vec<f64> = requests.iter().map(|request| request.started.as_secs_f64()).collect();
-    let (client, daemon) = (Wire::of(&requests, label::CLIENT), Wire::of(&requests, label::DAEMON));
+    let client = Wire::count(&requests, label::CLIENT);
+    let daemon = Wire::count(&requests, label::DAEMON);
     drop(fleet);
     site.set_squid(None);
     Ok(Fleet {
@@ -93,8 +94,8 @@ pub(super) async fn measure(site: &mut Site, prepared: &Prepared, nodes: usize, 
         workload: prepared.workload.name.to_owned(),
         mode,
         condition,
-        whole_s: took.last().copied().unwrap_or_default(),
-        median_s: took.get(took.len() / 2).copied().unwrap_or_default(),
+        whole_s: durations.last().copied().unwrap_or_default(),
+        median_s: durations.get(durations.len() / 2).copied().unwrap_or_default(),
         squid_requests: at.len(),
         squid_peak: peak_per_second(&at),
         squid_by_second: by_second(&at),
@@ -115,12 +116,12 @@ fn start(site: &Site, nodes: usize, daemon: bool) -> Result<Vec<FleetNode>> {
         .collect()
 }
 
-fn read(mount: &std::path::Path, files: &[PathBuf], begun: Instant) -> Result<Duration> {
+fn read(mount: &std::path::Path, files: &[PathBuf], begin: Instant) -> Result<Duration> {
     read_all(mount, files, 1)?;
-    Ok(begun.elapsed())
+    Ok(begin.elapsed())
 }
 
-/// Asks the node's daemon, as its snapshotter would, and waits for the end.
+/// Sends the node's daemon the request that its snapshotter would send, and waits for its end.
 async fn prefetch(node: &FleetNode, prepared: &Prepared) -> Result<()> {
     let daemon = daemon_client(node.memory.directory().path());
     let image = Some(api::Image { chain_id: prepared.chain_id(), ..api::Image::default() });
@@ -130,13 +131,13 @@ async fn prefetch(node: &FleetNode, prepared: &Prepared) -> Result<()> {
     Ok(())
 }
 
-/// When requests were answered, in seconds since 1970: the first field of each line.
+/// Times of the responses in seconds since 1970: the first field of each line.
 fn times<'a>(log: impl Iterator<Item = &'a str>) -> Result<Vec<f64>> {
     let time = |line: &str| line.split(' ').next().unwrap_or_default().parse::<f64>();
-    log.map(|line| time(line).with_context(|| format!("squid's log has a line without a time: {line:?}"))).collect()
+    log.map(|line| time(line).with_context(|| format!("a line of squid's log has no time: {line:?}"))).collect()
 }
 
-/// How many of these times, in seconds, are in each second since the first.
+/// How many of these times, in seconds, fall into each second since the first.
 fn by_second(at: &[f64]) -> Vec<usize> {
     let first = at.iter().copied().fold(f64::INFINITY, f64::min);
     let mut counted = BTreeMap::<usize, usize>::new();
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn squids_log_tells_when_it_answered() {
+    fn times_are_read_from_squids_log() {
         let log = "1700000000.250     12 127.0.0.1 TCP_MISS/200 700 GET http://x/y - HIER_DIRECT/127.0.0.1 -\n\
                    1700000003.000      0 127.0.0.1 TCP_MEM_HIT/200 70 GET http://x/y - HIER_NONE/- -\n\
                    1700000000.000      0 127.0.0.1 TCP_MEM_HIT/200 70 GET http://x/z - HIER_NONE/- -";

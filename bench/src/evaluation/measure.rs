@@ -1,4 +1,4 @@
-//! One measurement: containers from pull to end on one node, and what that took.
+//! One measurement: containers on one node from pull to end, with times and requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,16 +13,16 @@ use tracer_ebpf::cri::pod::Outcome;
 use super::cells::{Cell, Mode};
 use super::options::USUAL_MS;
 use super::prepare::Prepared;
-use super::ready::{answered, first_output, free_port};
+use super::ready::{first_output, free_port, wait_for_http};
 use super::records::{Cores, Run, Wire};
 use super::workloads::Ready;
 use crate::condition::Condition;
 use crate::statistics::peak_per_second;
 
-/// A container that has ended was ready, or never will be.
+/// How long readiness may be noticed after the container has exited.
 const LATE: Duration = Duration::from_secs(2);
 
-/// Measures a cell once, on a node that is as the cell's mode wants it.
+/// Measures a cell once, on a node prepared for the cell's mode.
 pub(super) async fn measure(
     site: &Site,
     node: &Node,
@@ -33,44 +33,47 @@ pub(super) async fn measure(
     if cell.mode == Mode::Native {
         node.client.arm(&prepared.native(node.client.mount_point())?)?;
     }
-    // What was written before is not to be written meanwhile.
+    // Earlier writes must not reach the disk during the measurement.
     nix::unistd::sync();
     let (cores, registry_bytes) = (cores(node)?, site.registry_bytes());
     site.origin.take_requests();
-    let (begun, on_origins_clock) = (Instant::now(), site.origin.now());
-    let started = match cell.containers {
-        1 => vec![start(node, prepared, true, begun).await?],
-        // The kubelet pulls an image that is not there once.
+    let begin = Instant::now();
+    let origin_time = site.origin.now();
+    let containers = match cell.containers {
+        1 => vec![start(node, prepared, true, begin).await?],
+        // The kubelet pulls a missing image once.
         count => {
             node.pull(&prepared.reference).await?;
-            let pull = begun.elapsed();
+            let pull = begin.elapsed();
             let mut all =
-                futures::future::try_join_all((0..count).map(|_| start(node, prepared, false, begun))).await?;
-            all.iter_mut().for_each(|one| one.outcome.timings.pull = pull);
+                futures::future::try_join_all((0..count).map(|_| start(node, prepared, false, begin))).await?;
+            all.iter_mut().for_each(|container| container.outcome.timings.pull = pull);
             all
         }
     };
-    let all = begun.elapsed();
+    let total = begin.elapsed();
     if node.daemon.is_some() {
-        prefetched(node).await?;
+        check_prefetch(node, &prepared.reference).await?;
     }
     let requests = site.origin.take_requests();
-    let at = |time: Duration| (time.saturating_sub(on_origins_clock).as_secs_f64() * 1e3).round() / 1e3;
+    let at = |time: Duration| (time.saturating_sub(origin_time).as_secs_f64() * 1e3).round() / 1e3;
     let requests_at: Vec<f64> = requests.iter().map(|request| at(request.started)).collect();
-    let most = |of: fn(&Started) -> Duration| started.iter().map(of).max().unwrap_or_default().as_secs_f64();
-    let whole = if cell.containers == 1 { most(|one| one.outcome.timings.total()) } else { all.as_secs_f64() };
-    let is_plotted = repetition == 1 && cell.containers == 1 && cell.condition == Condition::of(USUAL_MS);
+    let longest =
+        |time: fn(&Container) -> Duration| containers.iter().map(time).max().unwrap_or_default().as_secs_f64();
+    let whole_s =
+        if cell.containers == 1 { longest(|container| container.outcome.timings.total()) } else { total.as_secs_f64() };
+    let is_plotted = repetition == 1 && cell.containers == 1 && cell.condition == Condition::latency(USUAL_MS);
     Ok(Run {
         cell: cell.clone(),
         repetition,
-        pull_s: most(|one| one.outcome.timings.pull),
-        sandbox_s: most(|one| one.outcome.timings.sandbox),
-        create_s: most(|one| one.outcome.timings.create + one.outcome.timings.start),
-        ready_s: most(|one| one.ready),
-        run_s: most(|one| one.outcome.timings.run),
-        whole_s: whole,
-        client: Wire::of(&requests, label::CLIENT),
-        daemon: Wire::of(&requests, label::DAEMON),
+        pull_s: longest(|container| container.outcome.timings.pull),
+        sandbox_s: longest(|container| container.outcome.timings.sandbox),
+        create_s: longest(|container| container.outcome.timings.create + container.outcome.timings.start),
+        ready_s: longest(|container| container.ready),
+        run_s: longest(|container| container.outcome.timings.run),
+        whole_s,
+        client: Wire::count(&requests, label::CLIENT),
+        daemon: Wire::count(&requests, label::DAEMON),
         registry_bytes: site.registry_bytes() - registry_bytes,
         peak_requests: peak_per_second(&requests_at),
         requests_at: if is_plotted { requests_at } else { Vec::new() },
@@ -78,13 +81,13 @@ pub(super) async fn measure(
     })
 }
 
-/// A container that has ended.
-struct Started {
+/// A container that has exited.
+struct Container {
     outcome: Outcome,
     ready: Duration,
 }
 
-async fn start(node: &Node, prepared: &Prepared, pull: bool, begun: Instant) -> Result<Started> {
+async fn start(node: &Node, prepared: &Prepared, pull: bool, begin: Instant) -> Result<Container> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let port = free_port()?;
     let command = prepared.workload.command(port);
@@ -92,37 +95,37 @@ async fn start(node: &Node, prepared: &Prepared, pull: bool, begun: Instant) -> 
     pod.pull = pull;
     pod.container.log_path = format!("run-{}.log", COUNT.fetch_add(1, Ordering::Relaxed));
     let log = pod.sandbox.log_directory.join(&pod.container.log_path);
-    let by = prepared.workload.ready;
+    let readiness = prepared.workload.ready;
     let mut ready = tokio::spawn(async move {
-        match by {
+        match readiness {
             Ready::Output => first_output(&log).await,
-            Ready::Port => answered(port).await,
+            Ready::Port => wait_for_http(port).await,
         }
-        begun.elapsed()
+        begin.elapsed()
     });
     let outcome = node.run_pod(&pod).await;
-    let seen = tokio::time::timeout(LATE, &mut ready).await;
+    let noticed = tokio::time::timeout(LATE, &mut ready).await;
     ready.abort();
     let outcome = outcome?;
     ensure!(outcome.exit.code == 0, "{command:?} failed: {outcome:?}");
-    let ready = seen.with_context(|| format!("{command:?} ended and was never ready: {outcome:?}"))??;
-    Ok(Started { ready: ready.saturating_sub(outcome.timings.sandbox), outcome })
+    let ready = noticed.with_context(|| format!("{command:?} exited and was never ready: {outcome:?}"))??;
+    Ok(Container { ready: ready.saturating_sub(outcome.timings.sandbox), outcome })
 }
 
-/// Waits for the daemon, and sees that it did what it was asked for.
-async fn prefetched(node: &Node) -> Result<()> {
-    for request in node.prefetched().await? {
+/// Waits for the prefetch requests and checks that all succeeded.
+async fn check_prefetch(node: &Node, reference: &str) -> Result<()> {
+    for request in node.wait_for_prefetch(reference).await? {
         ensure!(request.state() == RequestState::Done, "a prefetch ended with {request:?}");
     }
     Ok(())
 }
 
 fn cores(node: &Node) -> Result<Cores> {
-    let of = |pid: Option<u32>| anyhow::Ok(pid.map(processor_time).transpose()?.unwrap_or_default().as_secs_f64());
+    let seconds = |pid: Option<u32>| anyhow::Ok(pid.map(processor_time).transpose()?.unwrap_or_default().as_secs_f64());
     Ok(Cores {
-        client_s: of(Some(node.client.pid()))?,
-        daemon_s: of(node.daemon.as_ref().map(Daemon::pid))?,
-        snapshotter_s: of(node.snapshotter.as_ref().map(Daemon::pid))?,
-        containerd_s: of(node.containerd.pid())?,
+        client_s: seconds(Some(node.client.pid()))?,
+        daemon_s: seconds(node.daemon.as_ref().map(Daemon::pid))?,
+        snapshotter_s: seconds(node.snapshotter.as_ref().map(Daemon::pid))?,
+        containerd_s: seconds(node.containerd.pid())?,
     })
 }

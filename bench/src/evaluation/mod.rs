@@ -39,15 +39,15 @@ use workloads::Workload;
 pub use cells::Mode;
 pub use options::Options;
 
-const RESULTS: &str = "bench/results";
-/// What is measured. Records of others do not count.
+const RESULTS: &str = "bench/out";
+/// The measured programs: records of other builds are ignored.
 const PROGRAMS: [&str; 4] = ["cvmfs-prefetch", "cvmfs-prefetchd", "cvmfs-prefetch-snapshotter", "testbed-client"];
 
-/// All workloads that can be measured, by name.
-type All = BTreeMap<&'static str, Prepared>;
+/// Prepared workloads by name.
+type PreparedWorkloads = BTreeMap<&'static str, Prepared>;
 
-/// Measures what is not yet measured, and writes records, report and plots to `bench/results/<date>`. Fails if a container fails
-/// or a target is missed.
+/// Measures what the records of this run do not contain yet, then writes report and plots beside the records in
+/// `bench/out/<date>`. Fails if a container fails or a target is missed.
 pub async fn run(options: Options) -> Result<()> {
     let directory = match &options.results {
         Some(directory) => directory.clone(),
@@ -69,8 +69,8 @@ pub async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-async fn prepare(site: &mut Site, records: &mut Records, options: &Options) -> Result<All> {
-    let mut all = All::new();
+async fn prepare(site: &mut Site, records: &mut Records, options: &Options) -> Result<PreparedWorkloads> {
+    let mut all = PreparedWorkloads::new();
     let mut recorder = None;
     for name in options.images() {
         let workload = Workload::named(name).with_context(|| format!("no workload {name}"))?;
@@ -83,15 +83,15 @@ async fn prepare(site: &mut Site, records: &mut Records, options: &Options) -> R
     Ok(all)
 }
 
-/// Measures the modes of a group one after the other, so that what slows the machine down for a while slows down all of them.
+/// Measures the modes of a group one after the other, so that a slow phase of the machine affects all of them.
 async fn measure_group(
     site: &mut Site,
-    all: &All,
+    all: &PreparedWorkloads,
     group: &[Cell],
     repetition: usize,
     records: &mut Records,
 ) -> Result<()> {
-    // A node that has all that the group's workload needs.
+    // A node whose cache holds everything that the workload needs.
     let mut filled: Option<Node> = None;
     for cell in group.iter().filter(|cell| !records.has(cell, repetition)).cloned().collect::<Vec<_>>() {
         let prepared = all.get(cell.workload.as_str()).context("every workload was prepared")?;
@@ -106,11 +106,11 @@ async fn measure_group(
                 node
             }
         };
-        let begun = Instant::now();
+        let started = Instant::now();
         let run = measure::measure(site, &node, prepared, &cell, repetition).await;
         let run = run.with_context(|| format!("{}, {}", cell.name(), cell.mode.name()))?;
         eprintln!(
-            "{repetition}: {:<44} {:<21} pull {:>6.2}  ready {:>6.2}  run {:>6.2}  whole {:>6.2} s, {:>5} requests, {:>4.0} s in all",
+            "{repetition}: {:<44} {:<21} pull {:>6.2}  ready {:>6.2}  run {:>6.2}  total {:>6.2} s, {:>5} requests; took {:>4.0} s",
             cell.name(),
             cell.mode.name(),
             run.pull_s,
@@ -118,7 +118,7 @@ async fn measure_group(
             run.run_s,
             run.whole_s,
             run.origin().requests,
-            begun.elapsed().as_secs_f64()
+            started.elapsed().as_secs_f64()
         );
         records.add(Record::Run(run))?;
         if cell.mode == Mode::Prefetch {
@@ -128,19 +128,19 @@ async fn measure_group(
     Ok(())
 }
 
-/// With nothing in its stores and caches, on a line that is like the cell's.
+/// Starts a node with empty stores and caches, on a link with the cell's condition.
 async fn new_node(site: &mut Site, cell: &Cell) -> Result<Node> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    site.set_line(cell.condition.line());
+    site.set_link(cell.condition.link());
     let squid = || Squid::start(&site.directory.subdirectory(&format!("squid-{number}"))?);
     let squid = cell.condition.squid.then(squid).transpose()?;
     site.set_squid(squid);
     Node::start(site, &format!("node-{number}"), cell.mode.node()).await
 }
 
-async fn measure_fleet(site: &mut Site, all: &All, nodes: usize, records: &mut Records) -> Result<()> {
+async fn measure_fleet(site: &mut Site, all: &PreparedWorkloads, nodes: usize, records: &mut Records) -> Result<()> {
     let Some(prepared) = all.get(options::FLEET_RUNS) else { return Ok(()) };
     for mode in [Mode::Lazy, Mode::Prefetch] {
         if records.fleets().any(|fleet| fleet.nodes == nodes && fleet.mode == mode) {
@@ -149,7 +149,7 @@ async fn measure_fleet(site: &mut Site, all: &All, nodes: usize, records: &mut R
         eprintln!("a fleet of {nodes} nodes, {} ...", mode.name());
         let fleet = fleet::measure(site, prepared, nodes, mode).await?;
         eprintln!(
-            "  {:.2} s, {} requests at the squid, at most {} a second",
+            "  {:.2} s, {} requests at the squid, peak {} per second",
             fleet.whole_s, fleet.squid_requests, fleet.squid_peak
         );
         records.add(Record::Fleet(fleet))?;
@@ -157,21 +157,21 @@ async fn measure_fleet(site: &mut Site, all: &All, nodes: usize, records: &mut R
     Ok(())
 }
 
-/// Writes report and plots of all records; how many targets were missed.
+/// Writes report and plots of all records; returns how many targets were missed.
 fn write(directory: &Path, records: &Records) -> Result<usize> {
-    let targets = targets::of(records);
-    let plots = plots::of(records);
+    let targets = targets::check(records);
+    let plots = plots::all(records)?;
     for (name, plot) in &plots {
         std::fs::write(directory.join(name), plot)?;
     }
     let names: Vec<String> = plots.into_iter().map(|(name, _)| name).collect();
-    let report = report::of(records, &targets, &Machine::this(), &names);
+    let report = report::markdown(records, &targets, &Machine::this(), &names);
     std::fs::write(directory.join("report.md"), report)?;
     println!("\n{}\n{}", targets_table(&targets), directory.join("report.md").display());
     Ok(targets.iter().filter(|target| !target.ok).count())
 }
 
-/// Which programs are measured: a digest over their files.
+/// Identifies the measured build: a digest over the programs' files.
 fn programs() -> Result<String> {
     let mut digests = String::new();
     for name in PROGRAMS {

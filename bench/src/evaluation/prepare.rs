@@ -1,4 +1,4 @@
-//! Everything that comes before measuring: images in registry and repository, traces of earlier runs, bundles made of these.
+//! Preparation: publishes images, records traces (or reuses those of earlier runs) and builds the bundles.
 
 use std::path::{Path, PathBuf};
 
@@ -15,27 +15,27 @@ use testbed::node::{Node, NodeSpec};
 use testbed::process::run_command;
 use testbed::site::{Site, image_cache};
 
-use super::ready::{answered, free_port};
+use super::ready::{free_port, wait_for_http};
 use super::workloads::{Ready, Workload};
 
-/// How many runs are recorded. None of them is measured.
+/// Recorded runs per workload. Recorded runs are not measured.
 const TRACES: usize = 3;
 
-/// What is known of a workload before it is measured. Bytes are as they are transferred.
+/// Size and quality of a workload's image and bundle. Part of the JSON records. Bytes are as transferred.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Facts {
     pub(super) workload: String,
-    /// The image's compressed layers.
+    /// Compressed size of the image's layers.
     pub(super) image_bytes: u64,
-    /// Files that a run uses.
+    /// Files that one run uses.
     pub(super) files: usize,
-    /// The bundle's objects, and how many of them are in packs.
+    /// Objects of the bundle, and those of them that are in packs.
     pub(super) objects: usize,
     pub(super) packed: usize,
     pub(super) packs: usize,
     pub(super) bundle_bytes: u64,
     pub(super) raw_bytes: u64,
-    /// What a run needs, and shares of it, for bundles of the other traces: see `cvmfs-prefetch evaluate`.
+    /// Bytes that a run needs, and the share of them in a bundle of the other traces: see `cvmfs-prefetch bundle evaluate`.
     pub(super) needed_bytes: f64,
     pub(super) coverage: f64,
     pub(super) byte_coverage: f64,
@@ -43,28 +43,28 @@ pub(super) struct Facts {
     pub(super) waste: f64,
 }
 
-/// A workload that can be measured.
+/// A workload that is ready to be measured.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) workload: &'static Workload,
     pub(super) reference: String,
-    /// For [`Prepared::native`], from the mount on; the first is what triggers the others.
+    /// Files below the mount; opening the first triggers the others in [`Prepared::native`].
     files: Vec<PathBuf>,
     bundle: Bundle,
 }
 
 impl Prepared {
-    /// Publishes image and bundle; records, if it must.
+    /// Publishes image and bundle; records traces if there are none.
     pub(super) async fn prepare(
         site: &mut Site,
         recorder: &mut Option<Node>,
         workload: &'static Workload,
-        anew: bool,
+        force_record: bool,
     ) -> Result<(Self, Facts)> {
         eprintln!("{}: image, traces, bundle ...", workload.name);
         let image = (workload.image)(&image_cache()?)?;
         let reference = site.publish(&image).await?;
-        let traces = traces(site, recorder, workload, &image, &reference, anew).await?;
+        let traces = traces(site, recorder, workload, &image, &reference, force_record).await?;
         let paths: Vec<&Path> = traces.iter().map(PathBuf::as_path).collect();
         let file = site.build_bundle(&paths)?;
         let bundle = site.publish_packed(&file)?;
@@ -73,47 +73,47 @@ impl Prepared {
         Ok((Self { workload, reference, files, bundle }, facts))
     }
 
-    /// The client's own kind of bundle for it.
+    /// The same files as a bundle of the CVMFS client's own kind.
     pub(super) fn native(&self, mount: &Path) -> Result<NativeBundle> {
         let (trigger, files) = self.files.split_first().context("a container uses files")?;
-        let trigger = format!("/{}", trigger.to_str().context("the trigger's path is no text")?);
+        let trigger = format!("/{}", trigger.to_str().context("the trigger's path is not UTF-8")?);
         Ok(NativeBundle { trigger, mount: mount.to_owned(), files: files.to_vec() })
     }
 
-    /// What a run opens, below the mount.
+    /// Files that a run opens, below the mount.
     pub(super) fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// Name by which the prefetch daemon knows the image.
+    /// The chain ID by which the prefetch daemon knows the image.
     pub(super) fn chain_id(&self) -> String {
         self.bundle.image.chain_id.to_string()
     }
 }
 
-/// Copies of traces for this site; recorded if there are none of the same image and command.
+/// Traces of this image and command, recorded if the cache has none; copied with this site's image reference.
 async fn traces(
     site: &Site,
     recorder: &mut Option<Node>,
     workload: &Workload,
     image: &Image,
     reference: &str,
-    anew: bool,
+    force_record: bool,
 ) -> Result<Vec<PathBuf>> {
     let cache = image_cache()?;
-    let what = format!("{TRACES} {}.{} {} {:?}", FORMAT.major, FORMAT.minor, image.chain_id(), workload.command(0));
-    let key = Digest::of(what.as_bytes()).hex()[..12].to_owned();
+    let identity = format!("{TRACES} {}.{} {} {:?}", FORMAT.major, FORMAT.minor, image.chain_id(), workload.command(0));
+    let key = Digest::of(identity.as_bytes()).hex()[..12].to_owned();
     let name = format!("traces-{}", workload.name);
-    let place = cache.join(format!("{name}-{key}"));
-    if anew && place.exists() {
-        std::fs::remove_dir_all(&place)?;
+    let cached_traces = cache.join(format!("{name}-{key}"));
+    if force_record && cached_traces.exists() {
+        std::fs::remove_dir_all(&cached_traces)?;
     }
-    if !place.exists() && recorder.is_none() {
+    if !cached_traces.exists() && recorder.is_none() {
         let spec = NodeSpec { daemon: false, in_memory: true, ..NodeSpec::default() };
         *recorder = Some(Node::start(site, "recorder", spec).await?);
     }
-    let place = cached(&cache, &name, &key, |partial| {
-        let node = recorder.as_ref().context("traces have gone while they were looked at")?;
+    let cached_traces = cached(&cache, &name, &key, |partial| {
+        let node = recorder.as_ref().context("the cached traces were removed meanwhile")?;
         (0..TRACES).try_for_each(|number| {
             let trace = record(node, workload, reference, number)?;
             std::fs::copy(trace, partial.join(format!("{number}.trace")))?;
@@ -124,9 +124,9 @@ async fn traces(
     (0..TRACES)
         .map(|number| {
             let name = format!("{number}.trace");
-            let mut trace = Trace::read(&place.join(&name))?;
+            let mut trace = Trace::read(&cached_traces.join(&name))?;
             ensure!(trace.is_complete(), "{}: a trace is incomplete: {:?}", workload.name, trace.faults());
-            // The registry of the site that recorded it is gone.
+            // It names the registry of the site that recorded it, which no longer exists.
             reference.clone_into(&mut trace.image.reference);
             let copy = directory.join(name);
             std::fs::write(&copy, trace.to_bytes()?)?;
@@ -137,25 +137,25 @@ async fn traces(
 
 fn record(node: &Node, workload: &Workload, reference: &str, number: usize) -> Result<PathBuf> {
     let port = free_port()?;
-    let visitor = (workload.ready == Ready::Port).then(|| tokio::spawn(answered(port)));
+    let http_client = (workload.ready == Ready::Port).then(|| tokio::spawn(wait_for_http(port)));
     let command = workload.command(port);
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    // Ports differ, and are no other kind of work.
+    // The commands differ in their port, but all runs belong to one profile.
     let name = format!("{}-{number}", workload.name);
     let trace = node.record_as(&name, reference, &command, &["--profile", workload.name]);
-    if let Some(visitor) = visitor {
-        visitor.abort();
+    if let Some(http_client) = http_client {
+        http_client.abort();
     }
     let trace = trace?;
     let end = Trace::read(&trace)?.end;
-    ensure!(end == End::Exited(0), "{}: what was recorded ended otherwise: {end}", workload.name);
+    ensure!(end == End::Exited(0), "{}: the recorded run ended unexpectedly: {end}", workload.name);
     Ok(trace)
 }
 
 fn facts(site: &Site, workload: &Workload, image: &Image, traces: &[PathBuf], bundle: &Bundle) -> Result<Facts> {
-    let said: Value = serde_json::from_str(&run_command(site.builder("evaluate")?.arg("--json").args(traces))?)?;
-    let fit = &said["asked"];
-    let value = |what: &Value| what.as_f64().with_context(|| format!("no such figure in {said}"));
+    let evaluation: Value = serde_json::from_str(&run_command(site.builder("evaluate")?.arg("--json").args(traces))?)?;
+    let fit = &evaluation["asked"];
+    let value = |field: &Value| field.as_f64().with_context(|| format!("missing figure in {evaluation}"));
     let (bundle_bytes, raw_bytes) = bundle.bytes();
     Ok(Facts {
         workload: workload.name.to_owned(),
@@ -166,7 +166,7 @@ fn facts(site: &Site, workload: &Workload, image: &Image, traces: &[PathBuf], bu
         packs: bundle.packs.len(),
         bundle_bytes,
         raw_bytes,
-        // Of all traces together.
+        // The sum over all traces.
         needed_bytes: value(&fit["needed"]["bytes"])? / traces.len() as f64,
         coverage: value(&fit["coverage"])?,
         byte_coverage: value(&fit["byte_coverage"])?,
@@ -174,9 +174,9 @@ fn facts(site: &Site, workload: &Workload, image: &Image, traces: &[PathBuf], bu
     })
 }
 
-/// Files of a bundle below the mount, in the order of need, but the first program that ran before all others.
+/// Files of a bundle below the mount in the order of need, with the container's program first.
 fn files(bundle: &Bundle, trace: &Trace) -> Result<Vec<PathBuf>> {
-    let program = trace.files.iter().find(|used| used.how == Use::Exec).context("the trace has no program")?;
+    let program = trace.files.iter().find(|used| used.how == Use::Exec).context("the trace has no executed file")?;
     let objects = || bundle.objects.iter().filter(|object| object.kind == ObjectKind::File);
     let is_program = |path: Option<bundles::path::RootPath>| path.is_some_and(|path| path == program.path);
     let first = objects().find(|object| is_program(object.container_path()));

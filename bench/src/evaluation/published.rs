@@ -1,5 +1,5 @@
-//! What others have published of the same kinds of work, to stand beside ours. Their machines, networks and files are not ours:
-//! ratios can be compared, seconds hardly.
+//! Published measurements of similar workloads by others, for comparison. Machines, networks and files differ, so ratios can
+//! be compared, absolute times hardly.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::options::USUAL_MS;
 use super::records::{Records, Run};
 use crate::condition::Condition;
 
-/// The five images of the paper on CVMFS's snapshotter, and which of ours stands for each.
+/// The five images of the paper on CVMFS's snapshotter, and the workload that corresponds to each.
 const PAPERS: [(&str, &str); 5] = [
     ("CentOS 7, `echo`", "base"),
     ("Python, `print`", "python"),
@@ -17,7 +17,7 @@ const PAPERS: [(&str, &str); 5] = [
     ("ROOT, its C++ interpreter", "root"),
     ("CMS, Higgs analysis, one input file", "analysis"),
 ];
-/// What it measured of each.
+/// The figures that the paper gives for each image.
 const METRICS: [(&str, Figure); 4] = [
     ("pull, s", |run| run.pull_s),
     ("ready, s", |run| run.ready_s),
@@ -25,7 +25,7 @@ const METRICS: [(&str, Figure); 4] = [
     ("MB", |run| run.moved() as f64 / 1e6),
 ];
 
-/// The paper's table with prefetch as a third column: a Markdown table of our figures.
+/// The paper's table with our figures and prefetch as a third column, in Markdown.
 pub(super) fn papers_table(records: &Records) -> String {
     let mut table = "| The paper's image | ours |".to_owned();
     METRICS.iter().for_each(|(name, _)| {
@@ -36,7 +36,7 @@ pub(super) fn papers_table(records: &Records) -> String {
         let _ = write!(table, "| {paper} | `{ours}` |");
         for (_, figure) in METRICS {
             let shown = [Mode::Full, Mode::Lazy, Mode::Prefetch].map(|mode| {
-                let cell = Cell::of(ours, mode, Condition::of(USUAL_MS));
+                let cell = Cell::new(ours, mode, Condition::latency(USUAL_MS));
                 records.median(&cell, figure).map_or("-".to_owned(), |median| format!("{median:.2}"))
             });
             let _ = write!(table, " {}, {}, **{}** |", shown[0], shown[1], shown[2]);
@@ -46,12 +46,12 @@ pub(super) fn papers_table(records: &Records) -> String {
     table
 }
 
-/// One figure.
+/// One published figure.
 struct Published {
     what: &'static str,
     figure: &'static str,
     source: &'static str,
-    /// The same of ours.
+    /// Our corresponding figure.
     ours: fn(&Records) -> Option<String>,
 }
 
@@ -60,7 +60,7 @@ const CHEP: &str = "CERN, CHEP 2026";
 const ISSUE: &str = "cvmfs issue 3078";
 
 fn cell(mode: Mode, ms: u64) -> Cell {
-    Cell::of("root", mode, Condition::of(ms))
+    Cell::new("root", mode, Condition::latency(ms))
 }
 
 fn run_time(run: &Run) -> f64 {
@@ -139,12 +139,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ours_stand_beside_theirs_and_what_is_missing_is_said() {
-        let of = |mode, ms, repetition, run_s| {
+    fn missing_figures_are_shown_as_not_measured() {
+        let record = |mode, ms, repetition, run_s| {
             Record::Run(Run { run_s, registry_bytes: 2_500_000, ..run(cell(mode, ms), repetition, 0.0) })
         };
-        let records =
-            records(vec![of(Mode::Lazy, 20, 1, 30.0), of(Mode::Full, 20, 1, 4.0), of(Mode::Lazy, 100, 1, 99.0)]);
+        let records = records(vec![
+            record(Mode::Lazy, 20, 1, 30.0),
+            record(Mode::Full, 20, 1, 4.0),
+            record(Mode::Lazy, 100, 1, 99.0),
+        ]);
         for line in [
             "| ROOT: run time, lazy / full pull (ours: 20 ms) | about 5 times | Mosciatti et al. 2021 | 7.5 times |",
             "| ROOT: hsimple, cold / warm (ours: 20 ms) | 10.1 times (53 s) | cvmfs issue 3078 | not measured |",

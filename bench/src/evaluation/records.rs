@@ -1,5 +1,5 @@
-//! What was measured, kept in a file to which every measurement is added as soon as it is there, so that an interrupted run
-//! goes on where it was.
+//! The records of a run: a JSON Lines file to which every measurement is appended at once, so that an interrupted run can
+//! be continued.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,19 +15,19 @@ use super::prepare::Facts;
 
 const FILE: &str = "records.jsonl";
 
-/// One line of the file.
+/// One record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Record {
-    /// Containers that ran.
+    /// Measured containers.
     Run(Run),
-    /// What a workload's image and bundle are like.
+    /// Size and quality of a workload's image and bundle.
     Facts(Facts),
-    /// Many nodes at once.
+    /// A fleet of nodes.
     Fleet(Fleet),
 }
 
-/// One measurement of a cell. Times are in seconds, of the container that took longest, if there were many.
+/// One measurement of a cell. Times are in seconds; with several containers, those of the slowest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
     #[serde(flatten)]
@@ -40,37 +40,37 @@ pub(super) struct Run {
     pub(super) sandbox_s: f64,
     /// CreateContainer and StartContainer.
     pub(super) create_s: f64,
-    /// From the pull's begin to the first output, or to the first answer of a service; without the sandbox.
+    /// From the begin of the pull to the first output, or to a service's first response; without the sandbox.
     pub(super) ready_s: f64,
-    /// From the start of the container's first process to its end.
+    /// From the start of the container's first process to its exit.
     pub(super) run_s: f64,
-    /// Pull, create and run; of many containers all from the pull's begin to the removal of the last.
+    /// Pull, create and run; with several containers, from the begin of the pull to the removal of the last.
     pub(super) whole_s: f64,
     pub(super) client: Wire,
     pub(super) daemon: Wire,
     pub(super) registry_bytes: u64,
-    /// The most requests that came to the origin within a second.
+    /// Peak of requests at the origin within one second.
     pub(super) peak_requests: usize,
-    /// When requests came to the origin, in seconds since the pull's begin; kept of some cells only.
+    /// Times of the requests at the origin, in seconds since the begin of the pull; kept for the plotted cells only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) requests_at: Vec<f64>,
     pub(super) cores: Cores,
 }
 
 impl Run {
-    /// What came from the origin.
+    /// Traffic from the origin.
     pub(super) fn origin(&self) -> Wire {
         let (client, daemon) = (self.client, self.daemon);
         Wire { requests: client.requests + daemon.requests, bytes: client.bytes + daemon.bytes }
     }
 
-    /// All that came over the line.
+    /// All bytes that came over the link.
     pub(super) fn moved(&self) -> u64 {
         self.origin().bytes + self.registry_bytes
     }
 }
 
-/// What somebody asked of the origin.
+/// Requests to the origin and the bytes of their responses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wire {
     pub(super) requests: u64,
@@ -78,13 +78,14 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn of(requests: &[Request], client: &str) -> Self {
+    /// Counts the requests of `client`, a label of the origin.
+    pub(super) fn count(requests: &[Request], client: &str) -> Self {
         let own = || requests.iter().filter(|request| request.client == client);
         Self { requests: own().count() as u64, bytes: own().map(|request| request.bytes).sum() }
     }
 }
 
-/// What was used of the node's cores, in seconds.
+/// Processor time of the node's daemons, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cores {
     pub(super) client_s: f64,
@@ -106,16 +107,16 @@ impl std::ops::Sub for Cores {
     }
 }
 
-/// A line as it is in the file.
+/// One line of the file.
 #[derive(Serialize, Deserialize)]
 struct Line {
-    /// Which programs were measured; see [`Records::open`].
+    /// Identity of the measured build; see [`Records::open`].
     programs: String,
     #[serde(flatten)]
     record: Record,
 }
 
-/// All records of the same programs.
+/// All records of one build of the programs.
 #[derive(Debug)]
 pub(super) struct Records {
     programs: String,
@@ -124,8 +125,8 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Reads what there is in `directory`. Records of other `programs` stay in the file and do not count. A last line without
-    /// an end, which an interrupted run left, goes.
+    /// Reads the records in `directory`. Records of other builds (`programs`) stay in the file and are ignored. An incomplete
+    /// last line, left by an interrupted run, is cut off.
     pub(super) fn open(directory: &Path, programs: &str) -> Result<Self> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let file = directory.join(FILE);
@@ -141,7 +142,7 @@ impl Records {
         let mut all = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line: Line = serde_json::from_str(line)
-                .with_context(|| format!("{}, line {}: take the file away", file.display(), number + 1))?;
+                .with_context(|| format!("{}, line {}: remove the file", file.display(), number + 1))?;
             if line.programs == programs {
                 all.push(line.record);
             }
@@ -149,7 +150,7 @@ impl Records {
         Ok(Self { programs: programs.to_owned(), file, all })
     }
 
-    /// Adds a record, to the file, too.
+    /// Adds a record and appends it to the file.
     pub(super) fn add(&mut self, record: Record) -> Result<()> {
         let line = Line { programs: self.programs.clone(), record };
         let mut text = serde_json::to_string(&line)?;
@@ -168,20 +169,20 @@ impl Records {
         self.all.iter().filter_map(|record| if let Record::Fleet(fleet) = record { Some(fleet) } else { None })
     }
 
-    /// What is known of a workload; the newest counts.
+    /// The newest facts about a workload.
     pub(super) fn facts(&self, workload: &str) -> Option<&Facts> {
         let all = self.all.iter().rev();
         let mut facts = all.filter_map(|record| if let Record::Facts(facts) = record { Some(facts) } else { None });
         facts.find(|facts| facts.workload == workload)
     }
 
-    /// Whether a repetition of a cell was measured.
+    /// Whether this repetition of a cell has been measured.
     pub(super) fn has(&self, cell: &Cell, repetition: usize) -> bool {
-        self.of(cell).any(|run| run.repetition == repetition)
+        self.runs_of(cell).any(|run| run.repetition == repetition)
     }
 
-    /// All of a cell.
-    pub(super) fn of<'a>(&'a self, cell: &'a Cell) -> impl Iterator<Item = &'a Run> {
+    /// All repetitions of a cell.
+    pub(super) fn runs_of<'a>(&'a self, cell: &'a Cell) -> impl Iterator<Item = &'a Run> {
         self.runs().filter(move |run| run.cell == *cell)
     }
 }
@@ -193,7 +194,7 @@ pub(super) mod tests {
     use super::*;
     use crate::condition::Condition;
 
-    /// A run of which only this is told.
+    /// A run with only these figures.
     pub(in super::super) fn run(cell: Cell, repetition: usize, whole_s: f64) -> Run {
         Run {
             cell,
@@ -213,43 +214,43 @@ pub(super) mod tests {
         }
     }
 
-    /// Records that are in no file.
+    /// Records without a file.
     pub(in super::super) fn records(all: Vec<Record>) -> Records {
         Records { programs: String::new(), file: PathBuf::new(), all }
     }
 
     fn cell(mode: Mode) -> Cell {
-        let condition = Condition { bytes_per_second: Some(25_000_000), squid: true, ..Condition::of(20) };
-        Cell::of("root", mode, condition)
+        let condition = Condition { bytes_per_second: Some(25_000_000), squid: true, ..Condition::latency(20) };
+        Cell::new("root", mode, condition)
     }
 
     #[test]
-    fn an_interrupted_run_goes_on_where_it_was() {
+    fn an_interrupted_run_continues() {
         let directory = tempfile::tempdir().unwrap();
-        let place = directory.path().join("of-today");
-        let mut records = Records::open(&place, "new").unwrap();
+        let results = directory.path().join("today");
+        let mut records = Records::open(&results, "new").unwrap();
         let kept = Run { requests_at: vec![0.25], ..run(cell(Mode::Lazy), 2, 1.5) };
         records.add(Record::Run(kept.clone())).unwrap();
-        let file = place.join(FILE);
+        let file = results.join(FILE);
         let whole = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, format!("{whole}{}", &whole[..whole.len() / 2])).unwrap();
 
-        let mut again = Records::open(&place, "new").unwrap();
+        let mut again = Records::open(&results, "new").unwrap();
         assert_eq!(again.runs().collect::<Vec<_>>(), [&kept]);
-        for (mode, repetition, there) in [(Mode::Lazy, 2, true), (Mode::Lazy, 1, false), (Mode::Full, 2, false)] {
-            assert_eq!(again.has(&cell(mode), repetition), there, "{mode:?} {repetition}");
+        for (mode, repetition, expected) in [(Mode::Lazy, 2, true), (Mode::Lazy, 1, false), (Mode::Full, 2, false)] {
+            assert_eq!(again.has(&cell(mode), repetition), expected, "{mode:?} {repetition}");
         }
         let crowd = Cell { containers: 8, ..cell(Mode::Lazy) };
         assert!(!again.has(&crowd, 2));
         again.add(Record::Run(run(crowd, 1, 9.0))).unwrap();
-        assert_eq!(Records::open(&place, "new").unwrap().runs().count(), 2);
-        // What other programs did does not count, and stays.
-        assert_eq!(Records::open(&place, "other").unwrap().runs().count(), 0);
-        assert_eq!(Records::open(&place, "new").unwrap().runs().count(), 2);
+        assert_eq!(Records::open(&results, "new").unwrap().runs().count(), 2);
+        // Records of other builds are ignored, but stay in the file.
+        assert_eq!(Records::open(&results, "other").unwrap().runs().count(), 0);
+        assert_eq!(Records::open(&results, "new").unwrap().runs().count(), 2);
     }
 
     #[test]
-    fn what_is_no_record_is_not_passed_over() {
+    fn a_line_that_is_no_record_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(FILE), "{}\n").unwrap();
         let error = format!("{:#}", Records::open(directory.path(), "").unwrap_err());

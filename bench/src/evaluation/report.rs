@@ -1,4 +1,4 @@
-//! The report for people, in Markdown.
+//! The report in Markdown.
 
 use std::fmt::Write as _;
 
@@ -10,14 +10,14 @@ use super::{published, workloads};
 use crate::condition::Condition;
 use crate::report::{Machine, Target};
 
-/// All of it. What was missed comes first.
-pub(super) fn of(records: &Records, targets: &[Target], machine: &Machine, plots: &[String]) -> String {
+/// The whole report. Missed targets come first.
+pub(super) fn markdown(records: &Records, targets: &[Target], machine: &Machine, plots: &[String]) -> String {
     let mut text = missed(targets);
     let repetitions = records.runs().map(|run| run.repetition).max().unwrap_or_default();
     let _ = writeln!(
         text,
-        "\n{}, {} cores, {} GB, Linux {}. Repetitions: at most {repetitions}; medians, in brackets the least and the most. \
-         `docs/src/benchmarks.md` says how this is measured and how to read it.",
+        "\n{}, {} cores, {} GB, Linux {}. Medians of up to {repetitions} repetitions, with minimum and maximum in brackets. \
+         `docs/src/benchmarks.md` explains the measurements.",
         machine.cpu,
         machine.cores,
         machine.memory_bytes / 1_000_000_000,
@@ -25,10 +25,10 @@ pub(super) fn of(records: &Records, targets: &[Target], machine: &Machine, plots
     );
     let _ = write!(
         text,
-        "\n## The paper's table, with prefetch\n\nAll ours, at {USUAL_MS} ms.\n\n{}",
+        "\n## The paper's table, with prefetch\n\nOur measurements at {USUAL_MS} ms.\n\n{}",
         published::papers_table(records)
     );
-    let _ = write!(text, "\n## Beside what others have published\n\n{}", published::table(records));
+    let _ = write!(text, "\n## Published figures of others\n\n{}", published::table(records));
     let _ = write!(text, "\n## Images and bundles\n\n{}", images(records));
     for condition in conditions(records) {
         let _ = write!(text, "\n## {}\n\n{}", condition.name(), table(records, condition));
@@ -48,9 +48,9 @@ pub(super) fn of(records: &Records, targets: &[Target], machine: &Machine, plots
 fn missed(targets: &[Target]) -> String {
     let missed: Vec<&Target> = targets.iter().filter(|target| !target.ok).collect();
     if missed.is_empty() {
-        return format!("All {} targets are reached.\n", targets.len());
+        return format!("All {} targets were reached.\n", targets.len());
     }
-    let mut text = format!("**{} of {} targets are missed:**\n\n", missed.len(), targets.len());
+    let mut text = format!("**{} of {} targets were missed:**\n\n", missed.len(), targets.len());
     for Target { name, value, limit, bound, .. } in missed {
         let _ = writeln!(text, "- {name}: {value:.3} ({bound} {limit})");
     }
@@ -58,7 +58,7 @@ fn missed(targets: &[Target]) -> String {
 }
 
 fn target_table(targets: &[Target]) -> String {
-    let mut table = "| | Measured | Aim | |\n|--|--:|--:|--|\n".to_owned();
+    let mut table = "| | Measured | Target | |\n|--|--:|--:|--|\n".to_owned();
     for Target { name, value, limit, bound, ok } in targets {
         let word = if *ok { "" } else { "**missed**" };
         let _ = writeln!(table, "| {name} | {value:.3} | {bound} {limit} | {word} |");
@@ -72,8 +72,8 @@ fn mega(bytes: u64) -> String {
 
 fn images(records: &Records) -> String {
     let mut table =
-        "| Image | compressed, MB | files used | objects, in packs | packs | bundle, MB | raw, MB | covered | \
-                     bytes covered | wasted |\n|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+        "| Image | compressed, MB | files used | objects, in packs | packs | bundle, MB | raw, MB | coverage | \
+                     byte coverage | waste |\n|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
             .to_owned();
     for facts in workloads::ALL.iter().filter_map(|workload| records.facts(workload.name)) {
         let percent = |share: f64| format!("{:.2} %", 100.0 * share);
@@ -96,16 +96,16 @@ fn images(records: &Records) -> String {
     table
 }
 
-const COLUMNS: &str = "| pull | create | ready | run | whole | client: requests, MB | daemon: requests, MB | registry, MB | \
-                       of the image | peak requests/s | cores: client, daemon, snapshotter, containerd |\n";
+const COLUMNS: &str = "| pull | create | ready | run | total | client: requests, MB | daemon: requests, MB | registry, MB | \
+                       share of the image | peak requests/s | core seconds: client, daemon, snapshotter, containerd |\n";
 const ALIGNED: &str = "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
 
-/// All images and modes under a condition.
+/// All images and modes under one condition.
 fn table(records: &Records, condition: Condition) -> String {
     let mut table = format!("| Image | Mode {COLUMNS}|--|--{ALIGNED}");
     for workload in &workloads::ALL {
         for mode in Mode::ALL {
-            let cell = Cell::of(workload.name, mode, condition);
+            let cell = Cell::new(workload.name, mode, condition);
             if let Some(row) = row(records, &cell) {
                 let _ = writeln!(table, "| {} | {} {row}", workload.name, mode.name());
             }
@@ -114,7 +114,7 @@ fn table(records: &Records, condition: Condition) -> String {
     table
 }
 
-/// The columns of a cell; none if it was not measured.
+/// The columns of a cell; `None` if it was not measured.
 fn row(records: &Records, cell: &Cell) -> Option<String> {
     let seconds = |figure: fn(&Run) -> f64| {
         let found = records.spread(cell, figure)?;
@@ -163,8 +163,8 @@ fn crowds(records: &Records) -> String {
         return String::new();
     }
     let mut text = format!(
-        "\n## Many containers at once\n\nTimes are of the container that took longest; the whole is from the pull to the removal \
-         of the last.\n\n| Image | Mode {COLUMNS}|--|--{ALIGNED}"
+        "\n## Many containers at once\n\nTimes are those of the slowest container; the total is from the pull to the removal of \
+         the last.\n\n| Image | Mode {COLUMNS}|--|--{ALIGNED}"
     );
     for cell in cells {
         if let Some(row) = row(records, cell) {
@@ -178,9 +178,9 @@ fn fleets(records: &Records) -> String {
     if records.fleets().next().is_none() {
         return String::new();
     }
-    let mut text = "\n## A fleet behind one squid\n\nNodes are clients and daemons with caches of their own, and readers in place \
-                    of containers; they share the cores of this machine.\n\n\
-                    | Nodes | Image | Mode | all have read, s | median node, s | requests at the squid | peak/s | requests at \
+    let mut text = "\n## A fleet behind one squid\n\nEach node has its own client, daemon and cache, and a reader instead of \
+                    a container; all nodes share the cores of this machine.\n\n\
+                    | Nodes | Image | Mode | all nodes, s | median node, s | requests at the squid | peak/s | requests at \
                     the origin | MB | peak/s |\n|--:|--|--|--:|--:|--:|--:|--:|--:|--:|\n"
         .to_owned();
     for fleet in records.fleets() {
@@ -206,7 +206,7 @@ fn fleets(records: &Records) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::compare::tests::facts;
-    use super::super::records::tests::{records, run};
+    use super::super::records::tests::records;
     use super::super::records::{Cores, Record, Wire};
     use super::*;
 
@@ -215,38 +215,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missed_stands_first() {
+    fn missed_targets_come_first() {
         let hit = Target::at_most("near", 1.0, 2.0);
         for (targets, first) in [
-            (vec![hit.clone()], "All 1 targets are reached."),
+            (vec![hit.clone()], "All 1 targets were reached."),
             (
                 vec![hit, Target::at_least("far", 1.0, 2.0)],
-                "**1 of 2 targets are missed:**\n\n- far: 1.000 (at least 2)",
+                "**1 of 2 targets were missed:**\n\n- far: 1.000 (at least 2)",
             ),
         ] {
-            let text = of(&records(Vec::new()), &targets, &machine(), &[]);
+            let text = markdown(&records(Vec::new()), &targets, &machine(), &[]);
             assert!(text.starts_with(first), "{text}");
             assert!(text.contains("| near | 1.000 | at most 2 |  |"), "{text}");
         }
     }
 
     #[test]
-    fn a_cell_is_a_row_with_medians_and_spread() {
-        let cell = Cell::of("root", Mode::Prefetch, Condition::of(20));
-        let one = |repetition, run_s, bytes| Run {
+    fn a_cell_is_a_row_with_median_and_range() {
+        let cell = Cell::new("root", Mode::Prefetch, Condition::latency(20));
+        let run = |repetition, run_s, bytes| Run {
             run_s,
             registry_bytes: 1_000_000,
             daemon: Wire { requests: 7, bytes },
             cores: Cores { daemon_s: 0.5, ..Cores::default() },
-            ..run(cell.clone(), repetition, 2.0)
+            ..super::super::records::tests::run(cell.clone(), repetition, 2.0)
         };
-        let all = [one(1, 1.0, 9_000_000), one(2, 3.0, 9_000_000), one(3, 2.0, 9_000_000)];
+        let all = [run(1, 1.0, 9_000_000), run(2, 3.0, 9_000_000), run(3, 2.0, 9_000_000)];
         let mut all: Vec<Record> = all.map(Record::Run).into();
         all.push(Record::Facts(facts("root")));
-        let text = of(&records(all), &[], &machine(), &["whole.svg".to_owned()]);
+        let text = markdown(&records(all), &[], &machine(), &["whole.svg".to_owned()]);
         let row = "| root | prefetch | 0.00 | 0.00 | 0.00 | 2.00 (1.00-3.00) | 2.00 | 0, 0.0 | 7, 9.0 | 1.0 | 10.0 % | 0 | \
                    0.00, 0.50, 0.00, 0.00 |";
-        for part in [row, "## 20 ms\n", "![whole.svg](whole.svg)", "Repetitions: at most 3;"] {
+        for part in [row, "## 20 ms\n", "![whole.svg](whole.svg)", "Medians of up to 3 repetitions"] {
             assert!(text.contains(part), "{part}\nis not in\n{text}");
         }
         assert!(!text.contains("## Many containers") && !text.contains("## A fleet"), "{text}");

@@ -1,41 +1,41 @@
-//! What is run: an image, a command in it, and how one sees that it is ready.
+//! The workloads: an image, its command, and the sign that it is ready.
 
 use std::path::Path;
 
 use anyhow::Result;
 use testbed::images::{self, Image};
 
-/// One of them. Each has an image of its own (a chain of layers that no other has), and so a bundle of its own.
+/// A workload. Each has its own image (a chain of layers that no other has) and so its own bundle.
 #[derive(Debug)]
 pub(super) struct Workload {
     pub(super) name: &'static str,
     pub(super) image: fn(&Path) -> Result<Image>,
-    /// Program and arguments; `{port}` stands for a port that is free.
+    /// Program and arguments; `{port}` is replaced by a free port.
     command: &'static [&'static str],
     pub(super) ready: Ready,
 }
 
-/// When a container is ready.
+/// The sign that a container is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ready {
-    /// At the first line of its standard output.
+    /// The first line on its standard output.
     Output,
-    /// When a request to its port is answered, after which it ends.
+    /// A response on its port, after which it exits.
     Port,
 }
 
 impl Workload {
-    /// The command with a port.
+    /// The command with `port` filled in.
     pub(super) fn command(&self, port: u16) -> Vec<String> {
         self.command.iter().map(|word| word.replace("{port}", &port.to_string())).collect()
     }
 
-    /// The one of this name.
+    /// The workload called `name`.
     pub(super) fn named(name: &str) -> Option<&'static Self> {
         ALL.iter().find(|workload| workload.name == name)
     }
 
-    /// Whether its image is one of Python's.
+    /// Whether it is one of the Python images, which have a target of their own.
     pub(super) fn is_python(&self) -> bool {
         ["python", "python-imports", "science"].contains(&self.name)
     }
@@ -112,8 +112,8 @@ mod tests {
             assert_eq!(ALL.iter().filter(|other| other.name == workload.name).count(), 1, "{}", workload.name);
             let command = workload.command(8080);
             assert!(!command.concat().contains("{port}"), "{command:?}");
-            let asks = command.iter().any(|word| word == "8080");
-            assert_eq!(asks, workload.ready == Ready::Port, "{}", workload.name);
+            let has_port = command.iter().any(|word| word == "8080");
+            assert_eq!(has_port, workload.ready == Ready::Port, "{}", workload.name);
         }
         assert!(Workload::named("nothing").is_none());
     }

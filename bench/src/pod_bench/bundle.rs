@@ -1,4 +1,4 @@
-//! The repository with and without the image's bundle.
+//! Publishes and removes the image's bundle.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use testbed::node::{Node, NodeSpec};
 use testbed::process::{binary, run};
 use testbed::site::Site;
 
-/// Starts that are recorded. None of them is measured.
-const TRACES: [&str; 2] = ["one", "two"];
+/// Recorded starts. Recorded starts are not measured.
+const TRACES: [&str; 2] = ["first", "second"];
 
-/// What can be published of bundles.
+/// The two states of the repository's bundles.
 #[derive(Debug)]
 pub(super) struct Bundles {
     with: PathBuf,
     without: PathBuf,
-    /// How many files of the image the program used.
+    /// Files of the image that the program used.
     pub(super) files: usize,
 }
 
 impl Bundles {
-    /// Records the program on a node of its own, and makes a bundle of the traces.
+    /// Records the program on a separate node and builds a bundle of the traces.
     pub(super) async fn make(site: &Site, reference: &str) -> Result<Self> {
         let node = Node::start(site, "recorder", NodeSpec { daemon: false, ..NodeSpec::default() }).await?;
         let mut traces = Vec::new();
@@ -38,8 +38,8 @@ impl Bundles {
         Ok(Self { with, without, files })
     }
 
-    /// Publishes the bundle, or takes it away.
-    pub(super) fn publish(&self, site: &mut Site, is_there: bool) -> Result<()> {
-        site.put_bundles(if is_there { &self.with } else { &self.without })
+    /// Publishes the bundle, or removes it.
+    pub(super) fn publish(&self, site: &mut Site, published: bool) -> Result<()> {
+        site.put_bundles(if published { &self.with } else { &self.without })
     }
 }

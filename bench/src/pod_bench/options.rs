@@ -1,15 +1,15 @@
-//! What is measured, and how often.
+//! Options of `make bench-pod`.
 
 /// `make bench-pod`.
 #[derive(Debug, Clone, clap::Parser)]
 pub struct Options {
-    /// One repetition
+    /// Short run: one repetition
     #[arg(long)]
     pub quick: bool,
-    /// How often everything is repeated; 3, or 1 with --quick
+    /// Repetitions [default: 3, or 1 with --quick]
     #[arg(long)]
     pub repetitions: Option<usize>,
-    /// Only at these round trips, in milliseconds; by default 0, 20 and 50
+    /// Measure only at this round trip, in milliseconds; may be repeated [default: 0, 20 and 50]
     #[arg(long, value_name = "MS")]
     pub round_trip: Vec<u64>,
 }

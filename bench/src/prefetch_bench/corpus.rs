@@ -1,5 +1,5 @@
-//! Files like those of a program's packages: their number and bytes are given, their sizes are spread as those of files are
-//! (log-normal), and they compress to about a third. The same seed gives the same bytes.
+//! Synthetic files like those of a program's packages: given number and total size, log-normal sizes, compressible to about a
+//! third. The same seed gives the same bytes.
 
 use anyhow::Result;
 use rand::rngs::StdRng;
@@ -8,17 +8,18 @@ use testbed::images::LayerTar;
 
 const SMALLEST: f64 = 1024.0;
 const LARGEST: f64 = 6.0 * 1024.0 * 1024.0;
-/// Spread of the sizes' logarithms: half of the files are smaller than a quarter of the mean, and a few are most of the bytes.
+/// Standard deviation of the logarithms of the sizes: half of the files are smaller than a quarter of the mean, and a few hold
+/// most of the bytes.
 const SPREAD: f64 = 1.8;
-/// How many words there are to write with.
+/// Size of the vocabulary.
 const WORDS: usize = 2000;
-/// Of so many words one is noise and two are a passage from further above; then zlib makes a third of it.
+/// Of this many words, one is random bytes and two are copies of an earlier passage; zlib then compresses the text to a third.
 const PLAIN: u32 = 40;
-/// Bytes of such a passage, and how far above it is.
+/// Length of such a passage, and its largest distance.
 const PASSAGE: usize = 32;
-const ABOVE: usize = 30_000;
+const DISTANCE: usize = 30_000;
 
-/// What files are made.
+/// Parameters of the files.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Corpus {
     pub(super) files: usize,
@@ -42,12 +43,13 @@ impl Corpus {
         Ok(())
     }
 
-    /// Sizes that make up the bytes.
+    /// Sizes whose sum is the total.
     fn sizes(&self, random: &mut StdRng) -> Vec<usize> {
         let drawn: Vec<f64> = (0..self.files).map(|_| (SPREAD * normal(random)).exp()).collect();
         let scaled = |factor: f64| drawn.iter().map(move |size| (size * factor).clamp(SMALLEST, LARGEST));
-        // The limits take some away: the factor is found by halving.
-        let (mut low, mut high) = (0.0, self.bytes as f64);
+        // Clamping changes the sum, so the factor is found by bisection.
+        let mut low = 0.0;
+        let mut high = self.bytes as f64;
         for _ in 0..64 {
             let middle = (low + high) / 2.0;
             if scaled(middle).sum::<f64>() < self.bytes as f64 { low = middle } else { high = middle }
@@ -62,7 +64,7 @@ fn text(words: &[Vec<u8>], size: usize, random: &mut StdRng) -> Vec<u8> {
         match random.random_range(0..PLAIN) {
             0 => text.extend_from_slice(&random.next_u64().to_le_bytes()),
             1 | 2 if text.len() > 2 * PASSAGE => {
-                let from = random.random_range(text.len().saturating_sub(ABOVE)..text.len() - PASSAGE);
+                let from = random.random_range(text.len().saturating_sub(DISTANCE)..text.len() - PASSAGE);
                 text.extend_from_within(from..from + PASSAGE);
             }
             _ => {
@@ -82,7 +84,7 @@ fn word(random: &mut StdRng) -> Vec<u8> {
     (0..length).map(|_| random.random_range(b'a'..=b'z')).collect()
 }
 
-/// Normally distributed: the sum of twelve evenly distributed numbers is near enough.
+/// Approximately normally distributed: the sum of twelve uniform numbers.
 fn normal(random: &mut StdRng) -> f64 {
     (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0
 }
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_spread_and_make_up_the_bytes() {
+    fn sizes_are_log_normal_with_the_given_sum() {
         let corpus = Corpus { files: 2000, bytes: 195_000_000, seed: 1 };
         let mut sizes = corpus.sizes(&mut StdRng::seed_from_u64(1));
         let bytes: usize = sizes.iter().sum();

@@ -1,4 +1,4 @@
-//! The prefetch daemon, asked as a snapshotter asks it.
+//! Requests to the prefetch daemon, as a snapshotter sends them.
 
 use std::time::{Duration, Instant};
 
@@ -9,31 +9,31 @@ use testbed::node::CvmfsSpec;
 use testbed::site::{Site, label};
 use testbed::web::Request;
 
-use super::place::Place;
+use super::bench_node::BenchNode;
 use super::workload::Workload;
 use crate::condition::Condition;
 
-/// No request takes so long.
-const LONG: Duration = Duration::from_secs(600);
-/// The daemon's cores are to be counted like those of the other ways.
-const AS_NICE_AS_OTHERS: &str = "nice = 0";
+/// Timeout of a request.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// Gives the daemon the same scheduling priority as the other methods.
+const NORMAL_PRIORITY: &str = "nice = 0";
 
-/// How a prefetch went.
+/// A measured request.
 #[derive(Debug, Clone)]
 pub(super) struct Prefetch {
-    /// From the call to the end.
+    /// From the request to its end.
     pub(super) took: Duration,
     pub(super) account: Account,
-    /// Until the bundle was found.
+    /// Time of the bundle lookup.
     pub(super) lookup: Duration,
-    /// What the daemon has used of the node's cores.
+    /// Processor time of the daemon.
     pub(super) cores: Duration,
-    /// What the daemon asked of the server, and when: since the call.
+    /// Requests of the daemon to the server, with their times since the request.
     pub(super) requests: Vec<(Duration, Request)>,
 }
 
 impl Prefetch {
-    /// When the first request came to the server.
+    /// Time of the first request to the server.
     pub(super) fn first_request(&self) -> Option<Duration> {
         self.requests.iter().map(|(at, _)| *at).min()
     }
@@ -43,57 +43,58 @@ impl Prefetch {
     }
 }
 
-/// A node with a daemon that keeps its bundles in the site's own directory: they are there at the next start.
+/// A node whose daemon keeps its bundles in the site's directory, so that the next node finds them there.
 pub(super) fn with_daemon(site: &Site, options: &[String]) -> CvmfsSpec {
     let store = Some(site.directory.path().join("store"));
-    let daemon_options = [&[AS_NICE_AS_OTHERS.to_owned()], options].concat().join("\n");
+    let daemon_options = [&[NORMAL_PRIORITY.to_owned()], options].concat().join("\n");
     CvmfsSpec { daemon: true, store, daemon_options, ..CvmfsSpec::default() }
 }
 
-/// By name: the bundle is in the daemon's store, or in the repository.
+/// A request by image: the daemon finds the bundle in its store or in the repository.
 pub(super) fn by_name(bundle: &Bundle) -> api::PrefetchRequest {
     let chain_id = bundle.image.chain_id.to_string();
     let image = Some(api::Image { chain_id, ..api::Image::default() });
     api::PrefetchRequest { image, ..api::PrefetchRequest::default() }
 }
 
-/// With the bundle itself.
+/// A request that contains the bundle.
 pub(super) fn by_content(bundle: &Bundle) -> Result<api::PrefetchRequest> {
     Ok(api::PrefetchRequest { bundle: bundle.to_bytes()?, ..api::PrefetchRequest::default() })
 }
 
-/// Asks the place's daemon and waits for the end.
-pub(super) async fn prefetch(site: &Site, place: &Place, request: api::PrefetchRequest) -> Result<Prefetch> {
-    let daemon = place.daemon();
-    // Connects.
+/// Sends a request to the node's daemon and waits for its end.
+pub(super) async fn prefetch(site: &Site, node: &BenchNode, request: api::PrefetchRequest) -> Result<Prefetch> {
+    let daemon = node.daemon();
+    // Opens the connection.
     daemon.list().await?;
-    let before = place.daemon_cores()?;
+    let before = node.daemon_cores()?;
     site.origin.take_requests();
-    let (begun, called) = (Instant::now(), site.origin.now());
+    let begin = Instant::now();
+    let origin_time = site.origin.now();
     let id = daemon.ask(request).await?;
-    let status = daemon.wait(id, LONG).await?;
-    let took = begun.elapsed();
-    let cores = place.daemon_cores()? - before;
-    let account = finished(place, &status)?;
+    let status = daemon.wait(id, TIMEOUT).await?;
+    let took = begin.elapsed();
+    let cores = node.daemon_cores()? - before;
+    let account = finished(node, &status)?;
     let mut requests = site.origin.take_requests();
     requests.retain(|request| request.client == label::DAEMON);
-    let requests = requests.into_iter().map(|request| (request.started.saturating_sub(called), request)).collect();
+    let requests = requests.into_iter().map(|request| (request.started.saturating_sub(origin_time), request)).collect();
     Ok(Prefetch { took, account, lookup: Duration::from_micros(status.lookup_us), cores, requests })
 }
 
-/// The account of a request that brought everything.
-pub(super) fn finished(place: &Place, status: &RequestStatus) -> Result<Account> {
+/// The tally of a request, which must have fetched everything.
+pub(super) fn finished(node: &BenchNode, status: &RequestStatus) -> Result<Account> {
     let account = status.account.context("a status has an account")?;
     if status.state() != RequestState::Done {
-        let log = place.cvmfs.daemon.as_ref().map(testbed::process::Daemon::log).unwrap_or_default();
+        let log = node.cvmfs.daemon.as_ref().map(testbed::process::Daemon::log).unwrap_or_default();
         bail!("the request ended with {status:?}; the daemon's log:\n{log}");
     }
-    ensure!(account.failed_objects == 0 && account.skipped_objects == 0, "not all came: {account:?}");
+    ensure!(account.failed_objects == 0 && account.skipped_objects == 0, "some objects were not fetched: {account:?}");
     Ok(account)
 }
 
-/// Has a daemon bring the bundle into its store.
+/// Makes a daemon bring the bundle into its store.
 pub(super) async fn prime(site: &Site, workload: &Workload) -> Result<()> {
-    let place = Place::start(site, &Condition::of(0), with_daemon(site, &[]))?;
-    prefetch(site, &place, by_name(&workload.packed)).await.map(drop)
+    let node = BenchNode::start(site, &Condition::latency(0), with_daemon(site, &[]))?;
+    prefetch(site, &node, by_name(&workload.packed)).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! What no way can be quicker than: the bytes over the line, and the work on the node's cores.
+//! The lower bound for every method: the transfer over the link, and the work on the node's cores.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,14 +13,14 @@ use testbed::site::{FQRN, Site};
 
 use crate::condition::Condition;
 
-/// Round trips that are allowed for.
+/// Round trips granted in the lower bound.
 const ROUND_TRIPS: u32 = 3;
 
-/// All objects as the server has them, in memory.
+/// All objects in memory, as stored on the server.
 #[derive(Debug)]
-pub(super) struct Stored<'a>(Vec<(&'a BundleObject, Vec<u8>)>);
+pub(super) struct StoredObjects<'a>(Vec<(&'a BundleObject, Vec<u8>)>);
 
-impl<'a> Stored<'a> {
+impl<'a> StoredObjects<'a> {
     pub(super) fn read(site: &Site, bundle: &'a Bundle) -> Result<Self> {
         let read = |object: &'a BundleObject| {
             let path = site.repository.object_path(&object.hash, object.kind);
@@ -30,10 +30,11 @@ impl<'a> Stored<'a> {
         Ok(Self(bundle.objects.iter().map(read).collect::<Result<_>>()?))
     }
 
-    /// How long the cores take to check and unpack them; with a directory, to write them there, too.
+    /// How long all cores take to verify and decompress them and, with a directory, to write them there.
     pub(super) fn unpacked_on_all_cores(&self, into: Option<&Path>) -> Result<Duration> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (next, begun) = (AtomicUsize::new(0), Instant::now());
+        let next = AtomicUsize::new(0);
+        let started = Instant::now();
         std::thread::scope(|scope| {
             let core = || {
                 let mut scratch = Scratch::default();
@@ -46,31 +47,32 @@ impl<'a> Stored<'a> {
                 anyhow::Ok(())
             };
             let cores: Vec<_> = (0..cores).map(|_| scope.spawn(core)).collect();
-            cores.into_iter().try_for_each(|core| core.join().map_err(|_| anyhow::anyhow!("a core panicked"))?)
+            cores.into_iter().try_for_each(|core| core.join().map_err(|_| anyhow::anyhow!("a worker panicked"))?)
         })?;
-        Ok(begun.elapsed())
+        Ok(started.elapsed())
     }
 
-    /// Raw bytes that one core checks and unpacks in a second of its own time, whoever else uses it.
+    /// Raw bytes that one core verifies and decompresses per second of processor time.
     pub(super) fn bytes_per_second_and_core(&self) -> Result<f64> {
         let mut scratch = Scratch::default();
-        let (mut raw, before) = (0, used()?);
+        let mut raw = 0;
+        let before = thread_time()?;
         for (object, stored) in &self.0 {
             raw += scratch.unpack(&object.hash, stored, object.raw_size)?.len();
         }
-        Ok(raw as f64 / (used()? - before).as_secs_f64())
+        Ok(raw as f64 / (thread_time()? - before).as_secs_f64())
     }
 
-    /// The least time that a prefetch over such a line can take, if the cores take so long.
+    /// The shortest possible time of a prefetch under this condition, if the cores need `cores`.
     pub(super) fn limit(&self, condition: &Condition, cores: Duration) -> Duration {
         let bytes: usize = self.0.iter().map(|(_, stored)| stored.len()).sum();
-        let line = condition.bytes_per_second.map_or(0.0, |rate| bytes as f64 / rate as f64);
-        Duration::from_secs_f64(line).max(cores) + ROUND_TRIPS * condition.round_trip()
+        let transfer = condition.bytes_per_second.map_or(0.0, |rate| bytes as f64 / rate as f64);
+        Duration::from_secs_f64(transfer).max(cores) + ROUND_TRIPS * condition.round_trip()
     }
 }
 
-/// What this thread has used of its core.
-fn used() -> Result<Duration> {
+/// Processor time of this thread.
+fn thread_time() -> Result<Duration> {
     let time = getrusage(UsageWho::RUSAGE_THREAD)?.user_time();
     Ok(Duration::from_micros(u64::try_from(time.num_microseconds())?))
 }

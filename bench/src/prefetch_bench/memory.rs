@@ -1,4 +1,4 @@
-//! What the daemon takes of a node's memory.
+//! Memory of the daemon.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,27 +14,27 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use testbed::site::Site;
 
+use super::bench_node::BenchNode;
 use super::daemon::{by_content, prefetch, with_daemon};
 use super::options::Options;
-use super::place::Place;
 use super::workload::Workload;
 use crate::condition::Condition;
 
-/// Bytes of a large object.
+/// Size of a large object.
 const LARGE: usize = 128 << 20;
-/// After its start a daemon is left in peace so long.
-const REST: Duration = Duration::from_secs(1);
+/// Pause after the start, before idle memory is read.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// In MiB.
+/// Memory in MiB.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub(super) struct Memory {
     /// After the start.
     pub(super) idle: f64,
-    /// Of that, what is not pages of the program's file and its libraries.
+    /// Anonymous part of it, without pages of the program file and its libraries.
     pub(super) idle_anonymous: f64,
-    /// The most while a bundle came.
+    /// Peak while a bundle was fetched.
     pub(super) peak: f64,
-    /// Of that bundle, decompressed.
+    /// Decompressed size of that bundle.
     pub(super) bundle: f64,
 }
 
@@ -42,23 +42,24 @@ pub(super) async fn measure(site: &Site, workload: &Workload, options: &Options)
     let large = if options.quick { 3 } else { 15 };
     eprintln!("memory: storing {large} large objects ...");
     let (bundle, files) = with_large(site, &workload.packed, large)?;
-    let place = Place::start(site, &Condition::of(0), with_daemon(site, &[]))?;
-    tokio::time::sleep(REST).await;
-    let pid = place.daemon_pid()?;
+    let node = BenchNode::start(site, &Condition::latency(0), with_daemon(site, &[]))?;
+    tokio::time::sleep(PAUSE).await;
+    let pid = node.daemon_pid()?;
     let (idle, idle_anonymous) = (mebibytes(pid, "VmRSS")?, mebibytes(pid, "RssAnon")?);
-    prefetch(site, &place, by_content(&bundle)?).await?;
+    prefetch(site, &node, by_content(&bundle)?).await?;
     let peak = mebibytes(pid, "VmHWM")?;
     files.iter().try_for_each(std::fs::remove_file)?;
     Ok(Memory { idle, idle_anonymous, peak, bundle: bundle.bytes().1 as f64 / f64::from(1 << 20) })
 }
 
-/// The bundle with further objects that cannot be compressed, and where the server has these.
+/// Adds incompressible large objects to the bundle and the server; returns the files on the server.
 fn with_large(site: &Site, bundle: &Bundle, count: u64) -> Result<(Bundle, Vec<PathBuf>)> {
     let mut bundle = bundle.clone();
-    let (mut content, mut files) = (vec![0; LARGE], Vec::new());
+    let mut content = vec![0; LARGE];
+    let mut files = Vec::new();
     for number in 0..count {
         StdRng::seed_from_u64(number).fill_bytes(&mut content);
-        // Compressing it would take long and make nothing of it.
+        // Compression would take long without effect.
         let mut encoder = ZlibEncoder::new(Vec::with_capacity(LARGE + (1 << 20)), Compression::none());
         encoder.write_all(&content)?;
         let stored = encoder.finish()?;

@@ -1,22 +1,22 @@
-//! `make bench-prefetch`: how quick the daemon is. See [`run`].
+//! `make bench-prefetch`: how fast the prefetch daemon fills a cache. See [`run`].
 //!
-//! The same files get onto a node in several ways, each time from an empty cache, over lines of several lengths. What the
-//! daemon does is compared with what happens without it, and with what cannot be beaten ([`limit`]).
+//! The same files are brought onto a node by several methods, each time into an empty cache, over links with several round
+//! trips. The daemon is compared with reading without it, and with a lower bound ([`limit`]).
 
+mod bench_node;
 mod corpus;
 mod crowd;
 mod daemon;
 mod interference;
 mod limit;
 mod memory;
+mod methods;
 mod options;
-mod place;
 mod plain;
 mod plots;
 mod rounds;
 mod table;
 mod targets;
-mod ways;
 mod workload;
 
 use std::path::Path;
@@ -29,42 +29,43 @@ use testbed::site::{Site, with_round_trip};
 
 use crate::condition::Condition;
 use crate::report::Report;
+use bench_node::BenchNode;
 use corpus::Corpus;
 use interference::Interference;
-use limit::Stored;
+use limit::StoredObjects;
 use memory::Memory;
-use place::Place;
 use rounds::Runs;
 use workload::Workload;
 
+pub use methods::Method;
 pub use options::Options;
-pub use ways::Way;
 
 const REPORT: &str = "bench/out/prefetch.json";
 const TIMES_PLOT: &str = "bench/out/prefetch-times.svg";
 const REQUESTS_PLOT: &str = "bench/out/prefetch-requests.svg";
 
-/// What is fetched.
+/// The fetched files.
 const USUAL: Corpus = Corpus { files: 2000, bytes: 195_000_000, seed: 1 };
 const LARGE: Corpus = Corpus { files: 5000, bytes: 400_000_000, seed: 2 };
-/// What somebody else reads meanwhile.
+/// The files that another program reads meanwhile.
 const OTHER: Corpus = Corpus { files: 59, bytes: 3_000_000, seed: 3 };
 
-/// All that was measured.
+/// All figures.
 #[derive(Debug, Serialize)]
 struct Figures {
     runs: Runs,
-    /// Raw bytes that a core checks and unpacks in a second.
+    /// Raw bytes that a core verifies and decompresses per second.
     core_bytes_per_second: f64,
-    /// Seconds that all cores take to check and unpack everything, and to write it, too.
+    /// Seconds that all cores take to verify and decompress everything.
     unpacked: f64,
+    /// The same, including writing it.
     unpacked_and_written: f64,
     memory: Memory,
     interference: Vec<Interference>,
     crowd: f64,
 }
 
-/// Measures; prints what it finds, writes `bench/out/prefetch.json` and plots beside it. Fails if a target is missed.
+/// Measures and prints tables; writes `bench/out/prefetch.json` and plots beside it. Fails if a target is missed.
 pub async fn run(options: Options) -> Result<()> {
     let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
     eprintln!("publishing ...");
@@ -72,20 +73,20 @@ pub async fn run(options: Options) -> Result<()> {
     let large = if options.large { Some(publish(&mut site, "large", LARGE).await?) } else { None };
     let other = Workload::publish(&mut site, "other", OTHER).await?;
 
-    let stored = Stored::read(&site, &workload.plain)?;
+    let stored = StoredObjects::read(&site, &workload.plain)?;
     let unpacked = stored.unpacked_on_all_cores(None)?;
     let unpacked_and_written = {
-        let place = Place::start(&site, &Condition::of(0), CvmfsSpec::default())?;
-        stored.unpacked_on_all_cores(Some(place.path()))?
+        let node = BenchNode::start(&site, &Condition::latency(0), CvmfsSpec::default())?;
+        stored.unpacked_on_all_cores(Some(node.path()))?
     };
     let core_bytes_per_second = stored.bytes_per_second_and_core()?;
-    // Not measured: it brings the bundle into the store.
+    // Not measured: this brings the bundle into the daemon's store.
     daemon::prime(&site, &workload).await?;
-    if !options.way.is_empty() {
+    if !options.method.is_empty() {
         let runs = Runs::measure(&site, ("usual", &workload), &stored, &options).await?;
         println!(
-            "\n{}unpacked on all cores in {unpacked:.3?}, and written in {unpacked_and_written:.3?}",
-            table::of(&runs)
+            "\n{}all cores decompress it in {unpacked:.3?}, and write it in {unpacked_and_written:.3?}",
+            table::render(&runs)
         );
         return Ok(());
     }
@@ -103,16 +104,16 @@ pub async fn run(options: Options) -> Result<()> {
         crowd,
     };
     let usual = figures(runs.clone());
-    let report = Report::new(Vec::new(), targets::of(&usual, &workload)?);
-    println!("\n2,000 files\n{}", table::of(&runs));
+    let report = Report::new(Vec::new(), targets::check(&usual, &workload)?);
+    println!("\n2,000 files\n{}", table::render(&runs));
     std::fs::create_dir_all("bench/out")?;
-    std::fs::write(TIMES_PLOT, plots::times(&runs).svg())?;
-    std::fs::write(REQUESTS_PLOT, plots::requests(&runs, Condition::of(20)).svg())?;
+    std::fs::write(TIMES_PLOT, plots::times(&runs).svg()?)?;
+    std::fs::write(REQUESTS_PLOT, plots::requests(&runs, Condition::latency(20)).svg()?)?;
     if let Some(large) = &large {
         daemon::prime(&site, large).await?;
-        let stored = Stored::read(&site, &large.plain)?;
+        let stored = StoredObjects::read(&site, &large.plain)?;
         let more = Runs::measure(&site, ("large", large), &stored, &options).await?;
-        println!("\n5,000 files\n{}", table::of(&more));
+        println!("\n5,000 files\n{}", table::render(&more));
         runs.0.extend(more.0);
     }
     let figures = figures(runs);

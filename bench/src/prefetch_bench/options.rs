@@ -1,6 +1,6 @@
-//! What is measured, and how often.
+//! Options of `make bench-prefetch`.
 
-use super::ways::Way;
+use super::methods::Method;
 use crate::condition::Condition;
 
 /// 200 Mbit/s, in bytes.
@@ -9,28 +9,28 @@ const SLOW: u64 = 25_000_000;
 /// `make bench-prefetch`.
 #[derive(Debug, Clone, clap::Parser)]
 pub struct Options {
-    /// Round trips of 0 and 20 ms, one repetition, fewer ways
+    /// Short run: round trips of 0 and 20 ms, one repetition, fewer methods
     #[arg(long)]
     pub quick: bool,
-    /// Every round trip with and without squid and with a limit of bandwidth
+    /// Measure every round trip also with squid and with a bandwidth limit
     #[arg(long)]
     pub full: bool,
-    /// A second image of 5,000 files, 400 MB
+    /// Measure a second image of 5,000 files, 400 MB
     #[arg(long)]
     pub large: bool,
-    /// How often everything is repeated; 3, or 1 with --quick
+    /// Repetitions [default: 3, or 1 with --quick]
     #[arg(long)]
     pub repetitions: Option<usize>,
-    /// Only these ways, and nothing but their times
+    /// Measure only the times of this method; may be repeated
     #[arg(long, value_enum)]
-    pub way: Vec<Way>,
-    /// Only at these round trips, in milliseconds
+    pub method: Vec<Method>,
+    /// Measure only at this round trip, in milliseconds; may be repeated
     #[arg(long, value_name = "MS")]
     pub round_trip: Vec<u64>,
-    /// Connections over the line open as slowly as TCP's do
+    /// Emulate TCP slow start on the link
     #[arg(long)]
     pub slow_start: bool,
-    /// A further line of the daemon's configuration
+    /// Add a line to the daemon's configuration; may be repeated
     #[arg(long, value_name = "KEY = VALUE")]
     pub daemon: Vec<String>,
 }
@@ -40,32 +40,34 @@ impl Options {
         self.repetitions.unwrap_or(if self.quick { 1 } else { 3 })
     }
 
-    /// Which ways are measured.
-    pub(super) fn ways(&self) -> Vec<Way> {
-        match (self.way.is_empty(), self.quick) {
-            (false, _) => self.way.clone(),
-            (true, true) => vec![Way::Readers16, Way::Objects, Way::Packs, Way::Limit],
-            (true, false) => Way::ALL.into(),
+    /// The measured methods.
+    pub(super) fn methods(&self) -> Vec<Method> {
+        if !self.method.is_empty() {
+            self.method.clone()
+        } else if self.quick {
+            vec![Method::Readers16, Method::Objects, Method::Packs, Method::Limit]
+        } else {
+            Method::ALL.into()
         }
     }
 
-    /// Between which everything is measured, the nearest first.
+    /// The measured conditions, the shortest round trip first.
     pub(super) fn conditions(&self) -> Vec<Condition> {
         let slow_start = self.slow_start;
-        self.lines().into_iter().map(|line| Condition { slow_start, ..line }).collect()
+        self.links().into_iter().map(|link| Condition { slow_start, ..link }).collect()
     }
 
-    fn lines(&self) -> Vec<Condition> {
+    fn links(&self) -> Vec<Condition> {
         if !self.round_trip.is_empty() {
-            return self.round_trip.iter().map(|ms| Condition::of(*ms)).collect();
+            return self.round_trip.iter().map(|ms| Condition::latency(*ms)).collect();
         }
-        let far: &[u64] = if self.quick { &[0, 20] } else { &[0, 5, 20, 50, 100] };
-        let mut conditions: Vec<Condition> = far.iter().map(|ms| Condition::of(*ms)).collect();
-        for ms in far.iter().copied().filter(|ms| self.full || (*ms == 20 && !self.quick)) {
-            conditions.push(Condition { squid: true, ..Condition::of(ms) });
-            conditions.push(Condition { bytes_per_second: Some(SLOW), ..Condition::of(ms) });
+        let round_trips: &[u64] = if self.quick { &[0, 20] } else { &[0, 5, 20, 50, 100] };
+        let mut conditions: Vec<Condition> = round_trips.iter().map(|ms| Condition::latency(*ms)).collect();
+        for ms in round_trips.iter().copied().filter(|ms| self.full || (*ms == 20 && !self.quick)) {
+            conditions.push(Condition { squid: true, ..Condition::latency(ms) });
+            conditions.push(Condition { bytes_per_second: Some(SLOW), ..Condition::latency(ms) });
             if self.full {
-                conditions.push(Condition { squid: true, bytes_per_second: Some(SLOW), ..Condition::of(ms) });
+                conditions.push(Condition { squid: true, bytes_per_second: Some(SLOW), ..Condition::latency(ms) });
             }
         }
         conditions

@@ -1,4 +1,4 @@
-//! The obvious way to be quick: all objects by plain requests, many at a time.
+//! The obvious fast method: plain requests for all objects over many connections.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 
 const CONNECTIONS: usize = 64;
 
-/// How long it takes to have all objects from `url` in `directory`.
+/// Fetches all objects from `url` into `directory`; returns how long it took.
 pub(super) async fn fetch_all(bundle: &Bundle, url: &str, proxy: Option<String>, directory: &Path) -> Result<Duration> {
     for shelf in 0..=0xff_u8 {
         std::fs::create_dir_all(directory.join(format!("{shelf:02x}")))?;
@@ -19,10 +19,11 @@ pub(super) async fn fetch_all(bundle: &Bundle, url: &str, proxy: Option<String>,
     if let Some(proxy) = proxy {
         http = http.proxy(reqwest::Proxy::http(proxy)?);
     }
-    let (http, begun) = (http.build()?, Instant::now());
+    let http = http.build()?;
+    let started = Instant::now();
     let objects = bundle.objects.iter().map(|object| fetch(&http, url, object, directory));
     futures::stream::iter(objects).buffer_unordered(CONNECTIONS).try_collect::<()>().await?;
-    Ok(begun.elapsed())
+    Ok(started.elapsed())
 }
 
 async fn fetch(http: &reqwest::Client, url: &str, object: &BundleObject, directory: &Path) -> Result<()> {

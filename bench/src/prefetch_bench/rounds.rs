@@ -1,11 +1,11 @@
-//! All ways under all conditions, in turn: what slows the machine down for a while slows down all of them.
+//! All methods under all conditions. Methods alternate, so that a slow phase of the machine affects all of them.
 
 use anyhow::Result;
 use testbed::site::Site;
 
-use super::limit::Stored;
+use super::limit::StoredObjects;
+use super::methods::{self, Method, Run};
 use super::options::Options;
-use super::ways::{self, Run, Way};
 use super::workload::Workload;
 use crate::condition::Condition;
 use crate::statistics::{Spread, spread};
@@ -20,16 +20,16 @@ impl Runs {
     pub(super) async fn measure(
         site: &Site,
         (name, workload): (&'static str, &Workload),
-        stored: &Stored<'_>,
+        stored: &StoredObjects<'_>,
         options: &Options,
     ) -> Result<Self> {
         let mut runs = Vec::new();
         for repetition in 1..=options.repetitions() {
             for condition in options.conditions() {
                 eprintln!("{name}, {}, repetition {repetition} ...", condition.name());
-                for way in options.ways() {
-                    let run = ways::measure(site, (name, workload), stored, condition, way, options).await?;
-                    eprintln!("  {:<20} {:>8.3} s  {} requests", way.name(), run.seconds, run.requests_at.len());
+                for method in options.methods() {
+                    let run = methods::measure(site, (name, workload), stored, condition, method, options).await?;
+                    eprintln!("  {:<20} {:>8.3} s  {} requests", method.name(), run.seconds, run.requests_at.len());
                     runs.push(run);
                 }
             }
@@ -37,19 +37,19 @@ impl Runs {
         Ok(Self(runs))
     }
 
-    /// Those of one way under one condition.
-    pub(super) fn of(&self, way: Way, condition: Condition) -> impl Iterator<Item = &Run> {
-        self.0.iter().filter(move |run| run.way == way && run.condition == condition)
+    /// Measurements of one method under one condition.
+    pub(super) fn select(&self, method: Method, condition: Condition) -> impl Iterator<Item = &Run> {
+        self.0.iter().filter(move |run| run.method == method && run.condition == condition)
     }
 
-    /// Times of these, in seconds.
-    pub(super) fn seconds(&self, way: Way, condition: Condition) -> Option<Spread> {
-        spread(self.of(way, condition).map(|run| run.seconds).collect())
+    /// Their times in seconds.
+    pub(super) fn seconds(&self, method: Method, condition: Condition) -> Option<Spread> {
+        spread(self.select(method, condition).map(|run| run.seconds).collect())
     }
 
-    /// How many times as long one way takes as another: the median over the repetitions, each compared within itself.
-    pub(super) fn ratio(&self, way: Way, other: Way, condition: Condition) -> Option<f64> {
-        let pairs = self.of(way, condition).zip(self.of(other, condition));
-        Some(spread(pairs.map(|(one, other)| one.seconds / other.seconds).collect())?.median)
+    /// The median ratio of two methods' times, each taken within one repetition.
+    pub(super) fn ratio(&self, method: Method, other: Method, condition: Condition) -> Option<f64> {
+        let pairs = self.select(method, condition).zip(self.select(other, condition));
+        Some(spread(pairs.map(|(run, other)| run.seconds / other.seconds).collect())?.median)
     }
 }

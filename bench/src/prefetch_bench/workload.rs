@@ -1,4 +1,4 @@
-//! An image whose files are published, and bundles of all of them.
+//! A published image and bundles of all of its files.
 
 use std::path::{Path, PathBuf};
 
@@ -13,26 +13,26 @@ use testbed::site::{Site, image_cache};
 
 use super::corpus::Corpus;
 
-/// One of so many files is read before the container's main part begins.
+/// One of this many files is read before the container's main phase.
 const CRITICAL: usize = 4;
-/// Microseconds between two files' reads in the trace.
+/// Microseconds between two reads in the trace.
 const STEP_US: u64 = 100;
 
-/// What is fetched.
+/// The files to fetch.
 #[derive(Debug)]
 pub(super) struct Workload {
-    /// The files below the mount, in the order in which they are needed.
+    /// Paths below the mount, in the order of need.
     pub(super) files: Vec<PathBuf>,
-    /// Without packs.
+    /// The bundle without packs.
     pub(super) plain: Bundle,
-    /// With packs; published in the repository.
+    /// The bundle with packs, as published in the repository.
     pub(super) packed: Bundle,
-    /// Packs made.
+    /// Number of packs.
     pub(super) packs: usize,
 }
 
 impl Workload {
-    /// Makes an image of a corpus, publishes it, and has the command line make a bundle and packs.
+    /// Builds an image of a corpus, publishes it, and builds bundle and packs with the command line.
     pub(super) async fn publish(site: &mut Site, name: &str, corpus: Corpus) -> Result<Self> {
         let (cache, own) = (image_cache()?, site.directory.subdirectory("images")?);
         let base = images::busybox(&cache)?;
@@ -56,18 +56,18 @@ impl Workload {
         Ok(Self { files, plain, packed, packs })
     }
 
-    /// Stored and raw bytes of all objects.
+    /// Stored and raw size of all objects.
     pub(super) fn bytes(&self) -> (u64, u64) {
         self.plain.bytes()
     }
 
-    /// How many objects are not in packs.
+    /// Number of objects outside packs.
     pub(super) fn large(&self) -> usize {
         self.packed.objects.iter().filter(|object| object.packed.is_none()).count()
     }
 }
 
-/// A trace that reads all files one after the other.
+/// A trace that reads all files sequentially.
 fn trace_of(id: ImageId, corpus: &Corpus) -> Result<Trace> {
     let used = |number: usize| {
         let file = FileUse::of(RootPath::new(format!("/{}", corpus.path(number)))?);

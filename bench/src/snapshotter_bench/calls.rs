@@ -1,4 +1,4 @@
-//! The calls of a snapshotter, timed: of the plugin at its own socket, or of any snapshotter through containerd.
+//! Timed calls of a snapshotter: of ours at its own socket, or of any snapshotter through containerd.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,21 +12,21 @@ use tonic::transport::Channel;
 
 use super::chain::Chain;
 
-/// The label by which a layer's Prepare says which snapshot it is going to be.
+/// The label of a layer's Prepare with the chain ID of the snapshot.
 const TARGET: &str = "containerd.io/snapshot.ref";
 const DIGEST: &str = "containerd.io/snapshot/cri.layer-digest";
-/// Whoever carries it is not collected.
+/// Protects a snapshot from containerd's garbage collection.
 const ROOT: &str = "containerd.io/gc.root";
 
 /// A connection to a snapshotter.
 #[derive(Debug)]
 pub(super) struct Snapshotter {
     client: SnapshotsClient<Channel>,
-    /// Its name in containerd. The plugin at its own socket does not look at it.
+    /// Its name in containerd; ignored by the snapshotter at its own socket.
     name: String,
 }
 
-/// What a container's snapshot took.
+/// Latency of one container's snapshot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pair {
     pub(super) prepare: Duration,
@@ -36,50 +36,50 @@ pub(super) struct Pair {
 impl Snapshotter {
     pub(super) async fn connect(socket: &Path, name: &str) -> Result<Self> {
         let channel = containerd_client::connect(socket).await;
-        let channel = channel.with_context(|| format!("nobody answers at {}", socket.display()))?;
+        let channel = channel.with_context(|| format!("cannot connect to {}", socket.display()))?;
         Ok(Self { client: SnapshotsClient::new(channel), name: name.to_owned() })
     }
 
-    /// Makes a container's snapshot on `parent`, and removes it.
+    /// Creates a container's snapshot on `parent` and removes it.
     pub(super) async fn pair(&mut self, key: &str, parent: &str) -> Result<Pair> {
         let labels = [(ROOT.to_owned(), "bench".to_owned())].into();
         let (snapshotter, key, parent) = (self.name.clone(), key.to_owned(), parent.to_owned());
         let request = PrepareSnapshotRequest { snapshotter, key: key.clone(), parent, labels };
-        let begun = Instant::now();
-        let answer = self.client.prepare(in_namespace(request)).await;
-        let prepare = begun.elapsed();
-        let mounts = answer.with_context(|| format!("Prepare of {key}"))?.into_inner().mounts;
+        let started = Instant::now();
+        let response = self.client.prepare(in_namespace(request)).await;
+        let prepare = started.elapsed();
+        let mounts = response.with_context(|| format!("Prepare of {key}"))?.into_inner().mounts;
         if !mounts.iter().any(|mount| mount.r#type == "overlay") {
-            bail!("{key} is no snapshot on layers: {mounts:?}");
+            bail!("{key} has no overlay mount: {mounts:?}");
         }
         let request = RemoveSnapshotRequest { snapshotter: self.name.clone(), key: key.clone() };
-        let begun = Instant::now();
-        let answer = self.client.remove(in_namespace(request)).await;
-        let remove = begun.elapsed();
-        answer.with_context(|| format!("Remove of {key}"))?;
+        let started = Instant::now();
+        let response = self.client.remove(in_namespace(request)).await;
+        let remove = started.elapsed();
+        response.with_context(|| format!("Remove of {key}"))?;
         Ok(Pair { prepare, remove })
     }
 
-    /// Has the plugin take all layers from CVMFS, as a pull does; the name of the topmost.
-    pub(super) async fn take(&mut self, chain: &Chain) -> Result<String> {
+    /// Prepares all layers from CVMFS, as a pull does; returns the name of the top layer's snapshot.
+    pub(super) async fn prepare_layers(&mut self, chain: &Chain) -> Result<String> {
         let mut parent = String::new();
         for (chain_id, digest) in chain.layers()? {
-            self.take_layer(&chain_id, &digest, &parent, &[]).await?;
-            parent = self.name_of(&chain_id, &parent).await?;
+            self.prepare_layer(&chain_id, &digest, &parent, &[]).await?;
+            parent = self.snapshot_name(&chain_id, &parent).await?;
         }
         Ok(parent)
     }
 
-    /// Has the plugin take one layer from CVMFS, as a pull does that gives these labels, too.
-    pub(super) async fn take_layer(
+    /// Prepares one layer from CVMFS, as a pull with these additional labels does.
+    pub(super) async fn prepare_layer(
         &mut self,
         chain_id: &str,
         digest: &str,
         parent: &str,
-        more: &[(&str, String)],
+        additional: &[(&str, String)],
     ) -> Result<()> {
         let labels = [(TARGET, chain_id.to_owned()), (DIGEST, digest.to_owned())];
-        let labels = labels.iter().chain(more).map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let labels = labels.iter().chain(additional).map(|(key, value)| ((*key).to_owned(), value.clone()));
         let request = PrepareSnapshotRequest {
             snapshotter: self.name.clone(),
             key: format!("k8s.io/1/extract-{chain_id}"),
@@ -92,15 +92,15 @@ impl Snapshotter {
         }
     }
 
-    async fn name_of(&mut self, chain_id: &str, parent: &str) -> Result<String> {
+    async fn snapshot_name(&mut self, chain_id: &str, parent: &str) -> Result<String> {
         let filters = vec![format!("labels.\"{TARGET}\"=={chain_id},parent=={parent:?}")];
         let request = ListSnapshotsRequest { snapshotter: self.name.clone(), filters };
-        let mut answers = self.client.list(in_namespace(request)).await?.into_inner();
+        let mut responses = self.client.list(in_namespace(request)).await?.into_inner();
         let mut found = Vec::new();
-        while let Some(answer) = answers.message().await? {
-            found.extend(answer.info);
+        while let Some(response) = responses.message().await? {
+            found.extend(response.info);
         }
-        let one = found.pop().filter(|_| found.is_empty());
-        Ok(one.with_context(|| format!("not one snapshot is layer {chain_id} on {parent:?}"))?.name)
+        let only = found.pop().filter(|_| found.is_empty());
+        Ok(only.with_context(|| format!("expected exactly one snapshot of layer {chain_id} on {parent:?}"))?.name)
     }
 }

@@ -13,7 +13,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Makes an image of so many layers, of which none but the lowest is in another one, and publishes all of them.
+    /// Builds and publishes an image of `layers` layers; only its lowest layer is shared with other images.
     pub(super) async fn publish(site: &mut Site, name: &str, layers: usize) -> Result<Self> {
         let base = images::busybox(&image_cache()?)?;
         let mut image = ImageBuilder::from(&base, name, "1")?;
@@ -25,17 +25,17 @@ impl Chain {
         Ok(Self { reference: site.publish(&image).await?, image })
     }
 
-    /// The path of the one file of a layer above the lowest, without the leading slash.
+    /// The path of the only file of a layer above the lowest, without the leading slash.
     pub(super) fn file(layer: usize) -> String {
         format!("srv/{layer}")
     }
 
-    /// How many layers.
+    /// Number of layers.
     pub(super) fn len(&self) -> usize {
         self.image.layers.len()
     }
 
-    /// The topmost layer's chain ID.
+    /// The top layer's chain ID.
     pub(super) fn chain_id(&self) -> ChainId {
         self.image.chain_id()
     }

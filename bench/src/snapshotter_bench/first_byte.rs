@@ -1,7 +1,7 @@
-//! How soon after the first sign of an image the network is asked for what it needs.
+//! The delay from the first sign of an image to the daemon's first request.
 //!
-//! Some images are new to the node, and have bundles in the repository. Of each, the Prepare of the lowest layer comes to the
-//! plugin, as at the beginning of a pull; it ends when the server hears of the daemon.
+//! The node does not know the images; the repository has a bundle for each. For each image, the lowest layer is prepared, as at
+//! the begin of a pull; the measurement ends with the daemon's first request at the server.
 
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,12 @@ use crate::statistics::Quantiles;
 
 const IMAGES: usize = 20;
 const LAYERS: usize = 3;
-/// The label by which a pull says of which image a layer is.
+/// The label of a layer's Prepare with the digest of the image's manifest.
 const MANIFEST: &str = "containerd.io/snapshot/cri.manifest-digest";
-/// No request takes so long.
-const LONG: Duration = Duration::from_secs(20);
+/// Timeout of a request.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Publishes images with a bundle each. No node that runs already sees them.
+/// Publishes images with one bundle each. Nodes that already run do not see them.
 pub(super) async fn publish(site: &mut Site) -> Result<Vec<Chain>> {
     let tree = site.directory.subdirectory("new-images")?;
     let mut chains = Vec::new();
@@ -40,7 +40,7 @@ pub(super) async fn publish(site: &mut Site) -> Result<Vec<Chain>> {
     Ok(chains)
 }
 
-/// A run that used one file, of the topmost layer.
+/// A trace of one file, of the top layer.
 fn trace_of(chain: &Chain) -> Result<Trace> {
     let image =
         ImageId { chain_id: chain.chain_id(), manifest: Some(chain.manifest()), reference: chain.reference.clone() };
@@ -48,36 +48,36 @@ fn trace_of(chain: &Chain) -> Result<Trace> {
     Ok(Trace { files: vec![file], end: End::Exited(0), ..Trace::of(image) })
 }
 
-/// Milliseconds from the Prepare to the daemon's first request at the server. The node's daemon runs.
+/// Measures milliseconds from Prepare to the daemon's first request at the server. The node's daemon must run.
 pub(super) async fn measure(site: &Site, node: &Node, chains: &[Chain]) -> Result<Quantiles> {
-    let (plugin, socket) = node.start_plugin("first-byte", Some(&node.prefetch_socket()))?;
+    let (process, socket) = node.start_snapshotter("first-byte", Some(&node.prefetch_socket()))?;
     let mut snapshotter = Snapshotter::connect(&socket, SNAPSHOTTER).await?;
-    eprintln!("the beginning of a pull of {} images ...", chains.len());
-    let mut found = Vec::new();
+    eprintln!("the first Prepare of {} images ...", chains.len());
+    let mut delays = Vec::new();
     for chain in chains {
         let layers = chain.layers()?;
         let (chain_id, digest) = layers.first().context("an image has layers")?;
         let manifest = [(MANIFEST, chain.manifest().to_string())];
         site.origin.take_requests();
-        let called = site.origin.now();
-        snapshotter.take_layer(chain_id, digest, "", &manifest).await?;
-        let heard = first_request(site).await.with_context(|| format!("{}: {}", chain.reference, plugin.log()))?;
-        found.push(heard.saturating_sub(called).as_secs_f64() * 1e3);
-        node.prefetched().await?;
+        let begin = site.origin.now();
+        snapshotter.prepare_layer(chain_id, digest, "", &manifest).await?;
+        let first = first_request(site).await.with_context(|| format!("{}: {}", chain.reference, process.log()))?;
+        delays.push(first.saturating_sub(begin).as_secs_f64() * 1e3);
+        node.finished_requests().await?;
     }
-    Quantiles::of(found).context("nothing was measured")
+    Quantiles::from_values(delays).context("nothing was measured")
 }
 
-/// When the server heard of the daemon.
+/// Waits for the daemon's first request; returns its time.
 async fn first_request(site: &Site) -> Result<Duration> {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         let requests = site.origin.requests();
         let of_daemon = requests.iter().filter(|request| request.client == label::DAEMON);
         if let Some(first) = of_daemon.map(|request| request.started).min() {
             return Ok(first);
         }
-        ensure!(begun.elapsed() < LONG, "the daemon asked for nothing");
+        ensure!(started.elapsed() < TIMEOUT, "the daemon sent no request");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

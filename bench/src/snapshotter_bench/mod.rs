@@ -1,9 +1,9 @@
-//! `make bench-snapshotter`: what the snapshotter's calls take. See [`run`].
+//! `make bench-snapshotter`: latency of the snapshotter's calls. See [`run`].
 
 mod calls;
 mod chain;
+mod daemon_states;
 mod first_byte;
-mod hints;
 mod options;
 mod overlayfs;
 mod table;
@@ -19,32 +19,33 @@ use testbed::site::{Site, with_round_trip};
 use crate::report::{Report, Target};
 use crate::statistics::Quantiles;
 use chain::Chain;
-use hints::Hinted;
+use daemon_states::PrepareTimes;
 use overlayfs::Compared;
 
 pub use options::Options;
 
 const REPORT: &str = "bench/out/snapshotter.json";
-/// Layers of a usual image, and of one that has many.
+/// Layers of a usual image, and of an image with many.
 const LAYERS: [usize; 2] = [3, 30];
-/// How many times as long as overlayfs the plugin may take.
+/// Largest ratio of the snapshotter's latency to overlayfs'.
 const RATIO: f64 = 1.5;
-/// What the prefetch daemon may add to a Prepare, in milliseconds.
+/// Largest latency that prefetch requests may add to a Prepare, in milliseconds.
 const ADDED_MS: f64 = 1.0;
-/// How soon the network is to be asked for what an image needs, in milliseconds.
+/// Largest delay from the first Prepare to the daemon's first request, in milliseconds.
 const FIRST_BYTE_MS: f64 = 20.0;
 
-/// All that was measured; times in milliseconds.
+/// All figures; times in milliseconds.
 #[derive(Debug, Serialize)]
 struct Figures {
     against_overlayfs: Vec<Compared>,
-    hints: Vec<Hinted>,
+    daemon_states: Vec<PrepareTimes>,
     /// From the first Prepare of an image's pull to the daemon's first request.
     first_byte: Quantiles,
 }
 
-/// Measures the calls that a container's start and end make, beside those of containerd's overlayfs, what a prefetch daemon
-/// in each of its states adds, and how soon one is at work; prints a table, writes `bench/out/snapshotter.json`. Fails if a target is missed.
+/// Measures three things: Prepare and Remove against containerd's overlayfs; what a prefetch daemon in each of its states adds
+/// to Prepare; the delay until the daemon's first request. Prints a table and writes `bench/out/snapshotter.json`. Fails if a
+/// target is missed.
 pub async fn run(options: Options) -> Result<()> {
     let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
     let mut chains = Vec::new();
@@ -55,13 +56,13 @@ pub async fn run(options: Options) -> Result<()> {
     let mut node = Node::start(&site, "node", NodeSpec { daemon: false, ..NodeSpec::default() }).await?;
     let against_overlayfs = overlayfs::measure(&node, &chains, options.pairs()).await?;
     node.start_daemon()?;
-    let hints = hints::measure(&node, &chains[0], options.prepares()).await?;
+    let daemon_states = daemon_states::measure(&node, &chains[0], options.prepares()).await?;
     let first_byte = first_byte::measure(&site, &node, &new).await?;
 
-    let figures = Figures { against_overlayfs, hints, first_byte };
+    let figures = Figures { against_overlayfs, daemon_states, first_byte };
     let report = Report::new(Vec::new(), targets(&figures)?);
     report.write_with(Path::new(REPORT), &figures)?;
-    println!("\n{}{}", table::of(&figures), report.table());
+    println!("\n{}{}", table::render(&figures), report.table());
     ensure!(report.targets.iter().all(|target| target.ok), "a target was missed, see the table");
     Ok(())
 }
@@ -73,10 +74,10 @@ fn targets(figures: &Figures) -> Result<Vec<Target>> {
             targets.push(Target::at_most(&format!("{name} / overlayfs, {layers} layers"), ratio, RATIO));
         }
     }
-    for (state, added) in hints::added(&figures.hints)? {
+    for (state, added) in daemon_states::added(&figures.daemon_states)? {
         targets.push(Target::at_most(&format!("ms added at the 99th percentile, daemon {state}"), added, ADDED_MS));
     }
-    let first_byte = "ms from the first Prepare to the first request, 9 of 10";
+    let first_byte = "ms from the first Prepare to the first request, 90th percentile";
     targets.push(Target::at_most(first_byte, figures.first_byte.p90, FIRST_BYTE_MS));
     Ok(targets)
 }

@@ -1,15 +1,15 @@
-//! How often everything is repeated.
+//! Options of `make bench-snapshotter`.
 
 /// `make bench-snapshotter`.
 #[derive(Debug, Clone, clap::Parser)]
 pub struct Options {
-    /// Fewer repetitions
+    /// Short run: fewer repetitions
     #[arg(long)]
     pub quick: bool,
-    /// How often Prepare and Remove of each chain are compared with overlayfs; 300, or 100 with --quick
+    /// Repetitions of the comparison with overlayfs [default: 300, or 100 with --quick]
     #[arg(long)]
     pub pairs: Option<usize>,
-    /// How often Prepare is measured with each state of the prefetch daemon; 3000, or 500 with --quick
+    /// Repetitions of Prepare with each state of the prefetch daemon [default: 3000, or 500 with --quick]
     #[arg(long)]
     pub prepares: Option<usize>,
 }

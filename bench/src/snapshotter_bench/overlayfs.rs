@@ -1,8 +1,8 @@
-//! A container's snapshot, by the plugin and by containerd's overlayfs, in turn.
+//! Prepare and Remove of a container's snapshot: our snapshotter against containerd's overlayfs, called in turn.
 //!
-//! containerd keeps metadata of its own of every snapshot, and leaves the removal of the snapshotter's to its garbage
-//! collection. So the plugin is measured twice: at its own socket, where its Remove deletes everything before it answers,
-//! and through containerd, where both snapshotters are asked in the same way.
+//! containerd keeps its own metadata of every snapshot, and its garbage collection removes the snapshotter's. So our
+//! snapshotter is measured twice: at its own socket, where Remove deletes everything before it returns, and through
+//! containerd, like overlayfs.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -14,74 +14,74 @@ use crate::statistics::Quantiles;
 
 const OVERLAYFS: &str = "overlayfs";
 
-/// Who is asked, and by which way.
+/// The called snapshotter, and how it is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Way {
-    /// containerd's overlayfs, by containerd's service.
+pub(super) enum Variant {
+    /// containerd's overlayfs, through containerd.
     Overlayfs,
-    /// The plugin at its own socket.
-    Plugin,
-    /// The plugin by containerd's service.
-    PluginByContainerd,
+    /// Our snapshotter at its own socket.
+    Direct,
+    /// Our snapshotter through containerd.
+    ThroughContainerd,
 }
 
-impl Way {
-    const ALL: [Self; 3] = [Self::Overlayfs, Self::Plugin, Self::PluginByContainerd];
+impl Variant {
+    const ALL: [Self; 3] = [Self::Overlayfs, Self::Direct, Self::ThroughContainerd];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Overlayfs => "overlayfs, by containerd",
-            Self::Plugin => "plugin, at its socket",
-            Self::PluginByContainerd => "plugin, by containerd",
+            Self::Overlayfs => "overlayfs, through containerd",
+            Self::Direct => "snapshotter, at its socket",
+            Self::ThroughContainerd => "snapshotter, through containerd",
         }
     }
 }
 
-/// What one way took with one chain, in milliseconds.
+/// Latencies of one variant with one chain, in milliseconds.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Compared {
     pub(super) layers: usize,
-    pub(super) way: Way,
+    pub(super) variant: Variant,
     pub(super) prepare: Quantiles,
     pub(super) remove: Quantiles,
-    /// Of one snapshot.
+    /// Prepare and Remove of the same snapshot.
     pub(super) both: Quantiles,
 }
 
-/// One way to one chain.
+/// One variant and one chain.
 struct Subject<'a> {
     chain: &'a Chain,
-    way: Way,
+    variant: Variant,
     snapshotter: Snapshotter,
-    /// The topmost layer's name.
+    /// Name of the top layer's snapshot.
     parent: String,
     pairs: Vec<Pair>,
 }
 
-/// Measures each chain in each way `pairs` times. The node has no prefetch daemon running.
+/// Measures each chain in each variant `pairs` times. The node has no prefetch daemon running.
 pub(super) async fn measure(node: &Node, chains: &[Chain], pairs: usize) -> Result<Vec<Compared>> {
-    let (_plugin, socket) = node.start_plugin("beside", None)?;
+    let (_snapshotter, socket) = node.start_snapshotter("direct", None)?;
     let containerd = node.containerd.socket();
     let mut subjects = Vec::new();
     for chain in chains {
         node.pull(&chain.reference).await?;
         let images = ["images", "pull", "--plain-http", "--snapshotter", OVERLAYFS, &chain.reference];
         node.containerd.ctr(&images)?;
-        for way in Way::ALL {
-            let (socket, name) = match way {
-                Way::Overlayfs => (&containerd, OVERLAYFS),
-                Way::Plugin => (&socket, SNAPSHOTTER),
-                Way::PluginByContainerd => (&containerd, SNAPSHOTTER),
+        for variant in Variant::ALL {
+            let (socket, name) = match variant {
+                Variant::Overlayfs => (&containerd, OVERLAYFS),
+                Variant::Direct => (&socket, SNAPSHOTTER),
+                Variant::ThroughContainerd => (&containerd, SNAPSHOTTER),
             };
             let mut snapshotter = Snapshotter::connect(socket, name).await?;
-            let parent = match way {
-                Way::Plugin => snapshotter.take(chain).await?,
-                Way::Overlayfs | Way::PluginByContainerd => chain.chain_id().to_string(),
+            let parent = match variant {
+                Variant::Direct => snapshotter.prepare_layers(chain).await?,
+                Variant::Overlayfs | Variant::ThroughContainerd => chain.chain_id().to_string(),
             };
-            // The first call of a connection is not what is measured.
+            // The first call of a connection is not measured.
             snapshotter.pair("k8s.io/2/first", &parent).await?;
-            subjects.push(Subject { chain, way, snapshotter, parent, pairs: Vec::new() });
+            subjects.push(Subject { chain, variant, snapshotter, parent, pairs: Vec::new() });
         }
     }
     eprintln!("Prepare and Remove, {pairs} times each ...");
@@ -90,36 +90,38 @@ pub(super) async fn measure(node: &Node, chains: &[Chain], pairs: usize) -> Resu
             let key = format!("k8s.io/3/container-{number}");
             subject.pairs.push(subject.snapshotter.pair(&key, &subject.parent).await?);
         }
-        // Nobody is always the one that comes after another.
+        // No subject always follows the same other one.
         subjects.rotate_left(1);
     }
-    subjects.sort_by_key(|subject| (subject.chain.len(), subject.way as u8));
+    subjects.sort_by_key(|subject| (subject.chain.len(), subject.variant as u8));
     subjects.iter().map(Subject::compared).collect()
 }
 
 impl Subject<'_> {
     fn compared(&self) -> Result<Compared> {
-        let of = |time: fn(&Pair) -> std::time::Duration| {
+        let quantiles = |time: fn(&Pair) -> std::time::Duration| {
             let times = self.pairs.iter().map(|pair| time(pair).as_secs_f64() * 1e3);
-            Quantiles::of(times.collect()).context("nothing was measured: ask for at least one repetition")
+            Quantiles::from_values(times.collect()).context("nothing was measured: at least one repetition is needed")
         };
         Ok(Compared {
             layers: self.chain.len(),
-            way: self.way,
-            prepare: of(|pair| pair.prepare)?,
-            remove: of(|pair| pair.remove)?,
-            both: of(|pair| pair.prepare + pair.remove)?,
+            variant: self.variant,
+            prepare: quantiles(|pair| pair.prepare)?,
+            remove: quantiles(|pair| pair.remove)?,
+            both: quantiles(|pair| pair.prepare + pair.remove)?,
         })
     }
 }
 
-/// How many times as long as overlayfs the plugin takes, by each way to it.
+/// Ratio of our snapshotter's latency to overlayfs', direct and through containerd.
 pub(super) fn ratios(found: &[Compared], layers: usize) -> Result<Vec<(&'static str, f64)>> {
-    let median = |way: Way| {
-        let one = found.iter().find(|one| one.layers == layers && one.way == way);
-        one.map(|one| one.both.median).with_context(|| format!("{way:?} was not measured with {layers} layers"))
+    let median = |variant: Variant| {
+        let compared = found.iter().find(|compared| compared.layers == layers && compared.variant == variant);
+        compared
+            .map(|compared| compared.both.median)
+            .with_context(|| format!("{variant:?} was not measured with {layers} layers"))
     };
-    let overlayfs = median(Way::Overlayfs)?;
-    let plugins = [Way::Plugin, Way::PluginByContainerd];
-    plugins.into_iter().map(|way| Ok((way.name(), median(way)? / overlayfs))).collect()
+    let overlayfs = median(Variant::Overlayfs)?;
+    let ours = [Variant::Direct, Variant::ThroughContainerd];
+    ours.into_iter().map(|variant| Ok((variant.name(), median(variant)? / overlayfs))).collect()
 }

@@ -1,7 +1,7 @@
-//! What giving hints adds to the Prepare of a container's snapshot, whatever the prefetch daemon does.
+//! What sending prefetch requests adds to the Prepare of a container's snapshot, in each state of the prefetch daemon.
 //!
-//! Four plugins that differ in nothing but where they give hints to are asked in turn. Their roots are in memory
-//! (tmpfs): what a busy disk adds to single calls is more than what is looked for.
+//! Four snapshotters that differ only in their `prefetch_socket` are called in turn. Their roots are in memory (tmpfs), because
+//! a busy disk adds more to single calls than the difference measured here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,17 +23,17 @@ use crate::statistics::Quantiles;
 
 const STOP: Duration = Duration::from_secs(20);
 
-/// The prefetch daemon as a plugin finds it.
+/// State of the prefetch daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum State {
-    /// The plugin's configuration has none.
+    /// No daemon is configured.
     Unconfigured,
-    /// It runs.
+    /// The daemon runs.
     Up,
-    /// There is no socket.
+    /// The socket does not exist.
     Absent,
-    /// It takes connections and never answers.
+    /// The daemon accepts connections and never responds.
     Hung,
 }
 
@@ -49,8 +49,8 @@ impl State {
         }
     }
 
-    /// What the plugin's counters must show for the daemon to have been in this state.
-    fn is_shown_by(self, sent: u64, lost: u64) -> bool {
+    /// Whether the snapshotter's counters are consistent with this state.
+    fn matches(self, sent: u64, lost: u64) -> bool {
         match self {
             Self::Unconfigured => sent == 0 && lost == 0,
             Self::Up => sent > 0 && lost == 0,
@@ -59,27 +59,27 @@ impl State {
     }
 }
 
-/// What Prepare took, in milliseconds.
+/// Latency of Prepare in milliseconds.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Hinted {
+pub(super) struct PrepareTimes {
     pub(super) state: State,
     pub(super) prepare: Quantiles,
 }
 
-/// A plugin with such a daemon.
+/// A snapshotter and the state of its daemon.
 struct Subject {
     state: State,
-    plugin: Daemon,
+    process: Daemon,
     snapshotter: Snapshotter,
-    /// The topmost layer's name.
+    /// Name of the top layer's snapshot.
     parent: String,
-    /// Milliseconds.
+    /// Latencies in milliseconds.
     prepares: Vec<f64>,
 }
 
-/// Measures every state `prepares` times. The node's prefetch daemon runs.
-pub(super) async fn measure(node: &Node, chain: &Chain, prepares: usize) -> Result<Vec<Hinted>> {
-    let silent = Silent::start(node.directory().join("silent.sock"))?;
+/// Measures every state `prepares` times. The node's prefetch daemon must run.
+pub(super) async fn measure(node: &Node, chain: &Chain, prepares: usize) -> Result<Vec<PrepareTimes>> {
+    let silent = SilentSocket::start(node.directory().join("silent.sock"))?;
     let mut subjects = Vec::new();
     for state in State::ALL {
         let prefetch = match state {
@@ -97,7 +97,7 @@ pub(super) async fn measure(node: &Node, chain: &Chain, prepares: usize) -> Resu
             let pair = subject.snapshotter.pair(&format!("k8s.io/3/container-{number}"), &subject.parent).await?;
             subject.prepares.push(pair.prepare.as_secs_f64() * 1e3);
         }
-        // Nobody always comes after the one whose daemon is still at work.
+        // No subject always follows the one whose daemon is still working.
         subjects.shuffle(&mut random);
     }
     subjects.sort_by_key(|subject| subject.state as u8);
@@ -106,27 +106,28 @@ pub(super) async fn measure(node: &Node, chain: &Chain, prepares: usize) -> Resu
 
 impl Subject {
     async fn start(node: &Node, chain: &Chain, state: State, prefetch: Option<&Path>) -> Result<Self> {
-        // The site's mounts go with its run.
-        let root = node.plugin_root(state.name());
+        // Unmounted at the end of the run, with the site's other mounts.
+        let root = node.snapshotter_root(state.name());
         std::fs::create_dir(&root).with_context(|| format!("cannot make {}", root.display()))?;
         mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
-        let (plugin, socket) = node.start_plugin(state.name(), prefetch)?;
+        let (process, socket) = node.start_snapshotter(state.name(), prefetch)?;
         let mut snapshotter = Snapshotter::connect(&socket, SNAPSHOTTER).await?;
-        let parent = snapshotter.take(chain).await?;
-        // The first call of a connection is not what is measured.
+        let parent = snapshotter.prepare_layers(chain).await?;
+        // The first call of a connection is not measured.
         snapshotter.pair("k8s.io/2/first", &parent).await?;
-        Ok(Self { state, plugin, snapshotter, parent, prepares: Vec::new() })
+        Ok(Self { state, process, snapshotter, parent, prepares: Vec::new() })
     }
 
-    /// Stops the plugin, and sees by its counters that the daemon was in the state that it was to be in.
-    fn finish(mut self) -> Result<Hinted> {
-        self.plugin.stop(STOP)?;
-        let (log, state) = (self.plugin.log(), self.state);
+    /// Stops the snapshotter and checks by its counters that the daemon was in the intended state.
+    fn finish(mut self) -> Result<PrepareTimes> {
+        self.process.stop(STOP)?;
+        let log = self.process.log();
+        let state = self.state;
         let sent = counter(&log, "sent")?;
         let lost = counter(&log, "failed")? + counter(&log, "dropped")?;
-        ensure!(state.is_shown_by(sent, lost), "daemon {}: {sent} hints were taken, {lost} lost", state.name());
-        let prepare = Quantiles::of(self.prepares);
-        Ok(Hinted { state, prepare: prepare.context("nothing was measured: ask for at least one repetition")? })
+        ensure!(state.matches(sent, lost), "daemon {}: {sent} prefetch requests were sent, {lost} lost", state.name());
+        let prepare = Quantiles::from_values(self.prepares);
+        Ok(PrepareTimes { state, prepare: prepare.context("nothing was measured: at least one repetition is needed")? })
     }
 }
 
@@ -139,20 +140,20 @@ fn counter(log: &str, outcome: &str) -> Result<u64> {
     Ok(value.parse()?)
 }
 
-/// What each state adds at the 99th percentile to no daemon at all, in milliseconds.
-pub(super) fn added(found: &[Hinted]) -> Result<Vec<(&'static str, f64)>> {
-    let without = found.iter().find(|one| one.state == State::Unconfigured).context("a state is missing")?;
-    let others = found.iter().filter(|one| one.state != State::Unconfigured);
-    Ok(others.map(|one| (one.state.name(), one.prepare.p99 - without.prepare.p99)).collect())
+/// Latency that each state adds at the 99th percentile, in milliseconds, compared with no daemon.
+pub(super) fn added(found: &[PrepareTimes]) -> Result<Vec<(&'static str, f64)>> {
+    let without = found.iter().find(|times| times.state == State::Unconfigured).context("a state is missing")?;
+    let others = found.iter().filter(|times| times.state != State::Unconfigured);
+    Ok(others.map(|times| (times.state.name(), times.prepare.p99 - without.prepare.p99)).collect())
 }
 
-/// A socket that takes every connection and never says anything.
-struct Silent {
+/// A socket that accepts every connection and never responds.
+struct SilentSocket {
     path: PathBuf,
     task: JoinHandle<()>,
 }
 
-impl Silent {
+impl SilentSocket {
     fn start(path: PathBuf) -> Result<Self> {
         let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen at {}", path.display()))?;
         let task = tokio::spawn(async move {
@@ -165,7 +166,7 @@ impl Silent {
     }
 }
 
-impl Drop for Silent {
+impl Drop for SilentSocket {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_is_read_from_the_last_stop() {
+    fn counters_are_read_from_the_last_stop() {
         let stopped = |sent: u64, failed: u64| {
             let count = |outcome, count| format!("prefetch_requests_total{{outcome=\"{outcome}\"}}={count}");
             format!("INFO server: stopped counters={} {}\n", count("sent", sent), count("failed", failed))
@@ -189,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_is_against_the_plugin_without_a_daemon() {
-        let of = |state, p99: f64| {
+    fn latency_is_compared_with_no_daemon() {
+        let times = |state, p99: f64| {
             let prepare = Quantiles { count: 1, median: 1.0, p90: 1.0, p99, most: 9.0 };
-            Hinted { state, prepare }
+            PrepareTimes { state, prepare }
         };
-        let found = [of(State::Up, 3.5), of(State::Unconfigured, 3.0), of(State::Hung, 2.0)];
+        let found = [times(State::Up, 3.5), times(State::Unconfigured, 3.0), times(State::Hung, 2.0)];
         assert_eq!(added(&found).unwrap(), [("up", 0.5), ("hung", -1.0)]);
         assert!(added(&found[..1]).is_err());
     }

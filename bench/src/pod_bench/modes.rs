@@ -1,4 +1,4 @@
-//! The ways to a running program.
+//! The compared modes.
 
 use serde::Serialize;
 use testbed::node::NodeSpec;
@@ -6,18 +6,18 @@ use testbed::node::NodeSpec;
 /// How the program's files get onto the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Way {
+pub(super) enum Mode {
     /// containerd pulls and unpacks all layers.
     Legacy,
-    /// The layers are in CVMFS, and no bundle is published.
+    /// The layers are in CVMFS; no bundle is published.
     NoBundle,
-    /// With a bundle.
+    /// The layers are in CVMFS, with a bundle.
     Bundle,
-    /// Once more on the node of the start with a bundle.
+    /// Again on the node of the start with a bundle.
     Warm,
 }
 
-impl Way {
+impl Mode {
     pub(super) const ALL: [Self; 4] = [Self::Legacy, Self::NoBundle, Self::Bundle, Self::Warm];
 
     pub(super) fn name(self) -> &'static str {
@@ -29,7 +29,7 @@ impl Way {
         }
     }
 
-    /// What a new node for it is like; none for what needs a used one.
+    /// The new node that this mode needs; `None` if it runs on the previous one.
     pub(super) fn node(self) -> Option<NodeSpec> {
         let far = NodeSpec { far_registry: true, ..NodeSpec::default() };
         match self {

@@ -1,5 +1,4 @@
-//! A node for one measurement: everything of it is new, and gone afterwards.
-//! Its files are in memory, see [`MemoryDirectory`].
+//! A node for one measurement, with empty caches; removed afterwards. Its files are in memory, see [`MemoryDirectory`].
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,22 +13,22 @@ use testbed::web::Squid;
 
 use crate::condition::Condition;
 
-/// Always the same: the daemon's store knows by its mount point where a bundle came from.
+/// Always the same name: the daemon's store identifies a bundle's source by its mount point.
 const NAME: &str = "bench-node";
 
-/// Client, perhaps daemon and squid. Dropped, they stop and their files go.
+/// A client, perhaps with a daemon and a squid. When dropped, they stop and their files are removed.
 #[derive(Debug)]
-pub(super) struct Place {
-    // In the order in which they stop.
+pub(super) struct BenchNode {
+    // Fields stop in this order.
     pub(super) cvmfs: Cvmfs,
     squid: Option<Squid>,
     directory: MemoryDirectory,
 }
 
-impl Place {
-    /// Starts it, on a line that is like `condition`.
+impl BenchNode {
+    /// Starts the node on a link with this condition.
     pub(super) fn start(site: &Site, condition: &Condition, spec: CvmfsSpec) -> Result<Self> {
-        site.set_line(condition.line());
+        site.set_link(condition.link());
         let memory = MemoryDirectory::new(NAME)?;
         let directory = memory.directory();
         let squid = condition.squid.then(|| Squid::start(&directory.subdirectory("squid")?)).transpose()?;
@@ -54,12 +53,12 @@ impl Place {
         daemon_client(self.path())
     }
 
-    /// The daemon's process.
+    /// The daemon's process ID.
     pub(super) fn daemon_pid(&self) -> Result<u32> {
         Ok(self.cvmfs.daemon.as_ref().context("the daemon runs")?.pid())
     }
 
-    /// What the daemon has used of the cores so far.
+    /// Processor time that the daemon has used so far.
     pub(super) fn daemon_cores(&self) -> Result<Duration> {
         processor_time(self.daemon_pid()?)
     }

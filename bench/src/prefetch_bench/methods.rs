@@ -1,4 +1,4 @@
-//! The ways to a full cache, each measured once from an empty one.
+//! The methods of filling a cache, each measured once from an empty cache.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,44 +6,44 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 use testbed::node::CvmfsSpec;
+use testbed::readers;
 use testbed::site::{Site, label};
 
+use super::bench_node::BenchNode;
 use super::daemon::{self, Prefetch, by_content, by_name, with_daemon};
 use super::options::Options;
-use super::place::Place;
 use super::workload::Workload;
-use super::{limit::Stored, plain};
+use super::{limit::StoredObjects, plain};
 use crate::condition::Condition;
-use crate::readers;
 
-/// From this distance on, what reads one file after the other does so with a sample only.
-const FAR: Duration = Duration::from_millis(20);
-/// The sample's size. What it took is multiplied.
+/// From this round trip on, sequential reading reads only a sample.
+const SAMPLED_FROM: Duration = Duration::from_millis(20);
+/// Files of the sample, from which the time is extrapolated.
 const SAMPLE: usize = 200;
 
-/// How the files are had.
+/// How the files are brought onto the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
-    /// Read through the mount one after the other.
+pub enum Method {
+    /// Read sequentially through the mount.
     Sequential,
-    /// Read through the mount by 8, as a client does that is told which files belong together.
+    /// Read through the mount by 8 threads, as many as the CVMFS client uses for its own bundles.
     Readers8,
-    /// By 16.
+    /// Read by 16 threads.
     Readers16,
-    /// By 64.
+    /// Read by 64 threads.
     Readers64,
     /// Plain requests for all objects over 64 connections.
     Plain,
-    /// By the daemon, object by object.
+    /// Fetched by the daemon, object by object.
     Objects,
-    /// By the daemon with packs.
+    /// Fetched by the daemon, with packs.
     Packs,
-    /// What cannot be beaten.
+    /// The lower bound, see [`super::limit`].
     Limit,
 }
 
-impl Way {
+impl Method {
     pub(super) const ALL: [Self; 8] = [
         Self::Sequential,
         Self::Readers8,
@@ -82,41 +82,42 @@ impl Way {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Run {
     pub(super) workload: &'static str,
-    pub(super) way: Way,
+    pub(super) method: Method,
     pub(super) condition: Condition,
     pub(super) seconds: f64,
-    /// Of a sample only, multiplied.
+    /// Extrapolated from a sample.
     pub(super) sampled: bool,
-    /// At the server, in seconds since the first; of the way's own, not of the client's that the daemon asks.
+    /// Times of the method's requests at the server, in seconds since the first; without the mounted client's when the daemon
+    /// fetches.
     pub(super) requests_at: Vec<f64>,
     pub(super) bytes: u64,
-    /// Of the daemon, in seconds since the call.
+    /// Times of the daemon, in seconds since the request.
     pub(super) prefetch: Option<Times>,
 }
 
-/// What the daemon tells of a request, and what the server saw of it.
+/// Times of a request, as reported by the daemon and seen by the server.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Times {
     pub(super) lookup: f64,
     pub(super) first_request: f64,
     pub(super) first_byte: f64,
     pub(super) critical: f64,
-    /// Of all cores.
+    /// Processor time of the daemon.
     pub(super) cores: f64,
 }
 
-/// Measures one way once.
+/// Measures one method once.
 pub(super) async fn measure(
     site: &Site,
     (name, workload): (&'static str, &Workload),
-    stored: &Stored<'_>,
+    stored: &StoredObjects<'_>,
     condition: Condition,
-    way: Way,
+    method: Method,
     options: &Options,
 ) -> Result<Run> {
     let run = Run {
         workload: name,
-        way,
+        method,
         condition,
         seconds: 0.0,
         sampled: false,
@@ -124,24 +125,24 @@ pub(super) async fn measure(
         bytes: 0,
         prefetch: None,
     };
-    match way {
-        Way::Sequential | Way::Readers8 | Way::Readers16 | Way::Readers64 => read(site, workload, run),
-        Way::Plain => {
-            let place = Place::start(site, &condition, CvmfsSpec::default())?;
+    match method {
+        Method::Sequential | Method::Readers8 | Method::Readers16 | Method::Readers64 => read(site, workload, run),
+        Method::Plain => {
+            let node = BenchNode::start(site, &condition, CvmfsSpec::default())?;
             site.origin.take_requests();
-            let directory = place.path().join("plain");
-            let took = plain::fetch_all(&workload.plain, &site.daemon_url(), place.proxy(), &directory).await?;
-            Ok(seen(site, label::DAEMON, Run { seconds: took.as_secs_f64(), ..run }))
+            let directory = node.path().join("plain");
+            let took = plain::fetch_all(&workload.plain, &site.daemon_url(), node.proxy(), &directory).await?;
+            Ok(with_requests(site, label::DAEMON, Run { seconds: took.as_secs_f64(), ..run }))
         }
-        Way::Objects | Way::Packs => {
-            let place = Place::start(site, &condition, with_daemon(site, &options.daemon))?;
-            let request = match way {
-                Way::Packs => by_name(&workload.packed),
+        Method::Objects | Method::Packs => {
+            let node = BenchNode::start(site, &condition, with_daemon(site, &options.daemon))?;
+            let request = match method {
+                Method::Packs => by_name(&workload.packed),
                 _ => by_content(&workload.plain)?,
             };
-            Ok(prefetched(run, &daemon::prefetch(site, &place, request).await?))
+            Ok(prefetched(run, &daemon::prefetch(site, &node, request).await?))
         }
-        Way::Limit => {
+        Method::Limit => {
             let cores = stored.unpacked_on_all_cores(None)?;
             Ok(Run { seconds: stored.limit(&condition, cores).as_secs_f64(), ..run })
         }
@@ -149,20 +150,20 @@ pub(super) async fn measure(
 }
 
 fn read(site: &Site, workload: &Workload, run: Run) -> Result<Run> {
-    let place = Place::start(site, &run.condition, CvmfsSpec::default())?;
-    let sampled = run.way == Way::Sequential && run.condition.round_trip() >= FAR;
+    let node = BenchNode::start(site, &run.condition, CvmfsSpec::default())?;
+    let sampled = run.method == Method::Sequential && run.condition.round_trip() >= SAMPLED_FROM;
     let files: &[PathBuf] = &workload.files;
     let files = if sampled { &files[..SAMPLE.min(files.len())] } else { files };
     site.origin.take_requests();
-    let took = readers::read_all(place.mount(), files, run.way.readers())?;
+    let took = readers::read_all(node.mount(), files, run.method.readers())?;
     let seconds = took.as_secs_f64() * workload.files.len() as f64 / files.len() as f64;
-    Ok(seen(site, label::CLIENT, Run { seconds, sampled, ..run }))
+    Ok(with_requests(site, label::CLIENT, Run { seconds, sampled, ..run }))
 }
 
-/// With what the server saw.
-fn seen(site: &Site, who: &str, run: Run) -> Run {
+/// Adds what the server logged for `client`.
+fn with_requests(site: &Site, client: &str, run: Run) -> Run {
     let requests = site.origin.take_requests();
-    let own: Vec<_> = requests.iter().filter(|request| request.client == who).collect();
+    let own: Vec<_> = requests.iter().filter(|request| request.client == client).collect();
     let first = own.iter().map(|request| request.started).min().unwrap_or_default();
     let requests_at = own.iter().map(|request| (request.started - first).as_secs_f64()).collect();
     Run { requests_at, bytes: own.iter().map(|request| request.bytes).sum(), ..run }
