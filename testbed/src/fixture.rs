@@ -1,4 +1,4 @@
-//! The repository that the real server wrote, and what the real client showed of it: `fixture/` beside this crate's
+//! A repository written by the real CVMFS server, and its listing by the real client: `fixture/` beside this crate's
 //! `Cargo.toml`.
 
 use std::path::{Path, PathBuf};
@@ -19,54 +19,54 @@ pub fn public_key() -> PathBuf {
     directory().join(format!("{FQRN}.pub"))
 }
 
-/// One path, as the real client showed it.
+/// One path, as listed by the real client.
 #[derive(Debug, Deserialize)]
 pub struct Listed {
-    /// From the repository's root on.
+    /// Path from the repository's root.
     pub path: String,
     /// `file`, `dir` or `link`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Octal, with `0o` before.
+    /// Octal, with the prefix `0o`.
     pub mode: String,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub mtime: i64,
     /// Number of links.
     pub nlink: u64,
-    /// Of a symbolic link.
+    /// Target of a symbolic link.
     pub target: Option<String>,
-    /// Of a file's content.
+    /// SHA-256 of a file's content.
     pub sha256: Option<String>,
-    /// Hash of the nested catalog that begins here.
+    /// Hash of the nested catalog whose root this is.
     pub catalog: Option<String>,
-    /// `user.hash`.
+    /// Extended attribute `user.hash`.
     #[serde(rename = "user.hash")]
     pub hash: Option<String>,
-    /// `user.compression`.
+    /// Extended attribute `user.compression`.
     #[serde(rename = "user.compression")]
     pub compression: Option<String>,
-    /// `user.chunks`.
+    /// Extended attribute `user.chunks`.
     #[serde(rename = "user.chunks")]
     pub chunks: Option<String>,
-    /// `user.chunk_list`: hash, offset, size.
+    /// Extended attribute `user.chunk_list`: hash, offset, size.
     #[serde(rename = "user.chunk_list")]
     pub chunk_list: Option<Vec<[String; 3]>>,
 }
 
 impl Listed {
-    /// Type and permissions, as `stat` gives them.
+    /// Type and permissions, as in `st_mode`.
     pub fn mode(&self) -> Result<u32> {
         u32::from_str_radix(self.mode.trim_start_matches("0o"), 8).with_context(|| format!("mode of {}", self.path))
     }
 }
 
-/// All paths.
+/// Reads the listing.
 pub fn listing() -> Result<Vec<Listed>> {
     let text = std::fs::read_to_string(directory().join("listing.jsonl"))?;
     text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()

@@ -1,4 +1,4 @@
-//! Runs a test or a program in namespaces of its own, so that its site leaves nothing behind however it ends.
+//! Runs a test or a program in its own namespaces, so that its site leaves nothing behind however it ends.
 //!
 //! ```text
 //! outer   the test as cargo started it; holds the lifeline (a pipe) and waits
@@ -9,11 +9,11 @@
 //!
 //! - The body ends, or the lifeline breaks because the outer process was killed: init kills every process of the PID
 //!   namespace, detaches the site's mounts, removes its cgroups and its directory, and ends with the body's status.
-//! - Should init itself be killed, the kernel ends all its processes and mounts; the directory and cgroups, which are
-//!   then left, are removed by the next run on this machine.
+//! - If init itself is killed, the kernel ends all its processes and mounts; the next run on this machine removes the directory
+//!   and cgroups that are left.
 //!
 //! A run has a name, `cvmfs-prefetch-testbed-<outer pid>-<number>`, which is also the name of its directory (below
-//! `$TMPDIR`, else `/var/tmp`, because overlayfs wants a disk file system) and of its cgroups.
+//! `$TMPDIR`, else `/var/tmp`, because overlayfs needs a disk file system) and of its cgroups.
 //! With `TESTBED_KEEP=1` the directory is kept, under another name, to look at its logs.
 
 mod cgroups;
@@ -62,7 +62,7 @@ where
     }
 }
 
-/// Runs `body` as the body of a program; to be called by its `main`.
+/// Runs `body` as the body of a program; called by its `main`.
 pub fn main<F, T>(body: F) -> ExitCode
 where
     F: FnOnce() -> T,
@@ -78,12 +78,14 @@ where
         Role::Body => block_on(body).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("Error: {error:?}");
+        // Without a backtrace: the message has to say what failed.
+        eprintln!("error: {error}");
+        error.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
         ExitCode::FAILURE
     })
 }
 
-/// The cgroup below which pods are to be put, as an absolute path in every hierarchy.
+/// The parent cgroup of the site's pods, as an absolute path in every hierarchy.
 ///
 /// # Panics
 /// Outside of a body.
@@ -94,24 +96,24 @@ pub fn cgroup_parent() -> String {
     }
 }
 
-/// A directory of the site, gone when the run ends.
+/// A directory of the site, removed when the run ends.
 #[derive(Debug, Clone)]
 pub struct SiteDirectory(PathBuf);
 
 impl SiteDirectory {
-    /// Makes the directory `name`; fails if the run has it already.
+    /// Creates the directory `name`; fails if it exists.
     pub fn new(name: &str) -> Result<Self> {
         let path = Run::current()?.directory().join(name);
         std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Makes the directory `name` in it, if it is not there, and returns its path.
+    /// Creates the subdirectory `name` if it does not exist; returns its path.
     pub fn subdirectory(&self, name: &str) -> Result<PathBuf> {
         let path = self.0.join(name);
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -128,8 +130,8 @@ where
     tokio::runtime::Builder::new_multi_thread().worker_threads(8).enable_all().build()?.block_on(body())
 }
 
-/// The test's name as libtest knows it: that of its thread, or, where libtest runs tests on the main thread, the path of
-/// the closure without its crate.
+/// The test's name as libtest knows it: the name of its thread or, where libtest runs tests on the main thread, the path of the
+/// closure without its crate.
 fn test_name<F>() -> String {
     match std::thread::current().name() {
         Some(name) if name != "main" => name.to_owned(),

@@ -1,4 +1,4 @@
-//! Child processes that end with us.
+//! Child processes and the workspace's programs.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A daemon of the site. Its output goes to a log file; dropping it stops it.
+/// A daemon of the site. Its output goes to a log file; it is stopped when dropped.
 #[derive(Debug)]
 pub struct Daemon {
     name: String,
@@ -19,7 +19,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command` with its output in `<log_directory>/<name>.log` (appended).
+    /// Starts `command`, with its output appended to `<log_directory>/<name>.log`.
     pub fn start(name: &str, command: &mut Command, log_directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(log_directory)?;
         let log = log_directory.join(format!("{name}.log"));
@@ -29,7 +29,7 @@ impl Daemon {
         Ok(Self { name: name.to_owned(), child, log })
     }
 
-    /// The process id.
+    /// The process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -39,7 +39,7 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Polls `ready` until it holds; fails with the log if the daemon ends before or `limit` passes.
+    /// Polls `ready` until it returns true; fails with the log if the daemon exits first or `limit` passes.
     pub fn wait_until(&mut self, what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let end = Instant::now() + limit;
         while !ready() {
@@ -54,13 +54,13 @@ impl Daemon {
         Ok(())
     }
 
-    /// Kills without warning, as a crash would.
+    /// Kills the process with SIGKILL, as a crash would.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.child.kill()?;
         Ok(self.child.wait()?)
     }
 
-    /// Asks to stop (SIGTERM) and waits; kills after `limit`.
+    /// Sends SIGTERM and waits; kills the process after `limit`.
     pub fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
@@ -85,23 +85,23 @@ impl Drop for Daemon {
     }
 }
 
-/// What a process and the children that it waited for have used of the cores so far, to a hundredth of a second.
+/// Processor time of a process and its reaped children so far, with a resolution of 10 ms.
 pub fn processor_time(pid: u32) -> Result<Duration> {
     const TICK: Duration = Duration::from_millis(10);
     let path = format!("/proc/{pid}/stat");
     let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    // Behind the name, which may hold anything: state and ten more fields, then user and system time, own and children's.
+    // After the name, which may contain anything: state and ten more fields, then user and system time, own and children's.
     let (_, fields) = stat.rsplit_once(") ").with_context(|| format!("no name in {path}"))?;
     let ticks = fields.split(' ').skip(11).take(4).map(str::parse::<u32>).sum::<Result<u32, _>>()?;
     Ok(ticks * TICK)
 }
 
-/// Runs a command to its end and returns its standard output; fails with its standard error.
+/// Runs a program and returns its standard output; fails with its standard error.
 pub fn run(program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<String> {
     run_command(Command::new(program).args(arguments))
 }
 
-/// Runs a prepared command to its end and returns its standard output; fails with its standard error.
+/// Runs a command and returns its standard output; fails with its standard error.
 pub fn run_command(command: &mut Command) -> Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}: is it installed?"))?;
@@ -111,11 +111,13 @@ pub fn run_command(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The program `name` of this workspace: beside the running executable, or beside its directory (cargo puts tests one
-/// level deeper). The caller's package must have had it built.
+/// The built program `name` of this workspace: beside the running executable or, because cargo puts tests one level deeper, in
+/// its parent directory.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let found =
         executable.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
-    found.with_context(|| format!("no program {name} beside {}: build the workspace first", executable.display()))
+    found.with_context(|| {
+        format!("no program {name} beside {}: build the workspace first (`make build`)", executable.display())
+    })
 }

@@ -1,4 +1,4 @@
-//! A registry: Debian's `docker-registry` on a loopback port, filled over its API.
+//! An image registry: Debian's `docker-registry` on a loopback port, filled through its API.
 
 use std::fs;
 use std::path::Path;
@@ -13,15 +13,15 @@ use reqwest::{Client, Response, StatusCode, Url};
 use crate::images::{Image, MANIFEST_TYPE};
 use crate::process::Daemon;
 
-/// Debian's registry says this, with the port that the kernel chose, when it accepts connections.
+/// The registry's log message, with the port that the kernel chose, when it accepts connections.
 const LISTENING: &str = "listening on ";
 
-/// User and password of a registry that wants a login.
+/// User and password of a registry that requires a login.
 pub const LOGIN: (&str, &str) = ("publisher", "right-horse");
-/// The same for `docker-registry`, which takes bcrypt only.
+/// The same as an htpasswd line; `docker-registry` accepts only bcrypt.
 const HTPASSWD: &str = "publisher:$2b$05$abcdefghijklmnopqrstuukAGqk1114ICnhl6dLOh9a3Ti/e0h/ma\n";
 
-/// A running registry. It stops when this value is dropped; what was pushed stays in its directory.
+/// A running registry; stops when dropped. Pushed images stay in its directory.
 #[derive(Debug)]
 pub struct Registry {
     address: String,
@@ -35,7 +35,7 @@ impl Registry {
         Self::start_with(directory, "", HeaderMap::new())
     }
 
-    /// Starts one that answers nobody who does not log in with [`LOGIN`].
+    /// Starts a registry that requires the login [`LOGIN`].
     pub fn start_with_login(directory: &Path) -> Result<Self> {
         use base64::Engine;
         fs::create_dir_all(directory)?;
@@ -83,7 +83,7 @@ impl Registry {
         &self.address
     }
 
-    /// Uploads what the registry does not have of `image` and returns the reference by which it can be pulled.
+    /// Uploads the missing parts of `image`; returns the reference for pulling it.
     pub async fn push(&self, image: &Image) -> Result<String> {
         let reference = image.reference(&self.address);
         for layer in &image.layers {
@@ -99,7 +99,7 @@ impl Registry {
         Ok(reference)
     }
 
-    /// Removes a layer's blob, as a registry would that lost it.
+    /// Removes a layer's blob, as if the registry had lost it.
     pub async fn delete_blob(&self, image: &Image, digest: &Digest) -> Result<()> {
         let url = self.url(&format!("{}/blobs/{digest}", image.repository))?;
         expect(self.client.delete(url).send().await?, StatusCode::ACCEPTED).await.map(drop)
@@ -158,7 +158,7 @@ mod tests {
         let registry = Registry::start(&directory.path().join("registry")).unwrap();
         let reference = registry.push(&image).await.unwrap();
         assert_eq!(reference, format!("{}/demo/small:1", registry.address()));
-        // A second time nothing is uploaded, and nothing fails.
+        // The second push uploads nothing and succeeds.
         registry.push(&image).await.unwrap();
 
         let get = async |path: String| {

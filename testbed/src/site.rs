@@ -14,50 +14,50 @@ use crate::namespace::SiteDirectory;
 use crate::process::{binary, run, run_command};
 use crate::publisher::{Chunking, Repository};
 use crate::registry::Registry;
-use crate::web::{Line, LineSpec, Origin, Squid};
+use crate::web::{LinkEmulator, LinkSpec, Origin, Squid};
 
 /// The name of the site's repository.
 pub const FQRN: &str = "unpacked.testbed.example";
 
-/// The origin's labels for those who ask it.
+/// The origin's labels of clients.
 pub mod label {
     /// The mounted client of a node.
     pub const CLIENT: &str = "client";
     /// The prefetch daemon of a node.
     pub const DAEMON: &str = "daemon";
-    /// Whoever builds bundles.
+    /// The bundle builder.
     pub const BUILDER: &str = "builder";
 }
 
-/// What a site is to be like.
+/// Properties of a site.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SiteSpec {
-    /// The line between the repository's server and the nodes. The registry is near, as a site's mirror is, but for nodes that
-    /// are told otherwise.
-    pub line: LineSpec,
-    /// Nodes reach the server through a squid on their side of the line.
+    /// The link between the repository's server and the nodes. The registry is near, like a site's mirror, except for nodes with
+    /// `far_registry`.
+    pub link: LinkSpec,
+    /// Nodes reach the server through a squid on their side of the link.
     pub squid: bool,
 }
 
 /// A running site without nodes. See [`crate::node::Node`].
 #[derive(Debug)]
 pub struct Site {
-    /// Where everything of it is.
+    /// Directory of all its files.
     pub directory: SiteDirectory,
     /// The repository's server.
     pub origin: Origin,
     /// The image registry.
     pub registry: Registry,
-    /// The repository, to publish into.
+    /// The repository.
     pub repository: Repository,
-    client_line: Line,
-    daemon_line: Line,
-    registry_line: Line,
+    client_link: LinkEmulator,
+    daemon_link: LinkEmulator,
+    registry_link: LinkEmulator,
     squid: Option<Squid>,
     sandbox_image: String,
 }
 
-/// Where images are cached between runs.
+/// Directory in which images are cached between runs.
 pub fn image_cache() -> Result<PathBuf> {
     let home = std::env::var_os("HOME").context("HOME is not set")?;
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or(Path::new(&home).join(".cache"), PathBuf::from);
@@ -74,32 +74,33 @@ impl Site {
         let mut repository = Repository::create(&web_root.join("cvmfs").join(FQRN), FQRN)?;
         repository.commit()?;
         let origin = Origin::start(&web_root)?;
-        origin.tell_apart("cvmfs-prefetchd/", label::DAEMON);
-        let line = |label| Line::start(origin.address_for(label)?, spec.line);
-        let (client_line, daemon_line) = (line(label::CLIENT)?, line(label::DAEMON)?);
+        origin.label_user_agent("cvmfs-prefetchd/", label::DAEMON);
+        let link = |label| LinkEmulator::start(origin.address_for(label)?, spec.link);
+        let client_link = link(label::CLIENT)?;
+        let daemon_link = link(label::DAEMON)?;
         let squid = spec.squid.then(|| Squid::start(&directory.subdirectory("squid")?)).transpose()?;
         let registry = Registry::start(&directory.subdirectory("registry")?)?;
-        let registry_line = Line::start(registry.address().parse()?, spec.line)?;
+        let registry_link = LinkEmulator::start(registry.address().parse()?, spec.link)?;
         let sandbox_image = registry.push(&images::pause(&image_cache()?)?).await?;
         Ok(Self {
             directory,
             origin,
             registry,
             repository,
-            client_line,
-            daemon_line,
-            registry_line,
+            client_link,
+            daemon_link,
+            registry_link,
             squid,
             sandbox_image,
         })
     }
 
-    /// Pushes `image` and publishes all its layers; the reference.
+    /// Pushes `image` and publishes all its layers; returns the reference.
     pub async fn publish(&mut self, image: &Image) -> Result<String> {
         self.publish_layers(image, &image.layers).await
     }
 
-    /// Pushes `image` and publishes some layers; the reference.
+    /// Pushes `image` and publishes some of its layers; returns the reference.
     pub async fn publish_layers(&mut self, image: &Image, layers: &[Layer]) -> Result<String> {
         for layer in layers {
             self.repository.publish_layer(layer)?;
@@ -108,7 +109,7 @@ impl Site {
         self.registry.push(image).await
     }
 
-    /// Publishes a bundle with the command line, as a publisher does inside a transaction.
+    /// Publishes a bundle with the command line, as a publisher does in a transaction.
     pub fn publish_bundle(&mut self, bundle: &Path) -> Result<()> {
         let tree = self.directory.subdirectory("tree")?;
         let (bundle, tree_argument) = (bundle.display().to_string(), tree.display().to_string());
@@ -116,7 +117,7 @@ impl Site {
         self.put_bundles(&tree)
     }
 
-    /// Puts small objects of a bundle into packs, and publishes both beside what was published before. The bundle, as published.
+    /// Packs the small objects of a bundle and publishes bundle and packs beside earlier ones; returns the published bundle.
     pub fn publish_packed(&mut self, bundle: &Path) -> Result<Bundle> {
         let packs = bundle.with_extension("packs");
         if packs.exists() {
@@ -124,7 +125,7 @@ impl Site {
         }
         run_command(self.builder("pack")?.arg(bundle).arg("--output").arg(&packs))?;
         let mut publish = Command::new(binary("cvmfs-prefetch")?);
-        // All bundles of the site, for the tree takes the place of what was published before.
+        // With all earlier bundles of the site, because the tree replaces them.
         let tree = self.directory.subdirectory("tree")?;
         publish.arg("publish").arg(bundle).arg("--tree").arg(&tree);
         for pack in std::fs::read_dir(&packs)? {
@@ -135,7 +136,7 @@ impl Site {
         Ok(Bundle::read(bundle)?)
     }
 
-    /// Copies `tree/.bundles` into the repository, whatever it holds.
+    /// Replaces the repository's `.bundles` by `tree/.bundles`.
     pub fn put_bundles(&mut self, tree: &Path) -> Result<()> {
         self.repository.put_tree(
             bundles::publish::DIRECTORY,
@@ -145,19 +146,19 @@ impl Site {
         self.repository.commit()
     }
 
-    /// Makes a bundle of traces with the command line; where it is.
+    /// Builds a bundle of traces with the command line; returns its path.
     pub fn build_bundle(&self, traces: &[&Path]) -> Result<PathBuf> {
         self.build_bundle_with(traces, &[])
     }
 
-    /// The same with further options.
+    /// Like [`Site::build_bundle`], with further options.
     pub fn build_bundle_with(&self, traces: &[&Path], options: &[&str]) -> Result<PathBuf> {
         let output = self.directory.path().join("image.bundle");
         run_command(self.builder("build")?.arg("--output").arg(&output).args(options).args(traces))?;
         Ok(output)
     }
 
-    /// A command of the command line that makes or tries bundles, told where registry and repository are.
+    /// A command of the command line that reads this site's registry and repository.
     pub fn builder(&self, command: &str) -> Result<Command> {
         let url = format!("http://{}/cvmfs/{FQRN}", self.origin.address_for(label::BUILDER)?);
         let mut builder = Command::new(binary("cvmfs-prefetch")?);
@@ -166,44 +167,44 @@ impl Site {
         Ok(builder)
     }
 
-    /// How many files a trace holds.
+    /// Number of files in a trace.
     pub fn files_in(trace: &Path) -> Result<usize> {
         Ok(Trace::read(trace)?.files.len())
     }
 
-    /// Changes the lines of all nodes.
-    pub fn set_line(&self, spec: LineSpec) {
-        self.client_line.set(spec);
-        self.daemon_line.set(spec);
-        self.registry_line.set(spec);
+    /// Changes the links of all nodes.
+    pub fn set_link(&self, spec: LinkSpec) {
+        self.client_link.set(spec);
+        self.daemon_link.set(spec);
+        self.registry_link.set(spec);
     }
 
-    /// The daemon's line, to be cut or slowed apart from the client's.
-    pub fn daemon_line(&self) -> &Line {
-        &self.daemon_line
+    /// The daemon's link, for tests that cut or slow it separately from the client's.
+    pub fn daemon_link(&self) -> &LinkEmulator {
+        &self.daemon_link
     }
 
-    /// The URL of the repository as clients of nodes have it.
+    /// The repository's URL for the nodes' clients.
     pub fn client_url(&self) -> String {
-        format!("http://{}/cvmfs/{FQRN}", self.client_line.address())
+        format!("http://{}/cvmfs/{FQRN}", self.client_link.address())
     }
 
-    /// The URL of the repository as daemons of nodes have it that use no proxy; else it is the clients'.
+    /// The repository's URL for daemons of nodes without a proxy. (With a proxy, they use the clients' URL.)
     pub fn daemon_url(&self) -> String {
-        format!("http://{}/cvmfs/{FQRN}", self.daemon_line.address())
+        format!("http://{}/cvmfs/{FQRN}", self.daemon_link.address())
     }
 
-    /// The registry's address for nodes that are far from it.
+    /// The registry's address for nodes with `far_registry`.
     pub fn far_registry(&self) -> SocketAddr {
-        self.registry_line.address()
+        self.registry_link.address()
     }
 
-    /// Bytes that have come from the registry to nodes that are far from it.
+    /// Bytes that nodes with `far_registry` have received from the registry.
     pub fn registry_bytes(&self) -> u64 {
-        self.registry_line.received()
+        self.registry_link.received()
     }
 
-    /// Puts another squid, or none, between server and nodes that start from now on; the one before stops.
+    /// Sets or removes the squid of nodes that start from now on; the previous squid stops.
     pub fn set_squid(&mut self, squid: Option<Squid>) {
         self.squid = squid;
     }
@@ -224,7 +225,7 @@ impl Site {
     }
 }
 
-/// A site with a line of this round-trip time and nothing else in the way.
+/// A site whose link has this round-trip time and no limits, without squid.
 pub fn with_round_trip(round_trip: Duration) -> SiteSpec {
-    SiteSpec { line: LineSpec::with_round_trip(round_trip), squid: false }
+    SiteSpec { link: LinkSpec::with_round_trip(round_trip), squid: false }
 }

@@ -1,31 +1,31 @@
-//! A systemd unit of `deploy/`, and what it asks of systemd, done by other means: there is no systemd where tests run.
+//! A systemd unit of `deploy/`, with its sandboxing applied by other tools: no systemd runs where the tests run.
 
 #![allow(clippy::unwrap_used, reason = "called by tests only, which fail by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// As with `ProtectSystem=strict`: everything is read-only but a directory, the first argument, in a mount namespace of its own. The
+/// Like `ProtectSystem=strict`: a mount namespace in which everything is read-only except one directory, the first argument. The
 /// other arguments are the command.
 pub const PROTECTED: [&str; 5] =
     ["unshare", "--mount", "sh", "-c", "mount --bind $0 $0 && mount -o remount,bind,ro / && exec \"$@\""];
-/// Writes the system calls of a command to the file that comes next.
+/// Writes the system calls of a command to a file, the next argument.
 pub const TRACED: [&str; 8] = ["strace", "-f", "-qq", "-e", "signal=none", "-s", "0", "-o"];
 
-/// For [`Unit::rights`] of a command that is traced: it ends with the tracer, also when that is killed.
+/// For [`Unit::rights`] of a traced command: it ends with the tracer, even if that is killed.
 pub const ENDS_WITH_TRACER: &str = "--pdeathsig=KILL";
 
-/// The text of a unit.
+/// A unit file's text.
 #[derive(Debug, Clone, Copy)]
 pub struct Unit(pub &'static str);
 
 impl Unit {
-    /// All values of a setting.
+    /// All values of the setting `name`.
     pub fn settings(self, name: &str) -> Vec<&'static str> {
         self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect()
     }
 
-    /// `setpriv`, by which a command gets the capabilities that the unit leaves to it.
+    /// A `setpriv` command line that runs a command with the unit's capabilities only.
     pub fn rights(self) -> Vec<String> {
         assert_eq!(self.settings("NoNewPrivileges"), ["yes"]);
         let [left] = self.settings("CapabilityBoundingSet")[..] else { panic!("{self:?}") };
@@ -34,7 +34,7 @@ impl Unit {
         ["setpriv", "--inh-caps=-all", "--no-new-privs", &format!("--bounding-set={left}")].map(str::to_owned).into()
     }
 
-    /// The system calls in what [`TRACED`] wrote of `program` that the unit's filter does not let through.
+    /// The system calls of `program`, from the output of [`TRACED`], that the unit's filter does not allow.
     pub fn refused(self, trace: &str, program: &str) -> Vec<String> {
         let made = made(trace, program);
         assert!(made.len() > 30, "{made:?}");
@@ -57,12 +57,12 @@ impl Unit {
     }
 }
 
-/// The system calls of systemd's groups: `@name`, and below it calls and other groups.
+/// systemd's groups of system calls: `@name` with its calls and other groups.
 fn groups() -> BTreeMap<String, Vec<String>> {
-    let told = Command::new("systemd-analyze").args(["syscall-filter", "--no-pager"]).output().unwrap();
+    let output = Command::new("systemd-analyze").args(["syscall-filter", "--no-pager"]).output().unwrap();
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut open = String::new();
-    for line in String::from_utf8(told.stdout).unwrap().lines() {
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
         match line.trim() {
             "" => {}
             comment if comment.starts_with('#') => {}
@@ -82,7 +82,7 @@ fn calls_of(group: &str, groups: &BTreeMap<String, Vec<String>>) -> BTreeSet<Str
     expanded.collect()
 }
 
-/// The system calls after the program itself began.
+/// The system calls after `program` itself was executed.
 fn made(trace: &str, program: &str) -> BTreeSet<String> {
     let begun = format!("{program}\", [");
     let from = trace.rfind(&begun).map_or(0, |exec| exec + trace[exec..].find('\n').unwrap());

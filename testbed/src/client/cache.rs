@@ -5,8 +5,8 @@
 //! <cache>/txn/                objects being written
 //! ```
 //!
-//! An object gets its name by a rename, so a name always stands for a whole object, whoever writes it. What has a name
-//! is never checked again.
+//! An object gets its name by a rename, so a name always stands for a whole object, whoever writes it. A named object is never
+//! verified again.
 
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Result, Write};
@@ -21,7 +21,7 @@ const TRANSACTIONS: &str = "txn";
 pub(super) struct Cache(PathBuf);
 
 impl Cache {
-    /// Opens the cache in `directory` and makes what is missing of its layout.
+    /// Opens the cache in `directory` and creates missing directories of its layout.
     pub(super) fn open(directory: &Path) -> Result<Self> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -36,12 +36,12 @@ impl Cache {
         &self.0
     }
 
-    /// Where the object `hash` is or would be.
+    /// The path of the object `hash`, whether it is cached or not.
     pub(super) fn path(&self, hash: &ContentHash) -> PathBuf {
         self.0.join(hash.cache_path())
     }
 
-    /// The object's content; none if it is not there.
+    /// The object's content; `None` if it is not cached.
     pub(super) fn get(&self, hash: &ContentHash) -> Result<Option<File>> {
         match File::open(self.path(hash)) {
             Ok(file) => Ok(Some(file)),
@@ -52,7 +52,7 @@ impl Cache {
 
     /// Stores the content of an object, which the caller has verified.
     pub(super) fn put(&self, hash: &ContentHash, content: &[u8]) -> Result<()> {
-        // Mode 0600, as it has to be.
+        // Mode 0600, as in the stock client.
         let mut file = tempfile::Builder::new().prefix("fetch").tempfile_in(self.0.join(TRANSACTIONS))?;
         file.write_all(content)?;
         file.persist(self.path(hash)).map_err(|error| error.error)?;

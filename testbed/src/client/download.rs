@@ -1,4 +1,4 @@
-//! HTTP, as the stock client does it: connections are kept, and there are never more than 16.
+//! HTTP as in the stock client: kept-alive connections, at most 16.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,21 +11,21 @@ use tokio::sync::Semaphore;
 
 /// The stock client's limit.
 const CONNECTIONS: usize = 16;
-/// The stock client's default for a direct connection: this long without a byte.
+/// The stock client's default timeout of a direct connection without a received byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a client has done so far.
+/// Counts of a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statistics {
-    /// Requests made.
+    /// Requests sent.
     pub requests: u64,
     /// Bytes of the bodies received.
     pub bytes: u64,
-    /// Requests without a usable answer, for whatever reason.
+    /// Requests without a usable response.
     pub failures: u64,
-    /// Objects found in the cache when needed.
+    /// Objects found in the cache.
     pub hits: u64,
-    /// Objects not found there.
+    /// Objects not found in the cache.
     pub misses: u64,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Downloader {
 }
 
 impl Downloader {
-    /// For the repository at `url`, through `proxy` if there is one (never through one from the environment).
+    /// For the repository at `url`, through `proxy` if given (never through a proxy from the environment).
     pub(super) fn new(url: &str, proxy: Option<&str>) -> Result<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()

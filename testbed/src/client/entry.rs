@@ -7,7 +7,7 @@ use fuser::FileType;
 
 use super::objects::Object;
 
-/// Bits of a catalog's `flags`; source: `catalog_sql.h` of CVMFS. (The crate knows some of them wrong.)
+/// Bits of a catalog's `flags`; source: `catalog_sql.h` of CVMFS. (The crate has wrong values for some.)
 const FLAG_CHUNKED: u32 = 1 << 6;
 const HASH_ALGORITHM: u32 = 8;
 const COMPRESSION: u32 = 11;
@@ -24,7 +24,7 @@ pub(super) struct Entry {
     pub(super) links: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// A device's number: catalogs have it in place of the size.
+    /// A device's number, stored in the column of the size.
     pub(super) device: u32,
     /// A symbolic link's target.
     pub(super) target: Option<String>,
@@ -59,7 +59,7 @@ impl Entry {
         })
     }
 
-    /// The object that holds a file's content; none for a chunked one.
+    /// The object with a file's content; `None` for a chunked file.
     pub(super) fn object(&self) -> Option<Object> {
         let hash = self.hash.filter(|_| !self.chunked)?;
         Some(Object { hash, kind: ObjectKind::File, size: Some(self.size), compressed: self.compressed })

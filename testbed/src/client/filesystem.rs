@@ -1,4 +1,4 @@
-//! What the kernel asks of the mount.
+//! The FUSE requests of the kernel.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -23,7 +23,7 @@ use super::root::Root;
 use super::tree::Tree;
 use super::xattr::{self, MountFacts};
 
-/// How long the kernel may remember names and attributes; a new revision takes back what it changes.
+/// How long the kernel may cache names and attributes; a new revision invalidates what it changes.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// A mounted revision.
@@ -33,14 +33,14 @@ struct Revision {
     tree: Tree,
 }
 
-/// What FUSE's threads and the control socket share.
+/// State shared by FUSE's threads and the control socket.
 #[derive(Debug)]
 pub(super) struct Mounted {
     pub(super) objects: Arc<Objects>,
     pub(super) native: Armed,
     master_key: RsaPublicKey,
     facts: MountFacts,
-    /// Held for reading while an answer is made of it, so that no answer mixes two revisions.
+    /// Locked for reading during a request, so that no response mixes two revisions.
     revision: RwLock<Revision>,
     inodes: Inodes,
     files: RwLock<HashMap<u64, Arc<OpenFile>>>,
@@ -69,7 +69,7 @@ impl Mounted {
         })
     }
 
-    /// Takes the newest revision. Returns its number and what the kernel must forget.
+    /// Loads the newest revision; returns its number and what the kernel must invalidate.
     pub(super) fn reload(&self) -> Result<(u64, Changes)> {
         let root = Root::fetch(&self.objects, &self.master_key)?;
         let tree = Tree::new(Arc::clone(&self.objects), root.catalog)?;
@@ -174,7 +174,7 @@ fn attributes(number: u64, entry: &Entry) -> FileAttr {
     }
 }
 
-/// An answer that says "no such name" and may be remembered: an entry without an inode.
+/// A response "no such name" that the kernel may cache: an entry without an inode.
 fn absence() -> FileAttr {
     FileAttr {
         ino: INodeNo(0),
@@ -201,10 +201,10 @@ pub(super) struct MountedFilesystem(pub(super) Arc<Mounted>);
 
 impl Filesystem for MountedFilesystem {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        // Wishes: a kernel without them is only slower.
+        // Optional: a kernel without them is only slower.
         let _ = config.add_capabilities(InitFlags::FUSE_CACHE_SYMLINKS);
         let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
-        // As the crate `cvmfs` does in its own mount: a listing makes look-ups of its names needless.
+        // As the crate `cvmfs` does in its own mount: a listing saves the lookups of its names.
         let _ = config.add_capabilities(InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_READDIRPLUS_AUTO);
         Ok(())
     }
@@ -358,7 +358,7 @@ impl Filesystem for MountedFilesystem {
     }
 
     fn statfs(&self, _request: &Request, _number: INodeNo, reply: ReplyStatfs) {
-        // As the stock client: the room of its cache.
+        // Like the stock client: the free space of its cache.
         match nix::sys::statvfs::statvfs(self.0.objects.cache.directory()) {
             Ok(s) => {
                 reply.statfs(s.blocks(), s.blocks_free(), s.blocks_available(), 0, 0, s.fragment_size() as u32, 255, 0);
@@ -368,7 +368,7 @@ impl Filesystem for MountedFilesystem {
     }
 
     fn getxattr(&self, _request: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        // Overlayfs asks for names of its own and gives up on any other error than ENODATA.
+        // Overlayfs queries its own names and fails on any error but ENODATA.
         match name.to_str().map(|name| self.0.attribute(number.0, name)) {
             Some(Ok(value)) => answer_xattr(value.as_bytes(), size, reply),
             Some(Err(errno)) => reply.error(errno),
@@ -389,7 +389,7 @@ impl Filesystem for MountedFilesystem {
     }
 }
 
-/// Size 0 asks for the size.
+/// Size 0 queries the size.
 fn answer_xattr(value: &[u8], size: u32, reply: ReplyXattr) {
     match (size as usize, value.len()) {
         (0, length) => reply.size(length as u32),

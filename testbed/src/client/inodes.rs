@@ -1,7 +1,7 @@
-//! Inode numbers, which the kernel knows, and the paths and entries behind them.
+//! Inode numbers, as known to the kernel, with their paths and entries.
 //!
-//! A number is never given up or used again, so what the kernel still holds after a change of the revision keeps its
-//! meaning; a path whose file has changed gets a new number at its next look-up.
+//! A number is never reused, so numbers that the kernel still holds after a change of the revision keep their meaning; a path
+//! whose file has changed gets a new number at its next lookup.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,7 +12,7 @@ use super::entry::Entry;
 
 /// The root's number, fixed by FUSE.
 pub(super) const ROOT: u64 = 1;
-/// Absent names that the kernel is allowed to remember; a bound on the memory we need to take them back.
+/// Absent names that the kernel may remember; limits the memory needed to invalidate them.
 const MAX_ABSENT: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Inodes {
     absent: Mutex<HashSet<(u64, String)>>,
 }
 
-/// What the kernel must forget after a change of the revision.
+/// What the kernel must invalidate after a change of the revision.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     /// Names in directories.
@@ -72,7 +72,7 @@ impl Inodes {
         number
     }
 
-    /// Notes that the kernel is told of a name's absence; false if it must not be told for good.
+    /// Must be called when the kernel may remember a name's absence; returns false if it may not.
     pub(super) fn insert_absent(&self, parent: u64, name: &str) -> bool {
         let mut absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
         let room = absent.len() < MAX_ABSENT;
@@ -89,7 +89,7 @@ impl Inodes {
         table.numbers.iter().map(|(path, number)| (path.clone(), inode(*number))).collect()
     }
 
-    /// Takes over what paths have become (none: gone). Absent names are all forgotten.
+    /// Updates the entries of paths (`None`: removed) and forgets all absent names.
     pub(super) fn apply(&self, changed: Vec<(String, Option<Entry>)>) -> Changes {
         let mut changes = Changes::default();
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);

@@ -1,17 +1,17 @@
-//! A CVMFS client for tests: a read-only FUSE mount of a repository, in a process of its own.
+//! A CVMFS client for tests: a read-only FUSE mount of a repository, in its own process.
 //!
-//! It stands for the stock client where the project meets it: the cache directory (names, decompressed content, no
-//! second check), the requests it makes (kept-alive connections, at most 16, one flight per object, catalogs before
-//! files) and its extended attributes. Signatures and catalogs are read with the crate `cvmfs`, which shares no code
-//! with our publisher and builder, so it is an independent witness of both.
+//! It imitates the stock client where the project depends on it: the cache directory (names, decompressed content, no second
+//! verification), the requests (kept-alive connections, at most 16, one download per object, catalogs before files) and the
+//! extended attributes. Signatures and catalogs are read with the crate `cvmfs`, which shares no code with our publisher and
+//! builder, so it tests both independently.
 //!
 //! ```text
 //! kernel -> filesystem -> inodes -> tree (catalogs) -> objects -> cache
 //!                    \-> open_file ------------------>/      \-> download -> proxy or server
 //! ```
 //!
-//! Limits: names must be UTF-8 (the crate's limit), no extended attributes of the files' own, members of a group of
-//! hard links have inodes of their own, no quota.
+//! Limits: names must be UTF-8 (the crate's limit), no extended attributes of files, hard links have separate inodes, no quota;
+//! it loads several catalogs at a time, where the stock client loads one.
 
 mod cache;
 mod control;
@@ -47,12 +47,12 @@ const PROGRAM: &str = "testbed-client";
 /// How long a mount and an unmount may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What to mount, and how.
+/// Parameters of a mount.
 #[derive(Debug, Clone)]
 pub struct ClientSpec {
-    /// Where; made if missing.
+    /// Mount point; created if missing.
     pub mount_point: PathBuf,
-    /// The cache directory (`<cache>/<2 hex>/<38 hex>`, `<cache>/txn`); made if missing.
+    /// The cache directory (`<cache>/<2 hex>/<38 hex>`, `<cache>/txn`); created if missing.
     pub cache: PathBuf,
     /// The repository's URL, up to the repository's name.
     pub url: String,
@@ -60,7 +60,7 @@ pub struct ClientSpec {
     pub proxy: Option<String>,
     /// The file of the repository's public master key.
     pub public_key: PathBuf,
-    /// Where the log and the control socket are put.
+    /// Directory of the log and the control socket.
     pub run_directory: PathBuf,
 }
 
@@ -74,7 +74,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Mounts, and waits until the mount answers.
+    /// Mounts and waits until the mount responds.
     pub fn start(spec: &ClientSpec) -> Result<Self> {
         for directory in [&spec.mount_point, &spec.cache, &spec.run_directory] {
             std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -84,7 +84,7 @@ impl Client {
         Ok(Self { daemon, mount_point: spec.mount_point.clone(), control, spec: spec.clone() })
     }
 
-    /// Takes the mount of a killed client away, as automount does, and mounts anew.
+    /// Unmounts the mount of a killed client, as automount does, and mounts again.
     pub fn restart(&mut self) -> Result<()> {
         umount2(&self.mount_point, MntFlags::MNT_DETACH)
             .with_context(|| format!("cannot unmount {}", self.mount_point.display()))?;
@@ -97,30 +97,30 @@ impl Client {
         &self.mount_point
     }
 
-    /// The process that serves the mount.
+    /// ID of the process that serves the mount.
     pub fn pid(&self) -> u32 {
         self.daemon.pid()
     }
 
-    /// Its log so far.
+    /// The client's log so far.
     pub fn log(&self) -> String {
         self.daemon.log()
     }
 
-    /// What the client has asked of its server.
+    /// Counts of the client's requests.
     pub fn statistics(&self) -> Result<Statistics> {
-        Ok(serde_json::from_str(&control::ask(&self.control, control::STATISTICS)?)?)
+        Ok(serde_json::from_str(&control::send(&self.control, control::STATISTICS)?)?)
     }
 
-    /// Has the client fetch what belongs to a file as soon as that is opened.
+    /// Makes the client fetch a bundle's files as soon as its trigger is opened.
     pub fn arm(&self, bundle: &NativeBundle) -> Result<()> {
-        let question = format!("{} {}", control::ARM, serde_json::to_string(bundle)?);
-        control::ask(&self.control, &question).map(drop)
+        let query = format!("{} {}", control::ARM, serde_json::to_string(bundle)?);
+        control::send(&self.control, &query).map(drop)
     }
 
-    /// Looks for a new revision of the repository and takes it; returns the revision then mounted.
+    /// Makes the client load a new revision of the repository; returns the mounted revision.
     pub fn reload(&self) -> Result<u64> {
-        Ok(control::ask(&self.control, control::REMOUNT)?.trim().parse()?)
+        Ok(control::send(&self.control, control::REMOUNT)?.trim().parse()?)
     }
 
     /// Unmounts; fails if something is open or mounted there.
@@ -144,12 +144,12 @@ impl Client {
         self.daemon.kill().map(drop)
     }
 
-    /// Stops the client in its tracks: whoever asks the mount for something not cached hangs.
+    /// Stops the client (SIGSTOP): every access to the mount that is not cached by the kernel hangs.
     pub fn hang(&self) -> Result<()> {
         Ok(kill(Pid::from_raw(self.pid() as i32), Signal::SIGSTOP)?)
     }
 
-    /// Lets a client go on that hangs.
+    /// Continues a stopped client.
     pub fn resume(&self) -> Result<()> {
         Ok(kill(Pid::from_raw(self.pid() as i32), Signal::SIGCONT)?)
     }
@@ -163,7 +163,7 @@ fn run(spec: &ClientSpec, control: &Path) -> Result<Daemon> {
         command.arg("--proxy").arg(proxy);
     }
     let mut daemon = Daemon::start(PROGRAM, &mut command, &spec.run_directory)?;
-    daemon.wait_until("mounting", LIMIT, || control::ask(control, control::STATISTICS).is_ok())?;
+    daemon.wait_until("mounting", LIMIT, || control::send(control, control::STATISTICS).is_ok())?;
     Ok(daemon)
 }
 

@@ -1,8 +1,8 @@
-//! A model of the stock client's own bundles: the first open of a file, the trigger, has a pool of threads fetch what belongs
-//! to it.
+//! A model of the stock client's own bundles: when a file, the trigger, is opened for the first time, a pool of threads fetches
+//! the files of its bundle.
 //!
-//! The threads open the files through the mount, as many at a time as the stock client's default pool has threads. Unlike its,
-//! the list may be of any length.
+//! The threads open the files through the mount; the pool has the stock client's default size. Unlike there, the list may have
+//! any length.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::readers::open_all;
 /// The stock client's default.
 const THREADS: usize = 8;
 
-/// What belongs together.
+/// A trigger and its files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NativeBundle {
     /// The trigger's path in the repository.
@@ -25,7 +25,7 @@ pub struct NativeBundle {
     pub files: Vec<PathBuf>,
 }
 
-/// A bundle that waits for its trigger; nothing if there is none (any more).
+/// A bundle that waits for its trigger; `None` before and afterwards.
 #[derive(Debug, Default)]
 pub(super) struct Armed(Mutex<Option<NativeBundle>>);
 
@@ -34,7 +34,7 @@ impl Armed {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bundle);
     }
 
-    /// Notes that a file is being opened.
+    /// Must be called when a file is opened.
     pub(super) fn opened(&self, path: &str) {
         if let Some(NativeBundle { mount, files, .. }) = self.taken_by(path) {
             std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Objects: from the cache, else from the server, verified; one download at a time for each.
+//! Objects: from the cache or else from the server, verified; at most one download of each at a time.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,7 +16,7 @@ use super::download::Downloader;
 /// The largest catalog or certificate that is accepted, decompressed. Their sizes are not always known beforehand.
 const LIMIT: u64 = 1 << 30;
 
-/// What is known of an object before it is there.
+/// What is known of an object before it is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Object {
     pub(super) hash: ContentHash,
@@ -44,7 +44,7 @@ pub(super) struct Objects {
 /// A download that others may wait for.
 #[derive(Debug, Default)]
 struct Flight {
-    /// The failure as text, because all who wait get it.
+    /// The failure as text, because every waiting caller gets it.
     result: Mutex<Option<Result<(), String>>>,
     landed: Condvar,
 }
@@ -54,7 +54,7 @@ impl Objects {
         Self { cache, downloader, flights: Mutex::default() }
     }
 
-    /// The content of `object`. The cache is asked every time, so what others put there costs no request.
+    /// The content of `object`. Checks the cache every time, so objects put there by others need no request.
     pub(super) fn open(&self, object: &Object) -> Result<File> {
         if let Some(file) = self.cache.get(&object.hash)? {
             self.downloader.counters.hits.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Objects {
             }
         };
         if leads {
-            // An earlier flight may have landed since the caller looked.
+            // An earlier download may have finished since the caller checked.
             let result = match self.cache.get(&object.hash) {
                 Ok(Some(_)) => Ok(()),
                 _ => self.fetch(object),

@@ -43,10 +43,10 @@ impl OpenFile {
                 while data.len() < size && index < pieces.len() {
                     let piece = &pieces[index];
                     let within = offset + data.len() as u64 - piece.offset;
-                    let wanted = (size - data.len()).min((piece.size - within) as usize);
+                    let length = (size - data.len()).min((piece.size - within) as usize);
                     let file = file_of(index, piece, objects, current)?;
-                    let bytes = read(&file, within, wanted)?;
-                    let complete = bytes.len() == wanted;
+                    let bytes = read(&file, within, length)?;
+                    let complete = bytes.len() == length;
                     data.extend(bytes);
                     if !complete {
                         break;

@@ -1,7 +1,7 @@
 //! From the repository's URL to the hash of its root catalog: the chain of signatures.
 //!
-//! master key -> whitelist -> certificate -> manifest -> root catalog. The crate `cvmfs` reads all of them and checks
-//! the manifest's signature; the whitelist's signature and the certificate's fingerprint it leaves to us.
+//! master key -> whitelist -> certificate -> manifest -> root catalog. The crate `cvmfs` reads all of them and verifies the
+//! manifest's signature; the whitelist's signature and the certificate's fingerprint are verified here.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -18,7 +18,7 @@ use sha1::{Digest, Sha1};
 
 use super::objects::{Object, Objects};
 
-/// What a verified manifest says.
+/// A verified manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Root {
     pub(super) fqrn: String,

@@ -1,4 +1,4 @@
-//! The client's process: everything put together, mounted, and served until the unmount.
+//! The client's process: mounts and serves until the unmount.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;

@@ -45,7 +45,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The entry at `path`; none if there is nothing.
+    /// The entry at `path`; `None` if there is none.
     pub(super) fn lookup(&self, path: &str) -> Result<Option<Entry>> {
         self.row(path)?.map(|row| Entry::new(&row)).transpose()
     }
@@ -69,7 +69,7 @@ impl Tree {
         row.chunks.iter().map(|chunk| Piece::new(chunk, &row)).collect()
     }
 
-    /// A directory with a catalog of its own is in the catalog above, too, and that is enough to look it up. Source:
+    /// The root directory of a nested catalog is in its parent catalog, too, which suffices to look it up. Source:
     /// `AbstractCatalogManager::LookupPath` in CVMFS's `catalog_mgr_impl.h`.
     fn row(&self, path: &str) -> Result<Option<DirectoryEntry>> {
         let digest: [u8; 16] = Md5::digest(path).into();
@@ -80,7 +80,7 @@ impl Tree {
         }
     }
 
-    /// The catalog that has `path`: from the root down to the innermost of which `has` says that it is in it.
+    /// The innermost catalog, from the root down, for which `has` returns true.
     fn catalog_of(&self, path: &str, has: fn(&str, &str) -> bool) -> Result<Arc<LoadedCatalog>> {
         let mut catalog = self.load(self.root)?;
         while let Some(nested) = catalog.nested.iter().find(|nested| has(path, &nested.mount_point)) {

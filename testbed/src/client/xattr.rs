@@ -1,4 +1,4 @@
-//! Extended attributes, by which the stock client tells about itself and about files.
+//! The stock client's extended attributes about itself and about files.
 
 use std::fmt::Write;
 
@@ -8,9 +8,9 @@ use super::entry::Entry;
 use super::root::Root;
 use super::tree::Tree;
 
-/// The version of the stock client whose ways this one copies.
+/// Version of the stock client that this one imitates.
 const VERSION: &str = "2.12.0.0";
-/// What the stock client calls having no proxy.
+/// The stock client's name for no proxy.
 const NO_PROXY: &str = "DIRECT";
 
 /// Shown for every file; listed for the root directory only, as the stock client does by default.
@@ -27,7 +27,7 @@ const ABOUT_THE_MOUNT: [&str; 10] = [
     "user.version",
 ];
 
-/// What a mount was started with.
+/// Facts about a mount.
 #[derive(Debug)]
 pub(super) struct MountFacts {
     pub(super) url: String,
@@ -43,7 +43,7 @@ pub(super) fn list(is_root: bool) -> Vec<u8> {
     ABOUT_THE_MOUNT.iter().flat_map(|name| name.bytes().chain([0])).collect()
 }
 
-/// The value of the attribute `name` of the file `path`; none if it has no such attribute.
+/// The value of the attribute `name` of the file `path`; `None` if there is no such attribute.
 pub(super) fn get(
     name: &str,
     path: &str,

@@ -1,4 +1,4 @@
-//! Taking down what containerd leaves running on purpose.
+//! Stops what containerd leaves running on purpose.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use nix::unistd::Pid;
 
 use super::ctr;
 
-/// How long a killed process may take to be gone.
+/// How long a killed process may take to end.
 const GONE: Duration = Duration::from_secs(10);
 
 /// Kills every container of CRI's namespace.
 pub(super) fn kill_containers(socket: &Path) -> Result<()> {
     for task in ctr(socket, &["tasks", "ls", "--quiet"])?.lines() {
-        // One that ended by itself meanwhile is what was wanted.
+        // It may have ended by itself meanwhile.
         if let Err(error) = ctr(socket, &["tasks", "rm", "--force", task]) {
             tracing::debug!(task, error = format!("{error:#}"), "task not removed");
         }
@@ -26,7 +26,7 @@ pub(super) fn kill_containers(socket: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Kills the shims that serve the containerd at `socket`, and what is still in their containers.
+/// Kills the shims of the containerd at `socket` and all processes in their containers.
 pub(super) fn kill_shims(socket: &Path) -> Result<()> {
     for shim in shims(socket)? {
         for pid in descendants(shim)?.into_iter().chain([shim]) {
@@ -53,7 +53,7 @@ fn processes() -> Result<Vec<i32>> {
 
 fn shims(socket: &Path) -> Result<Vec<Pid>> {
     let is_ours = |pid: &i32| {
-        // A process that ends meanwhile has no arguments any more.
+        // A process that ends meanwhile no longer has arguments.
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let mut arguments = arguments.split(|byte| *byte == 0);
         arguments.next().is_some_and(|program| program.ends_with(b"containerd-shim-runc-v2"))
@@ -66,8 +66,8 @@ fn descendants(ancestor: Pid) -> Result<Vec<Pid>> {
     let parents: Vec<(i32, i32)> = processes()?.into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut found = vec![ancestor.as_raw()];
     let mut next = 0;
-    while let Some(&of) = found.get(next) {
-        found.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
+    while let Some(&process) = found.get(next) {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == process).map(|(pid, _)| *pid));
         next += 1;
     }
     Ok(found.into_iter().skip(1).map(Pid::from_raw).collect())
@@ -79,7 +79,7 @@ fn parent(pid: i32) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Takes away all mounts below `directory`, the last made first.
+/// Unmounts everything below `directory`, the newest mount first.
 pub(super) fn unmount_below(directory: &Path) -> Result<()> {
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let table = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;

@@ -1,4 +1,4 @@
-//! The files that containerd reads.
+//! containerd's configuration files.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,17 +8,17 @@ use anyhow::{Context, Result};
 
 use super::ContainerdSpec;
 
-/// Where the configuration is.
+/// Path of the configuration.
 pub(super) fn path(directory: &Path) -> PathBuf {
     directory.join("config.toml")
 }
 
-/// Where containerd listens.
+/// containerd's socket.
 pub(super) fn socket(directory: &Path) -> PathBuf {
     directory.join("containerd.sock")
 }
 
-/// Writes all of them.
+/// Writes all configuration files.
 pub(super) fn write(directory: &Path, spec: &ContainerdSpec) -> Result<()> {
     let path = path(directory);
     fs::create_dir_all(directory.join("cni"))?;
@@ -30,7 +30,7 @@ pub(super) fn write(directory: &Path, spec: &ContainerdSpec) -> Result<()> {
     for registry in &spec.registries {
         let folder = directory.join("certs.d").join(registry);
         fs::create_dir_all(&folder)?;
-        let at = spec.registry_line.map_or_else(|| registry.clone(), |line| line.to_string());
+        let at = spec.registry_link.map_or_else(|| registry.clone(), |link| link.to_string());
         let hosts =
             format!("server = \"http://{at}\"\n[host.\"http://{at}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
         fs::write(folder.join("hosts.toml"), hosts)?;
@@ -38,13 +38,12 @@ pub(super) fn write(directory: &Path, spec: &ContainerdSpec) -> Result<()> {
     Ok(())
 }
 
-/// Not if cgroups are those of version 2, but the controllers still those of version 1; see
-/// [`crate::namespace::see_cgroups_of`].
+/// False if the cgroups are of version 2 but the controllers belong to version 1; see [`crate::namespace::see_cgroups_of`].
 fn limits_can_be_set() -> bool {
     fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").map_or(true, |controllers| controllers.contains("cpu"))
 }
 
-/// CRI asks for CPU shares in any case.
+/// CRI always requests CPU shares.
 fn write_runc_without_limits(directory: &Path) -> Result<PathBuf> {
     let path = directory.join("runc");
     let script = r#"#!/bin/sh
@@ -68,8 +67,8 @@ fn text(directory: &Path, spec: &ContainerdSpec, runc: &Path) -> String {
     });
     // restrict_oom_score_adj: without CAP_SYS_RESOURCE no process can lower its score, and runc fails.
     // disable_apparmor: profiles cannot be loaded everywhere.
-    // disable_snapshot_annotations: false lets CRI tell snapshotters the digests of layers.
-    // conf_dir of cni: empty, so that no network of the host's is taken; pods use the host's network.
+    // disable_snapshot_annotations: false makes CRI pass the digests of layers to snapshotters.
+    // conf_dir of cni: empty, so that the host's networks are not used; pods use the host's network namespace.
     format!(
         r#"version = 2
 root = {root}

@@ -1,7 +1,7 @@
-//! A real containerd with runc and CRI, in a directory of its own.
+//! A real containerd with runc and CRI, in its own directory.
 //!
-//! Pods are run through [`tracer_ebpf::cri`]. However it ends, nothing is left behind: containers are killed, their shims
-//! stopped and all mounts below the directory taken away.
+//! Pods run through [`tracer_ebpf::cri`]. When it stops, nothing is left behind: containers and shims are killed and all mounts
+//! below the directory are unmounted.
 
 mod cleanup;
 mod config;
@@ -21,21 +21,21 @@ use crate::process::{Daemon, run_command};
 pub use snapshots::MountedSnapshot;
 pub use snapshots::in_namespace;
 
-/// How long containerd may take to be ready.
+/// How long the start of containerd may take.
 const READY: Duration = Duration::from_secs(60);
 
-/// What a containerd is to be like.
+/// Configuration of a containerd.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerdSpec {
     /// Addresses (`host:port`) of registries that speak plain HTTP.
     pub registries: Vec<String>,
-    /// Where they are reached, if not at these addresses: the near end of a line to the one there is.
-    pub registry_line: Option<SocketAddr>,
-    /// A proxy snapshotter: its name and socket. It need not run yet.
+    /// The address at which they are really reached: the near end of a link to the site's registry.
+    pub registry_link: Option<SocketAddr>,
+    /// Name and socket of a proxy snapshotter. It need not run yet.
     pub snapshotter: Option<(String, PathBuf)>,
-    /// The snapshotter that CRI uses: a name, such as the one above or `overlayfs`, which it is if empty.
+    /// Name of the snapshotter that CRI uses; `overlayfs` if empty.
     pub default_snapshotter: String,
-    /// Reference of an image whose program waits for ever. A kubelet's `pause`.
+    /// Reference of the sandbox image, whose program sleeps forever (Kubernetes' `pause`).
     pub sandbox_image: String,
 }
 
@@ -59,7 +59,7 @@ impl Containerd {
     async fn run(&mut self) -> Result<()> {
         let mut command = Command::new("containerd");
         command.arg("--config").arg(config::path(&self.directory));
-        // runc and shims are found by PATH, which a test run may have changed.
+        // runc and shims are found by PATH, which the caller may have changed.
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let mut daemon = Daemon::start("containerd", &mut command, &self.directory)?;
         let socket = self.socket();
@@ -67,7 +67,7 @@ impl Containerd {
         daemon.wait_until("its socket", READY, || UnixStream::connect(&socket).is_ok())?;
         let daemon = self.daemon.insert(daemon);
         let mut runtime = Runtime::connect(&socket).await?;
-        // CRI refuses calls for a moment after the socket is there.
+        // CRI refuses calls for a moment after the socket exists.
         while !matches!(runtime.is_ready().await, Ok(true)) {
             if begin.elapsed() > READY {
                 bail!("CRI was not ready within {READY:?}; containerd's log:\n{}", daemon.log());
@@ -77,7 +77,7 @@ impl Containerd {
         Ok(())
     }
 
-    /// The socket of both containerd's own API and CRI.
+    /// The socket of containerd's own API and of CRI.
     pub fn socket(&self) -> PathBuf {
         config::socket(&self.directory)
     }
@@ -92,7 +92,7 @@ impl Containerd {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
     }
 
-    /// Process id.
+    /// The process ID.
     pub fn pid(&self) -> Option<u32> {
         self.daemon.as_ref().map(Daemon::pid)
     }
@@ -102,7 +102,7 @@ impl Containerd {
         ctr(&self.socket(), arguments)
     }
 
-    /// Stops containerd and starts it again. Containers go on running meanwhile.
+    /// Restarts containerd. Containers keep running.
     pub async fn restart(&mut self) -> Result<()> {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.stop(Duration::from_secs(20))?;
@@ -110,7 +110,7 @@ impl Containerd {
         self.run().await
     }
 
-    /// Kills what runs, stops containerd and takes its mounts away. Its files stay.
+    /// Kills all containers, stops containerd and unmounts its mounts. Its files stay.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(mut daemon) = self.daemon.take() {
             let killed = cleanup::kill_containers(&self.socket());
@@ -133,6 +133,3 @@ impl Drop for Containerd {
 fn ctr(socket: &Path, arguments: &[&str]) -> Result<String> {
     run_command(Command::new("ctr").arg("--address").arg(socket).args(["--namespace", "k8s.io"]).args(arguments))
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,15 +11,15 @@ use tonic::Request;
 
 use super::Containerd;
 
-/// Options of this length and more are shortened by containerd. Source: `mount_linux.go`.
-const LONG: usize = 4096 - 512;
+/// From this length on, containerd shortens mount options. Source: `mount_linux.go`.
+const SHORTENED_FROM: usize = 4096 - 512;
 
 /// A mounted snapshot; unmounted when dropped. The snapshot stays.
 #[derive(Debug)]
 pub struct MountedSnapshot(PathBuf);
 
 impl MountedSnapshot {
-    /// Where it is mounted.
+    /// The mount point.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -34,7 +34,7 @@ impl Drop for MountedSnapshot {
 }
 
 impl Containerd {
-    /// Makes the snapshot `key` on the image whose topmost layer is `chain_id`, and mounts it at `target`, which is made.
+    /// Creates the snapshot `key` on the image with this chain ID and mounts it at `target`, which is created.
     pub async fn mount_image(
         &self,
         snapshotter: &str,
@@ -46,7 +46,7 @@ impl Containerd {
         let channel = containerd_client::connect(self.socket()).await?;
         let mut client = SnapshotsClient::new(channel);
         let (snapshotter, key, parent) = (snapshotter.to_owned(), key.to_owned(), chain_id.to_owned());
-        // Nothing else refers to it, and it must not be collected.
+        // Nothing else refers to it, so it must be protected from garbage collection.
         let labels = [("containerd.io/gc.root".to_owned(), "test".to_owned())].into();
         let mounts = if writable {
             let request = PrepareSnapshotRequest { snapshotter, key, parent, labels };
@@ -55,42 +55,42 @@ impl Containerd {
             let request = ViewSnapshotRequest { snapshotter, key, parent, labels };
             client.view(in_namespace(request)).await?.into_inner().mounts
         };
-        let [one] = mounts.as_slice() else { bail!("expected one mount, got {mounts:?}") };
+        let [only] = mounts.as_slice() else { bail!("expected one mount, got {mounts:?}") };
         std::fs::create_dir_all(target)?;
-        mount_one(one, target).with_context(|| format!("cannot mount {one:?}"))?;
+        mount_snapshot(only, target).with_context(|| format!("cannot mount {only:?}"))?;
         Ok(MountedSnapshot(target.to_owned()))
     }
 }
 
-/// A call of CRI's namespace.
+/// A request to containerd in CRI's namespace.
 pub fn in_namespace<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("containerd-namespace", tonic::metadata::MetadataValue::from_static("k8s.io"));
     request
 }
 
-fn mount_one(one: &Mount, target: &Path) -> Result<()> {
-    let has = |option: &str| one.options.iter().any(|other| other == option);
-    if one.r#type == "bind" {
+fn mount_snapshot(spec: &Mount, target: &Path) -> Result<()> {
+    let has = |option: &str| spec.options.iter().any(|other| other == option);
+    if spec.r#type == "bind" {
         let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-        mount(Some(one.source.as_str()), target, None::<&str>, flags, None::<&str>)?;
+        mount(Some(spec.source.as_str()), target, None::<&str>, flags, None::<&str>)?;
         if has("ro") {
             let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-            mount(Some(one.source.as_str()), target, None::<&str>, flags, None::<&str>)?;
+            mount(Some(spec.source.as_str()), target, None::<&str>, flags, None::<&str>)?;
         }
         return Ok(());
     }
-    let mut options = one.options.clone();
+    let mut options = spec.options.clone();
     let mut directory = None;
-    if options.iter().map(String::len).sum::<usize>() >= LONG {
+    if options.iter().map(String::len).sum::<usize>() >= SHORTENED_FROM {
         let lower = options.iter_mut().find(|option| option.starts_with("lowerdir=")).context("no lowerdir")?;
         let (common, names) = shorten(lower)?;
         (*lower, directory) = (names, Some(common));
     }
-    let (kind, target, options) = (one.r#type.clone(), target.to_owned(), options.join(","));
+    let (kind, target, options) = (spec.r#type.clone(), target.to_owned(), options.join(","));
     let thread = std::thread::spawn(move || -> Result<()> {
         if let Some(directory) = directory {
-            // The working directory is the process's; from here on this thread has its own.
+            // From here on this thread has its own working directory.
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
             std::env::set_current_dir(directory)?;
         }
@@ -99,7 +99,7 @@ fn mount_one(one: &Mount, target: &Path) -> Result<()> {
     thread.join().map_err(|_| anyhow::anyhow!("the mounting thread panicked"))?
 }
 
-/// The directory that all lower directories are in, and the option with their paths from there.
+/// The common parent of all lower directories, and the option with paths relative to it.
 fn shorten(option: &str) -> Result<(PathBuf, String)> {
     let paths: Vec<&str> = option.trim_start_matches("lowerdir=").split(':').collect();
     let mut common = Path::new(paths.first().context("no lower directory")?).parent().context("a root")?;

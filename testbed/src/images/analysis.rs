@@ -1,5 +1,5 @@
-//! A stand-in for a large experiment's analysis: a compiled program with many shared libraries, which reads its configuration
-//! from many files, and then events from one.
+//! A substitute for a large experiment's analysis: a compiled program with many shared libraries that reads many configuration
+//! files and one file of events.
 //!
 //! ```text
 //! /opt/analysis/bin/analyse        linked to all libraries
@@ -8,8 +8,8 @@
 //! /opt/analysis/events.bin         the input
 //! ```
 //!
-//! Below are Debian and gcc, which compiled it, as such images have a compiler, too. How large tables are and what is in them
-//! is drawn from a seed.
+//! The layers below are Debian and gcc, since such images contain a compiler, too. Size and content of the tables are
+//! pseudo-random with a fixed seed.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -22,11 +22,11 @@ use super::debian::{self, Step};
 use super::rootfs::shell;
 use super::{Image, ImageBuilder};
 
-/// Changed whenever something else is made.
+/// Version of the program; must change whenever its files change.
 const RECIPE: &str = "analysis 1";
 const LIBRARIES: usize = 250;
 const CONFIGURATIONS: usize = 150;
-/// Of eight 4-byte numbers each.
+/// Each event has eight 4-byte numbers.
 const EVENTS: usize = 400_000;
 /// Numbers in a library's table, two bytes each: most are near the first, some near the second.
 const TABLES: [f64; 2] = [10_000.0, 250_000.0];
@@ -40,19 +40,19 @@ pub fn analysis(cache: &Path) -> Result<Image> {
 }
 
 fn make(root: &Path) -> Result<()> {
-    let place = root.join("opt/analysis");
+    let analysis_root = root.join("opt/analysis");
     for directory in ["bin", "config", "lib", "source"] {
-        std::fs::create_dir_all(place.join(directory))?;
+        std::fs::create_dir_all(analysis_root.join(directory))?;
     }
     let mut random = StdRng::seed_from_u64(SEED);
     for number in 0..LIBRARIES {
-        std::fs::write(place.join(format!("source/part{number:03}.c")), library(number, &mut random))?;
+        std::fs::write(analysis_root.join(format!("source/part{number:03}.c")), library(number, &mut random))?;
     }
-    std::fs::write(place.join("source/analyse.c"), program())?;
+    std::fs::write(analysis_root.join("source/analyse.c"), program())?;
     for number in 0..CONFIGURATIONS {
-        std::fs::write(place.join(format!("config/{number:03}.cfg")), configuration(number, &mut random))?;
+        std::fs::write(analysis_root.join(format!("config/{number:03}.cfg")), configuration(number, &mut random))?;
     }
-    std::fs::write(place.join("events.bin"), events(&mut random))?;
+    std::fs::write(analysis_root.join("events.bin"), events(&mut random))?;
     shell(
         root,
         "cd /opt/analysis

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{CONFIG_TYPE, Image, LAYER_TYPE, Layer, LayerTar, MANIFEST_TYPE};
 
-/// Level of the layers' gzip, the one `gzip` itself takes.
+/// Compression level of the layers: gzip's default.
 const GZIP_LEVEL: i32 = 6;
 
 /// Describes an image, layer by layer.
@@ -21,7 +21,7 @@ pub struct ImageBuilder {
     layers: Vec<Source>,
     entrypoint: Vec<String>,
     env: Vec<String>,
-    /// The first error of a layer's closure, kept for [`Self::build`].
+    /// The first error of a layer's closure, returned by [`Self::build`].
     failed: Option<anyhow::Error>,
 }
 

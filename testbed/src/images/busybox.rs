@@ -25,8 +25,8 @@ pub fn pause(cache: &Path) -> Result<Image> {
     base("demo/pause", cache)?.entrypoint(["/bin/sleep", "infinity"]).build(cache)
 }
 
-/// busybox, a layer with a tree below `/srv`, and layers that delete and replace parts of that tree in every way there
-/// is. The names below `/srv` say what happens to them.
+/// busybox, a layer with a tree below `/srv`, and layers that delete and replace parts of it in every possible way. The names
+/// below `/srv` say what happens to them.
 pub fn whiteouts(cache: &Path) -> Result<Image> {
     ImageBuilder::from(&busybox(cache)?, "demo/whiteouts", "1")?
         .layer(tree)
@@ -46,7 +46,7 @@ fn base(repository: &str, cache: &Path) -> Result<ImageBuilder> {
         tar.dir("tmp", 0o1777)?;
         tar.file("etc/passwd", 0o644, PASSWD)?;
         tar.file("etc/group", 0o644, GROUP)?;
-        // Two images are two chains of layers, also where all else is equal.
+        // Makes the chain of layers unique to this image.
         tar.file("etc/image", 0o644, format!("{repository}\n"))?;
         for mount_point in ["etc/hosts", "etc/hostname", "etc/resolv.conf"] {
             tar.file(mount_point, 0o644, [])?;
@@ -145,11 +145,11 @@ fn changes_of_changes(tar: &mut LayerTar) -> Result<()> {
     tar.file("srv/reborn-dir/new", 0o644, "new\n")?;
     tar.dir("srv/deleted-dir", 0o755)?;
     tar.file("srv/deleted-dir/three", 0o644, "only this one\n")?;
-    // A directory that comes and one that goes together with its opaque mark.
+    // A directory that appears, and one that disappears, together with its opaque marker.
     tar.whiteout("srv/emptied")
 }
 
-/// Finds a static busybox: this machine's, else the one of the package `busybox-static`, which is not installed for it.
+/// Finds a static busybox: this machine's or, without installing it, that of the package `busybox-static`.
 pub fn busybox_binary(cache: &Path) -> Result<PathBuf> {
     for path in ["/bin/busybox", "/usr/bin/busybox"] {
         if fs::read(path).is_ok_and(|elf| is_static(&elf)) {
@@ -179,7 +179,7 @@ pub fn busybox_binary(cache: &Path) -> Result<PathBuf> {
 }
 
 fn download(directory: &Path) -> Result<()> {
-    // As root: apt's own user cannot write here.
+    // As root, because apt's own user cannot write here.
     let arguments = ["-o", "APT::Sandbox::User=root", "--quiet", "download", "busybox-static"];
     run_command(Command::new("apt-get").args(arguments).current_dir(directory)).map(drop)
 }

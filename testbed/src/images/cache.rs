@@ -1,8 +1,8 @@
-//! Results that take long to make, kept between runs.
+//! A cache of results that take long to compute, kept between runs.
 //!
-//! A result is a directory that appears complete or not at all: it is made beside its place and renamed. Two builders
-//! of the same result, in one process or in several, take turns by a lock file; the second finds what the first made.
-//! What an interrupted builder left is removed by the next one.
+//! A result is a directory that appears atomically: it is written beside its final path and renamed. Concurrent builders of the
+//! same result, in one process or several, are serialised by a lock file; the second finds the first one's result. The next
+//! builder removes what an interrupted one left.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 
-/// Returns `cache/<name>-<key>`, made by `make` (in the directory it is given) if it is not there. `key` changes when
-/// the result would be another one; results with other keys are removed.
+/// Returns `cache/<name>-<key>`; if it does not exist, `make` fills it. `key` must identify the content; results with other keys
+/// are removed.
 pub fn cached(cache: &Path, name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    let place = cache.join(format!("{name}-{key}"));
-    if place.exists() {
-        return Ok(place);
+    let result = cache.join(format!("{name}-{key}"));
+    if result.exists() {
+        return Ok(result);
     }
     let _turn = lock(&cache.join(format!("{name}.lock")))?;
-    if place.exists() {
-        return Ok(place);
+    if result.exists() {
+        return Ok(result);
     }
     let partial = cache.join(format!("{name}.partial"));
     remove(&partial)?;
     fs::create_dir(&partial)?;
     make(&partial).with_context(|| format!("cannot make {name}"))?;
     remove_other_keys(cache, name, key)?;
-    fs::rename(&partial, &place)?;
-    Ok(place)
+    fs::rename(&partial, &result)?;
+    Ok(result)
 }
 
 /// Waits for the lock at `path`; it ends with the returned value or with this process.
@@ -72,11 +72,11 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let place = cached(cache.path(), "thing", "1", |dir| {
+                    let result = cached(cache.path(), "thing", "1", |dir| {
                         made.fetch_add(1, Ordering::SeqCst);
                         Ok(fs::write(dir.join("content"), "whole")?)
                     });
-                    assert_eq!(fs::read(place.unwrap().join("content")).unwrap(), b"whole");
+                    assert_eq!(fs::read(result.unwrap().join("content")).unwrap(), b"whole");
                 });
             }
         });
@@ -91,8 +91,8 @@ mod tests {
             anyhow::bail!("interrupted")
         });
         assert!(failed.is_err());
-        let place = cached(cache.path(), "thing", "1", |_| Ok(())).unwrap();
-        assert_eq!(fs::read_dir(place).unwrap().count(), 0);
+        let result = cached(cache.path(), "thing", "1", |_| Ok(())).unwrap();
+        assert_eq!(fs::read_dir(result).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Real packages on a real Debian (or Ubuntu), in layers: a minimal system, trimmed; then the packages, as the difference
-//! that apt made; then, where an image needs it, what was done beyond that.
+//! Real packages on a real Debian (or Ubuntu), in layers: a minimal trimmed system; the difference that apt made by installing
+//! packages; for some images, the difference made by a further step.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,18 @@ use super::rootfs::{Distribution, install};
 use super::scan::{scan, write_entries};
 use super::{Layer, LayerTar};
 
-/// Changed whenever the recipe of the layers changes.
+/// Version of the recipe; must change whenever the recipe changes.
 const RECIPE: &str = "1";
 
-/// What is done to a root file system after the packages are in it.
+/// A step that changes a root file system after the packages are installed.
 pub(super) struct Step<'a> {
-    /// Changes whenever the step would do something else.
+    /// Identifies the step; must change whenever its effect changes.
     pub(super) key: &'a str,
-    /// Does it, with the root file system as it is on disk.
+    /// Runs the step in the directory of the root file system.
     pub(super) run: &'a dyn Fn(&Path) -> Result<()>,
 }
 
-/// What a layer is known by in the cache.
+/// A layer in the cache's index.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     digest: String,
@@ -36,13 +36,12 @@ struct Record {
     diff_size: u64,
 }
 
-/// The two layers with these packages, kept in `cache` by `name`. Making them takes about a minute the first time, and the
-/// network.
+/// The two layers with these packages, cached in `cache` under `name`. The first time takes about a minute and network access.
 pub(super) fn layers(cache: &Path, name: &str, packages: &[&str]) -> Result<Vec<Layer>> {
     layers_of(cache, name, packages, None)
 }
 
-/// The same with a third layer, which a step makes.
+/// Like [`layers`], with a third layer made by a step.
 pub(super) fn layers_with(cache: &Path, name: &str, packages: &[&str], step: &Step<'_>) -> Result<Vec<Layer>> {
     layers_of(cache, name, packages, Some(step))
 }
@@ -53,24 +52,24 @@ fn layers_of(cache: &Path, name: &str, packages: &[&str], step: Option<&Step<'_>
     let recipe = format!("{RECIPE} {} {packages:?}{more}", distribution.suite);
     let key = &Digest::of(recipe.as_bytes()).hex()[..12];
     let debs = cache.join(format!("debs-{}", distribution.suite));
-    let place = cached(cache, name, key, |partial| make_layers(&distribution, partial, &debs, packages, step))?;
-    read_layers(&place)
+    let directory = cached(cache, name, key, |partial| make_layers(&distribution, partial, &debs, packages, step))?;
+    read_layers(&directory)
 }
 
-/// Makes the layers in `place/blobs` and writes `place/layers.json`.
+/// Creates the layers in `directory/blobs` and writes `directory/layers.json`.
 fn make_layers(
     distribution: &Distribution,
-    place: &Path,
+    directory: &Path,
     debs: &Path,
     packages: &[&str],
     step: Option<&Step<'_>>,
 ) -> Result<()> {
     let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let (root, blobs) = (fs::canonicalize(place)?.join("root"), place.join("blobs"));
+    let (root, blobs) = (fs::canonicalize(directory)?.join("root"), directory.join("blobs"));
     fs::create_dir_all(debs)?;
     let debs = fs::canonicalize(debs)?;
 
-    tracing::info!(suite = distribution.suite, "making a root file system with debootstrap (once)");
+    tracing::info!(suite = distribution.suite, "creating a root file system with debootstrap (once)");
     distribution.bootstrap(&root, &debs)?;
     let mut before = scan(&root, started)?;
     let mut tar = LayerTar::new();
@@ -88,7 +87,7 @@ fn make_layers(
     };
     layers.push(next_layer()?);
     if let Some(step) = step {
-        tracing::info!("adding what is in no package (once)");
+        tracing::info!("running a further step (once)");
         (step.run)(&root)?;
         layers.push(next_layer()?);
     }
@@ -100,20 +99,20 @@ fn make_layers(
         size: layer.size,
         diff_size: layer.diff_size,
     });
-    fs::write(place.join("layers.json"), serde_json::to_vec_pretty(&records.collect::<Vec<_>>())?)?;
-    tracing::info!("layers made");
+    fs::write(directory.join("layers.json"), serde_json::to_vec_pretty(&records.collect::<Vec<_>>())?)?;
+    tracing::info!("layers created");
     Ok(())
 }
 
-fn read_layers(place: &Path) -> Result<Vec<Layer>> {
-    let path = place.join("layers.json");
+fn read_layers(directory: &Path) -> Result<Vec<Layer>> {
+    let path = directory.join("layers.json");
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let records: Vec<Record> = serde_json::from_slice(&bytes).with_context(|| format!("{}", path.display()))?;
     records
         .into_iter()
         .map(|record| {
             let digest: Digest = record.digest.parse()?;
-            let blob: PathBuf = place.join("blobs").join(format!("{}.tar.gz", digest.hex()));
+            let blob: PathBuf = directory.join("blobs").join(format!("{}.tar.gz", digest.hex()));
             let diff_id = record.diff_id.parse()?;
             Ok(Layer { blob, digest, diff_id, size: record.size, diff_size: record.diff_size })
         })

@@ -11,14 +11,14 @@ use super::scan::{Kind, Tree, write_entries};
 /// Writes what is in `after` (on disk below `root`) and not in `before`, with the directories above it, and whiteouts
 /// for what is gone.
 pub(super) fn write_difference(before: &Tree, after: &Tree, root: &Path, tar: &mut LayerTar) -> Result<()> {
-    let mut wanted: HashSet<&Path> = HashSet::new();
+    let mut selected: HashSet<&Path> = HashSet::new();
     let gone = gone(before, after);
     let changed = after.iter().filter(|(path, entry)| before.get(*path) != Some(*entry)).map(|(path, _)| path);
     for path in changed.chain(&gone) {
         // With the directories above: in an overlay the topmost layer's directory gives mode and owner.
-        wanted.extend(path.ancestors().filter(|p| after.contains_key(*p)));
+        selected.extend(path.ancestors().filter(|p| after.contains_key(*p)));
     }
-    write_entries(after, root, |path| wanted.contains(path), tar)?;
+    write_entries(after, root, |path| selected.contains(path), tar)?;
     for path in gone {
         tar.owner(Default::default()).mtime(super::EPOCH).whiteout(path)?;
     }

@@ -9,7 +9,7 @@ use super::{Image, ImageBuilder, debian};
 const PACKAGES: &[&str] = &["gcc", "libc6-dev"];
 const GXX_PACKAGES: &[&str] = &["g++", "libc6-dev"];
 
-/// Programs that include and link this and that, by name.
+/// Names and sources of programs with different headers and libraries.
 pub const PROGRAMS: [(&str, &str); 5] = [
     (
         "hello",

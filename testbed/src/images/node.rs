@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Image, ImageBuilder, debian};
 
-/// The image `demo/node:1`. Its program takes a port, answers one request there, and ends.
+/// The image `demo/node:1`. Its program takes a port, answers one request there, and exits.
 pub fn node(cache: &Path) -> Result<Image> {
     ImageBuilder::of("demo/node", debian::layers(cache, "node", &["nodejs", "node-express"])?)
         .layer(|tar| {

@@ -1,4 +1,4 @@
-//! ROOT, as PyPI has it, with the compiler and headers that its interpreter looks for.
+//! ROOT from PyPI, with the compiler and headers that its interpreter needs.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-//! A Debian or Ubuntu root file system, made by debootstrap and apt from the mirror that this machine's apt uses.
+//! A Debian or Ubuntu root file system, created by debootstrap and apt from the mirror of this machine's apt.
 //!
-//! Everything that mounts runs in a mount and PID namespace of its own and dies with the thread that started it, so
-//! nothing stays mounted or running, however this process ends.
+//! Commands that mount run in their own mount and PID namespaces and end with the thread that started them, so nothing stays
+//! mounted or running.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{run, run_command};
 
-/// Which distribution to install, and from where.
+/// The distribution to install, and its mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Distribution {
     pub(super) suite: String,
@@ -22,7 +22,7 @@ pub(super) struct Distribution {
 impl Distribution {
     /// Debian 12 on Debian; on Ubuntu the host's own release, because its mirrors carry no Debian.
     pub(super) fn of_this_machine() -> Result<Self> {
-        let os_release = fs::read_to_string("/etc/os-release").context("cannot tell which distribution this is")?;
+        let os_release = fs::read_to_string("/etc/os-release").context("cannot find out which distribution this is")?;
         let value = |key: &str| {
             let mut lines = os_release.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
             lines.next().map(|value| value.trim_matches('"')).unwrap_or_default()
@@ -42,10 +42,10 @@ impl Distribution {
         mirror_for(&indexes, &self.suite, &self.host_suite)
     }
 
-    /// Makes a minimal root file system in `root`. Packages are kept in `debs`.
+    /// Creates a minimal root file system in `root`. Packages are kept in `debs`.
     pub(super) fn bootstrap(&self, root: &Path, debs: &Path) -> Result<()> {
         let mirror = self.mirror()?;
-        // apt inside needs certificates to speak HTTPS, which a minimal system does not have.
+        // apt in the chroot needs certificates for HTTPS, which a minimal system does not have.
         let include = if mirror.starts_with("https:") { "--include=ca-certificates" } else { "--verbose" };
         let script = r#"
             debootstrap --variant=minbase --components="$components" --cache-dir="$debs" "$include" \
@@ -58,7 +58,7 @@ impl Distribution {
     }
 }
 
-/// Installs `packages` into `root`, without what they only recommend.
+/// Installs `packages` into `root`, without recommended packages.
 pub(super) fn install(root: &Path, debs: &Path, packages: &[&str]) -> Result<()> {
     let script = r#"
         archives="$root/var/cache/apt/archives"
@@ -73,7 +73,7 @@ pub(super) fn install(root: &Path, debs: &Path, packages: &[&str]) -> Result<()>
     in_namespace(script, root, debs, &[("packages", &packages.join(" "))])
 }
 
-/// Runs a shell script inside of `root`.
+/// Runs a shell script in a chroot of `root`.
 pub(super) fn shell(root: &Path, script: &str) -> Result<()> {
     let outside = r#"
         mount -t proc proc "$root/proc"
@@ -81,7 +81,7 @@ pub(super) fn shell(root: &Path, script: &str) -> Result<()> {
     in_namespace(outside, root, root, &[("script", script)])
 }
 
-/// Runs a shell script with its variables `root`, `debs` and `variables`, in namespaces of its own.
+/// Runs a shell script with the variables `root`, `debs` and `variables`, in its own namespaces.
 fn in_namespace(script: &str, root: &Path, debs: &Path, variables: &[(&str, &str)]) -> Result<()> {
     fs::create_dir_all(debs)?;
     // debootstrap and apt in the chroot do not see the proxy of the host's apt configuration.
@@ -101,8 +101,8 @@ fn in_namespace(script: &str, root: &Path, debs: &Path, variables: &[(&str, &str
     run_command(&mut command).map(drop)
 }
 
-/// Picks the mirror for `suite` from lines of site, release and component; failing that, the one of the host's own
-/// release, which carries its sisters too.
+/// Picks the mirror for `suite` from lines of site, release and component; otherwise that of the host's own release, which
+/// usually has the other releases, too.
 fn mirror_for(indexes: &str, suite: &str, host_suite: &str) -> Result<String> {
     let main: Vec<(&str, &str)> = indexes
         .lines()
@@ -113,7 +113,7 @@ fn mirror_for(indexes: &str, suite: &str, host_suite: &str) -> Result<String> {
         .collect();
     [suite, host_suite]
         .into_iter()
-        .find_map(|wanted| main.iter().find(|(_, release)| *release == wanted))
+        .find_map(|release_name| main.iter().find(|(_, release)| *release == release_name))
         .map(|(site, _)| (*site).to_owned())
         .with_context(|| {
             format!("apt knows no HTTP mirror with component main of {suite} or {host_suite}; run apt-get update")

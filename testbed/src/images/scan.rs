@@ -1,4 +1,4 @@
-//! What a root file system holds, and writing parts of it into a layer.
+//! Lists the entries of a root file system and writes parts of it into a layer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, Metadata};
@@ -11,8 +11,7 @@ use nix::sys::stat::{major, minor};
 
 use super::{EPOCH, LayerTar, Owner};
 
-/// Directories that stay in an image but whose content does not: state of the machine that made it, and bulk that
-/// nothing runs.
+/// Directories whose content is not put into an image: state of the building machine, and documentation.
 const EMPTIED: &[&str] = &[
     "debootstrap",
     "dev",
@@ -41,7 +40,7 @@ pub(super) struct Entry {
     mtime: u64,
 }
 
-/// What an entry is.
+/// Kind and content of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     Directory,
@@ -54,7 +53,7 @@ pub(super) enum Kind {
 /// The entries of a root file system by their paths relative to it, parents before children.
 pub(super) type Tree = BTreeMap<PathBuf, Entry>;
 
-/// Reads the tree below `root`. Times from `started` on, which no package set, become [`EPOCH`]. Sockets are left out.
+/// Reads the tree below `root`. Times since `started`, which no package has set, become [`EPOCH`]. Sockets are skipped.
 pub(super) fn scan(root: &Path, started: u64) -> Result<Tree> {
     let mut tree = Tree::new();
     let mut directories = vec![PathBuf::new()];
@@ -70,7 +69,7 @@ pub(super) fn scan(root: &Path, started: u64) -> Result<Tree> {
                 directories.push(path.clone());
             }
             let seconds = metadata.mtime().max(0) as u64;
-            // Directories change with what is put into them.
+            // The time of a directory changes with its content.
             let packaged = seconds < started && kind != Kind::Directory;
             let mtime = if packaged { seconds } else { EPOCH };
             let owner = Owner { uid: metadata.uid(), gid: metadata.gid() };
@@ -103,11 +102,11 @@ fn kind_of(path: &Path, metadata: &Metadata) -> Result<Option<Kind>> {
 pub(super) fn write_entries(
     tree: &Tree,
     root: &Path,
-    wanted: impl Fn(&Path) -> bool,
+    selected: impl Fn(&Path) -> bool,
     tar: &mut LayerTar,
 ) -> Result<()> {
     let mut first_names: HashMap<(u64, u64), PathBuf> = HashMap::new();
-    for (path, entry) in tree.iter().filter(|(path, _)| wanted(path)) {
+    for (path, entry) in tree.iter().filter(|(path, _)| selected(path)) {
         tar.owner(entry.owner).mtime(entry.mtime);
         match &entry.kind {
             Kind::Directory => tar.dir(path, entry.mode)?,

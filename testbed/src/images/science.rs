@@ -8,7 +8,7 @@ use super::debian::{self, Step};
 use super::python::of_python;
 use super::{Image, wheels};
 
-/// With all that these need.
+/// These and their dependencies.
 const WHEELS: &[&str] = &[
     "cloudpickle==3.1.3",
     "contourpy==1.3.3",
@@ -41,7 +41,7 @@ pub fn science(cache: &Path) -> Result<Image> {
             tar.file("opt/app/fit.py", 0o644, include_str!("app/science.py"))
         })
         .entrypoint(["python3", "/opt/app/fit.py"])
-        // Where there is no home to write to.
+        // The container has no writable home.
         .env("MPLCONFIGDIR", "/tmp")
         .build(cache)
 }

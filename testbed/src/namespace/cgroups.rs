@@ -1,6 +1,6 @@
-//! Which hierarchies of cgroups a run sees: the host's, or those of one version alone, as on other hosts.
+//! Shows a run the cgroup hierarchies of one version only, as on another kind of host.
 //!
-//! Container runtimes and the recorder go by what is mounted at `/sys/fs/cgroup`, and mounts are the run's own.
+//! Container runtimes and the recorder look at the mounts below `/sys/fs/cgroup`, and a run has its own mounts.
 
 use std::path::Path;
 
@@ -12,11 +12,12 @@ use super::leftovers::mounts;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Shows a run the cgroups of one version alone, for all that it starts from now on. False if this host has none of it.
+/// Shows this run the cgroups of one version only, for everything it starts from now on. Returns false if the host has no
+/// hierarchy of this version.
 pub fn see_cgroups_of(version: Version) -> Result<bool> {
     match version {
         Version::Two => {
-            // With all that is mounted below it.
+            // Including everything mounted below it.
             unmount(Path::new(CGROUPS))?;
             mount(Some("cgroup2"), CGROUPS, Some("cgroup2"), MsFlags::empty(), None::<&str>)
                 .with_context(|| format!("cannot mount a cgroup2 on {CGROUPS}"))?;

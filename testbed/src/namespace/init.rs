@@ -1,4 +1,4 @@
-//! Process 1 of the namespaces: starts the body, reaps what is orphaned, and cleans up in the end.
+//! Process 1 of the namespaces: starts the body, reaps orphans, and cleans up at the end.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -15,10 +15,10 @@ use nix::unistd::Pid;
 use super::leftovers;
 use super::run::{ROLE_VARIABLE, Role, Run};
 
-/// containerd keeps its shims' sockets, FIFOs and runc's state here whatever its configuration says.
+/// containerd keeps its shims' sockets, FIFOs and runc's state here, regardless of its configuration.
 const CONTAINERD_STATE: &str = "/run/containerd";
-/// How long killed processes may take to be gone.
-const LAST_BREATH: Duration = Duration::from_secs(20);
+/// How long killed processes may take to end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs the body to its end and ends this process with its status; returns only if the body cannot be started.
 pub(super) fn run() -> Result<()> {
@@ -57,8 +57,8 @@ fn reap_until(body: Pid) -> Result<ExitStatus> {
 }
 
 fn end_all_processes() {
-    let end = Instant::now() + LAST_BREATH;
-    // Every process of the namespace but ourselves; repeated, because one may have been forking.
+    let end = Instant::now() + KILL_TIMEOUT;
+    // Every process of the namespace except ourselves; repeated, because one may just have forked.
     while Instant::now() < end {
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -67,5 +67,5 @@ fn end_all_processes() {
             _ => {}
         }
     }
-    eprintln!("testbed: some processes do not die; they end with their namespace");
+    eprintln!("testbed: some processes could not be killed; they end with their namespace");
 }

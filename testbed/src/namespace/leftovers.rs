@@ -1,4 +1,4 @@
-//! Removal of what a run leaves: mounts, cgroups, its directory. Used by the run itself and by the next one.
+//! Removes mounts, cgroups and the directory of a run. Used by the run itself and by the next one.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ const CGROUP_LIMIT: Duration = Duration::from_secs(10);
 /// Name of a directory kept because of `TESTBED_KEEP`.
 const KEPT_PREFIX: &str = "cvmfs-prefetch-kept-";
 
-/// One line of `/proc/self/mountinfo`, as far as it is needed.
+/// The needed fields of a line of `/proc/self/mountinfo`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mount {
     pub(super) point: PathBuf,
     pub(super) file_system: String,
 }
 
-/// Lines that are not understood are left out. Format: proc_pid_mountinfo(5).
+/// Skips lines that cannot be parsed. Format: proc_pid_mountinfo(5).
 fn parse_mounts(mountinfo: &str) -> Vec<Mount> {
     let parse = |line: &str| {
         let (left, right) = line.split_once(" - ")?;
@@ -45,7 +45,7 @@ pub(super) fn unmount_below(directory: &Path) {
     }
 }
 
-/// Where hierarchies of cgroups are mounted.
+/// Mount points of the cgroup hierarchies.
 pub fn cgroup_hierarchies() -> impl Iterator<Item = PathBuf> {
     mounts().into_iter().filter(|m| m.file_system.starts_with("cgroup")).map(|m| m.point)
 }
@@ -98,12 +98,12 @@ pub(super) fn remove_directory(directory: &Path) {
     }
 }
 
-/// Removes what runs that were killed together with their init have left.
+/// Removes what is left of runs that were killed together with their init.
 pub(super) fn sweep() {
     for entry in std::fs::read_dir(base()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let dead = if name.starts_with(PREFIX) {
-            // Nobody holds the lock of a dead run.
+            // The lock of a dead run is free.
             lock(&entry.path(), FlockArg::LockExclusiveNonblock).is_ok()
         } else {
             name.strip_prefix(UNLOCKED_PREFIX).is_some_and(is_of_dead_process)
@@ -123,7 +123,7 @@ pub(super) fn sweep() {
     }
 }
 
-/// Whether `<pid>-<number>` names a process that is no more.
+/// Whether the process of `<pid>-<number>` has ended.
 fn is_of_dead_process(identity: &str) -> bool {
     let pid = identity.split('-').next().unwrap_or_default();
     pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()

@@ -1,4 +1,4 @@
-//! The outer process: makes the namespaces with unshare(1) and waits for what runs in them.
+//! The outer process: creates the namespaces with unshare(1) and waits for their end.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -9,12 +9,12 @@ use anyhow::{Context, Result, ensure};
 use super::leftovers;
 use super::run::{DIRECTORY_VARIABLE, ROLE_VARIABLE, Role, Run};
 
-/// Where the output of the run goes.
+/// Destination of the run's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Output {
-    /// To our own output.
+    /// Our own output.
     Inherited,
-    /// To `print!`, which libtest shows for failed tests only.
+    /// `print!`, which libtest shows only for failed tests.
     Captured,
 }
 
@@ -23,16 +23,16 @@ const NAMESPACES: [&str; 9] =
 
 /// Runs this executable with `arguments` as init of new namespaces and waits for its end.
 pub(super) fn run(arguments: &[OsString], output: Output) -> Result<ExitStatus> {
-    ensure!(nix::unistd::geteuid().is_root(), "must be run as root: the site makes namespaces and mounts");
+    ensure!(nix::unistd::geteuid().is_root(), "root is needed: a site creates namespaces and mounts");
     leftovers::sweep();
     let (run, _lock) = Run::create()?;
     let mut command = Command::new("unshare");
     command.args(NAMESPACES).arg("--").arg(std::env::current_exe()?).args(arguments);
     command.env(ROLE_VARIABLE, Role::Init.name()).env(DIRECTORY_VARIABLE, run.directory());
-    // The lifeline: its other end is held by this process alone, so it breaks when this process dies of whatever.
+    // The lifeline: only this process holds its other end, so it breaks when this process ends for any reason.
     command.stdin(Stdio::piped());
     let status = wait(command, output)?;
-    // Init has done this, unless it was killed.
+    // Init has done this unless it was killed.
     leftovers::remove_cgroups(&run.name());
     leftovers::remove_directory(run.directory());
     if !status.success() {
@@ -67,7 +67,7 @@ fn wait(mut command: Command, output: Output) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// Tells a machine that refuses namespaces from a failed test.
+/// Distinguishes a machine that refuses namespaces from a failed test.
 fn probe() -> Result<()> {
     let output = Command::new("unshare").args(NAMESPACES).args(["--", "true"]).output()?;
     ensure!(

@@ -1,4 +1,4 @@
-//! The identity of a run: its name, its directory, and the lock that tells it from a dead one.
+//! The identity of a run: its name, its directory, and the lock that shows that it is alive.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 
-/// What every run's name starts with; the pid of the outer process follows.
+/// Prefix of every run's name; the PID of the outer process follows.
 pub(super) const PREFIX: &str = "cvmfs-prefetch-testbed-";
-/// What a directory's name starts with until it is locked.
+/// Prefix of a directory's name until it is locked.
 pub(super) const UNLOCKED_PREFIX: &str = ".cvmfs-prefetch-testbed-";
 
 pub(super) const ROLE_VARIABLE: &str = "TESTBED_ROLE";
@@ -46,23 +46,23 @@ impl Role {
 pub(super) struct Run(PathBuf);
 
 impl Run {
-    /// A new run of this (outer) process, with its directory made and locked. The lock must be kept.
+    /// Creates a new run of this (outer) process, with a locked directory. The caller must keep the lock.
     pub(super) fn create() -> Result<(Self, Flock<File>)> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let identity = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let unlocked = base().join(format!("{UNLOCKED_PREFIX}{identity}"));
         std::fs::create_dir(&unlocked).with_context(|| format!("cannot make {}", unlocked.display()))?;
         let lock = lock(&unlocked, FlockArg::LockShared)?;
-        // Under its final name it is locked from the first moment, so no other run takes it for a dead one's.
+        // It is locked before it gets its final name, so no other run takes it for a dead run's.
         let directory = base().join(format!("{PREFIX}{identity}"));
         std::fs::rename(&unlocked, &directory)?;
         Ok((Self(directory), lock))
     }
 
-    /// The run that this process (init or body) is part of.
+    /// The run of this process (init or body).
     pub(super) fn current() -> Result<Self> {
         let directory = std::env::var_os(DIRECTORY_VARIABLE)
-            .context("not in a run: this works only inside of namespace::test or namespace::main")?;
+            .context("not in a run: call this inside namespace::test or namespace::main")?;
         Ok(Self(directory.into()))
     }
 
@@ -74,13 +74,13 @@ impl Run {
         self.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// A second lock, for init, which may outlive the outer process.
+    /// A second lock for init, which may outlive the outer process.
     pub(super) fn lock(&self) -> Result<Flock<File>> {
         lock(&self.0, FlockArg::LockShared)
     }
 }
 
-/// Where directories of runs are made.
+/// Parent directory of the runs' directories.
 pub(super) fn base() -> PathBuf {
     std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }

@@ -1,4 +1,4 @@
-//! What of a node has to do with CVMFS: the client and, beside it, the prefetch daemon.
+//! The CVMFS part of a node: the client and the prefetch daemon.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,29 +13,32 @@ use crate::namespace::SiteDirectory;
 use crate::process::Daemon;
 use crate::site::{FQRN, Site};
 
-/// How long a call of the daemon may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Timeout of a call to the daemon.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is there, and how.
+/// Parts and configuration of the CVMFS part.
 #[derive(Debug, Clone, Default)]
 pub struct CvmfsSpec {
-    /// The prefetch daemon runs.
+    /// Whether the prefetch daemon runs.
     pub daemon: bool,
-    /// The forward proxy's URL for both.
+    /// URL of a forward proxy for client and daemon.
     pub proxy: Option<String>,
-    /// The daemon's bundle store; one of the node's own if not given.
+    /// The daemon's bundle store; by default a directory of the node.
     pub store: Option<PathBuf>,
+    /// Where the daemon looks for the CVMFS client's configuration. By default a directory that does not exist, so that the
+    /// daemon neither reads the host's `/etc/cvmfs` nor runs the host's `cvmfs_config`.
+    pub client_config: Option<PathBuf>,
     /// Further lines of the daemon's configuration.
     pub daemon_options: String,
 }
 
-/// A mounted client with an empty cache, and a daemon that fills it.
+/// A mounted client with an empty cache, and the daemon that fills it.
 #[derive(Debug)]
 pub struct Cvmfs {
-    // In the order in which they stop: the daemon before the mount that it reads.
+    // Fields are dropped in this order: the daemon before the mount that it reads.
     /// The prefetch daemon, if it runs.
     pub daemon: Option<Daemon>,
-    /// The client.
+    /// The CVMFS client.
     pub client: Client,
 }
 
@@ -73,7 +76,7 @@ pub(super) fn socket_of(directory: &Path) -> PathBuf {
 
 /// A client of the daemon in `directory`.
 pub fn daemon_client(directory: &Path) -> DaemonClient {
-    DaemonClient::connect_lazy(&socket_of(directory)).with_deadline(DEADLINE)
+    DaemonClient::connect_lazy(&socket_of(directory)).with_deadline(TIMEOUT)
 }
 
 /// Starts the daemon (again).
@@ -82,11 +85,12 @@ pub(super) fn start_daemon(directory: &SiteDirectory) -> Result<Daemon> {
 }
 
 fn configure_daemon(site: &Site, directory: &SiteDirectory, spec: &CvmfsSpec) -> Result<()> {
+    let client_config = spec.client_config.clone().unwrap_or_else(|| directory.path().join("cvmfs-client"));
     let store = spec.store.clone().unwrap_or_else(|| directory.path().join("store"));
-    // A line of its own, unless that would have a proxy keep everything twice.
+    // The daemon has its own link, except behind a proxy: two URLs would make the proxy cache everything twice.
     let url = if spec.proxy.is_some() { site.client_url() } else { site.daemon_url() };
     let mut configuration = format!(
-        "socket = {:?}\nstore = {store:?}\nremember_absent_s = 0\n{}\n[[repository]]\nname = {FQRN:?}\nmount = {:?}\nservers = [{:?}]\ncache = {:?}\n",
+        "socket = {:?}\nstore = {store:?}\nclient_config = {client_config:?}\nremember_absent_s = 0\n{}\n[[repository]]\nname = {FQRN:?}\nmount = {:?}\nservers = [{:?}]\ncache = {:?}\n",
         socket_of(directory.path()),
         spec.daemon_options,
         mount_of(directory),

@@ -79,12 +79,12 @@ pub(super) struct Written {
     pub(super) hash: ContentHash,
     /// Size of the database.
     pub(super) size: u64,
-    /// What it and the catalogs below it hold.
+    /// Counters of it and the catalogs below it.
     counts: Counts,
 }
 
-/// Writes the catalogs below `root`, the repository's root directory, of which something changed, and returns its own.
-/// Their hashes are added to `written`.
+/// Writes the changed catalogs below `root`, the repository's root directory, and returns the root catalog. Their hashes are
+/// added to `written`.
 pub(super) fn write(
     (root, attributes): (&mut Directory, &Attributes),
     objects: &Objects,
@@ -215,7 +215,7 @@ impl<'d> Rows<'d> {
 
     fn other(&mut self, path: &[u8], node: &Node) -> Result<()> {
         let row = match &node.content {
-            Content::Directory(_) => unreachable!("directories have rows of their own"),
+            Content::Directory(_) => unreachable!("directories have their own rows"),
             Content::File(stored) => {
                 self.own.add("regular", 1);
                 self.own.add("file_size", stored.raw_size);
@@ -273,7 +273,7 @@ impl<'d> Rows<'d> {
     }
 }
 
-/// What differs between the kinds of entries.
+/// Columns that depend on the kind of entry.
 struct Row<'a> {
     links: u64,
     size: u64,

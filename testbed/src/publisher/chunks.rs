@@ -1,22 +1,22 @@
-//! Where large files are cut.
+//! Cuts large files into chunks.
 
 /// Whether and how files are cut into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunking {
     /// Every file is one object.
     None,
-    /// Files larger than `min` are cut where their content says so.
+    /// Files larger than `min` are cut at content-defined positions.
     Sizes {
-        /// No chunk but the last is smaller. At least 32.
+        /// Smallest size, except for the last chunk. At least 32.
         min: usize,
-        /// What most chunks are near to.
+        /// Typical size.
         avg: usize,
-        /// No chunk is larger.
+        /// Largest size.
         max: usize,
     },
 }
 
-/// The rolling checksum depends on so many bytes.
+/// Window of the rolling checksum in bytes.
 const WINDOW: usize = 32;
 
 /// The checksum values around this one make a cut.

@@ -27,7 +27,7 @@ use super::objects::Objects;
 use super::tree::{Attributes, CATALOG_MARKER, Content, Directory, Node};
 use crate::images::Layer;
 
-/// Where a layer goes.
+/// Path of a layer in the repository.
 pub(super) fn path_of(digest: &Digest) -> Result<RootPath> {
     let hex = digest.hex();
     Ok(RootPath::new(format!("/.layers/{}/{hex}", &hex[..2]))?)
@@ -79,7 +79,7 @@ pub(super) fn read(blob: &Path, objects: &Objects, now: u64) -> Result<Node> {
     Ok(Node::directory(root, now))
 }
 
-/// All but the content of regular files.
+/// Everything except the content of regular files.
 #[derive(Default)]
 struct Skeleton {
     others: BTreeMap<RootPath, Node>,

@@ -1,4 +1,4 @@
-//! Directory trees of this machine, as `cvmfs_server publish` takes them.
+//! Publishes local directory trees, as `cvmfs_server publish` does.
 
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

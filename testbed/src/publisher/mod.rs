@@ -46,7 +46,7 @@ use tree::{Attributes, Content, Directory, Node};
 /// How long a client may believe a manifest, in seconds.
 const TIME_TO_LIVE: u64 = 240;
 
-/// A repository and the tree that its next revision will have.
+/// A repository and the tree of its next revision.
 #[derive(Debug)]
 pub struct Repository {
     fqrn: String,
@@ -64,7 +64,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes an empty repository with new keys and publishes its first revision. `web_root` ends in `cvmfs/<fqrn>`.
+    /// Creates an empty repository with new keys and publishes its first revision. `web_root` ends in `cvmfs/<fqrn>`.
     pub fn create(web_root: &Path, fqrn: &str) -> Result<Self> {
         ensure!(web_root.ends_with(Path::new("cvmfs").join(fqrn)), "{web_root:?} does not end in cvmfs/{fqrn}");
         let objects = Objects::create(web_root)?;
@@ -114,7 +114,7 @@ impl Repository {
         &self.public_key
     }
 
-    /// The revision that was published last.
+    /// The newest revision.
     pub fn revision(&self) -> u64 {
         self.revisions.last().map_or(0, |revision| revision.number)
     }
@@ -146,34 +146,34 @@ impl Repository {
         self.put_file(&path, &image.manifest)
     }
 
-    /// Makes `path` what the file, link or directory `local` is, as `cvmfs_server publish` does; what was there is
-    /// replaced. A file `.cvmfscatalog` in a directory makes it the root of a catalog of its own.
+    /// Copies the file, link or directory `local` to `path`, as `cvmfs_server publish` does, and replaces what is there. A file
+    /// `.cvmfscatalog` makes its directory the root of a nested catalog.
     pub fn put_tree(&mut self, path: &str, local: &Path, chunking: Chunking) -> Result<()> {
         let node = local::read(local, chunking, &self.objects)?;
         self.put(&repository_path(path)?, node)
     }
 
-    /// Makes `path` a file with this content.
+    /// Writes a file with this content at `path`.
     pub fn put_file(&mut self, path: &str, content: &[u8]) -> Result<()> {
         let stored = self.objects.put(content, ObjectKind::File)?;
         self.put(&repository_path(path)?, Node::file(stored, now()?))
     }
 
-    /// Puts an object, as it is stored, where the server has objects; it is in no catalog. Where it is.
+    /// Stores an object without adding it to a catalog; `stored` are its stored bytes. Returns its path.
     pub fn put_stored(&self, stored: &[u8], kind: ObjectKind) -> Result<PathBuf> {
         let path = self.objects.path(&ContentHash::sha1_of(stored), kind);
         std::fs::write(&path, stored).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 
-    /// Makes `path` a symbolic link.
+    /// Creates a symbolic link at `path`.
     pub fn put_symlink(&mut self, path: &str, target: &str) -> Result<()> {
         let content = Content::Link { target: target.into(), size: target.len() as u64 };
         let node = Node { attributes: Attributes { mode: 0o777, ..Attributes::file(now()?) }, content };
         self.put(&repository_path(path)?, node)
     }
 
-    /// Makes the directory `path` the root of a catalog of its own; it is made if it is not there.
+    /// Makes the directory `path` the root of a nested catalog; creates it if missing.
     pub fn put_catalog(&mut self, path: &str) -> Result<()> {
         let (marker, now) = (repository_path(path)?.join(tree::CATALOG_MARKER)?, now()?);
         if self.root.find(&marker).is_some() {
@@ -183,14 +183,14 @@ impl Repository {
         self.put(&marker, Node::file(empty, now))
     }
 
-    /// Removes `path` and what is below. Its objects stay, as older revisions have them.
+    /// Removes `path` and everything below. Its objects stay, because older revisions use them.
     pub fn remove_tree(&mut self, path: &str) -> Result<()> {
         let path = repository_path(path)?;
         self.root.remove(&path).with_context(|| format!("{path} is not in the repository"))?;
         Ok(())
     }
 
-    /// Publishes a new revision. Only catalogs below which something changed are written.
+    /// Publishes a new revision. Only changed catalogs are written.
     pub fn commit(&mut self) -> Result<()> {
         let (now, number) = (now()?, self.revision() + 1);
         let mut written = Vec::new();
@@ -209,12 +209,12 @@ impl Repository {
         Ok(())
     }
 
-    /// Where an object is stored.
+    /// Path of a stored object.
     pub fn object_path(&self, hash: &ContentHash, kind: ObjectKind) -> PathBuf {
         self.objects.path(hash, kind)
     }
 
-    /// Changes one byte of a stored object, whose size and name stay.
+    /// Changes one byte of a stored object, but not its size and name.
     pub fn corrupt_object(&self, hash: &ContentHash, kind: ObjectKind) -> Result<()> {
         self.objects.corrupt(hash, kind)
     }

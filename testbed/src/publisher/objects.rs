@@ -12,7 +12,7 @@ use libdeflater::{CompressionLvl, Compressor};
 /// Level of the objects' zlib streams: CVMFS uses zlib's default.
 const ZLIB_LEVEL: i32 = 6;
 
-/// What may wait for a thread that compresses: bounds the memory that a large layer takes.
+/// Contents that may wait for a compressing thread; limits the memory for a large layer.
 const WAITING: usize = 16;
 
 /// The directory `data` and the signed files beside it.
@@ -42,7 +42,7 @@ impl Objects {
         self.web_root.join(hash.url_path(kind))
     }
 
-    /// Compresses and stores `content`, unless it is there.
+    /// Compresses and stores `content` unless it is stored already.
     pub(super) fn put(&self, content: &[u8], kind: ObjectKind) -> Result<Stored> {
         let level = CompressionLvl::new(ZLIB_LEVEL).map_err(|e| anyhow!("{e:?}"))?;
         let mut compressor = Compressor::new(level);
@@ -57,15 +57,14 @@ impl Objects {
         Ok(Stored { hash, raw_size: content.len() as u64 })
     }
 
-    /// Stores many contents with all processors. `feed` hands each over together with a key; the result has them by
-    /// the order in which they were handed over.
+    /// Stores many contents with all processors. `feed` passes each with a key; the result keeps their order.
     pub(super) fn put_many<K: Send>(
         &self,
         feed: impl FnOnce(&mut dyn FnMut(K, ObjectKind, Vec<u8>) -> Result<()>) -> Result<()>,
     ) -> Result<Vec<(K, Stored)>> {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let (sender, receiver) = sync_channel::<(usize, K, ObjectKind, Vec<u8>)>(WAITING);
-        // Workers share the receiver, so that the sender notices when all of them have given up.
+        // Workers share the receiver, so that the sender notices when all of them have failed.
         let receiver = Arc::new(Mutex::new(receiver));
         let results = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -90,7 +89,7 @@ impl Objects {
             });
             drop(sender);
             for worker in workers {
-                // A worker's own error says more than that it is missing.
+                // A worker's own error is more specific.
                 worker.join().map_err(|_| anyhow!("a worker panicked"))??;
             }
             fed
@@ -115,12 +114,12 @@ impl Objects {
     }
 }
 
-/// Writes a file that appears complete or not at all.
+/// Writes a file atomically.
 fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     let directory = path.parent().with_context(|| format!("{} has no directory", path.display()))?;
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
     std::io::Write::write_all(&mut file, content)?;
-    // A web server may run as somebody else.
+    // The web server may run as another user.
     fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(())

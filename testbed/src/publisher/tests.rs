@@ -1,4 +1,4 @@
-//! What is published is read back by two readers: the crate `cvmfs` (not ours) and the verifying one of `bundles`.
+//! Published repositories are read back by two readers: the crate `cvmfs` (not ours) and the verifying reader of `bundles`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -82,7 +82,7 @@ impl Site {
         listing
     }
 
-    /// The same by the verifying reader, which is told the master key.
+    /// The same by the verifying reader, with the master key.
     async fn verified_listing(&self, top: &str) -> BTreeMap<String, (u32, Vec<u8>)> {
         let key = MasterKey::read(self.repository.public_key()).unwrap();
         let server = Server::new(&self.url(), None).unwrap();
@@ -121,7 +121,7 @@ impl Site {
         }
     }
 
-    /// The content of all catalogs there ever were.
+    /// The content of all catalogs of all revisions.
     fn catalogs(&self) -> Vec<Vec<u8>> {
         self.objects_of_kind("C").into_iter().map(|stored| inflate(&stored)).collect()
     }

@@ -30,11 +30,11 @@ pub(super) struct Attributes {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub(super) mtime: i64,
 }
 
-/// What an entry is.
+/// Kind and content of an entry.
 #[derive(Debug)]
 pub(super) enum Content {
     Directory(Directory),
@@ -120,7 +120,7 @@ impl Directory {
         found
     }
 
-    /// Puts `node` at `path`; directories on the way are made. Directories that are there keep their attributes.
+    /// Puts `node` at `path` and creates missing parent directories. Existing directories keep their attributes.
     pub(super) fn put(&mut self, path: &RootPath, node: Node, now: u64) -> Result<()> {
         let Some((name, parents)) = split(path) else { bail!("the root cannot be replaced") };
         self.catalog.written = None;

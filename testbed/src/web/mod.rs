@@ -1,10 +1,10 @@
-//! The way from the repository to its clients: an [`origin`] (Stratum 1), a [`line`](mod@line) with distance and
-//! bandwidth, and where wanted a [`squid`].
+//! The network between the repository and its clients: an [`origin`] (Stratum 1), a [`link`] with latency and bandwidth, and
+//! optionally a [`squid`].
 //!
-//! Origin and lines run in a runtime of their own, so that a test which blocks (reading a file of a mount) never
-//! blocks what the mount waits for.
+//! Origin and links have their own runtime, so that a test that blocks (by reading a file of a mount) never blocks the servers
+//! that the mount waits for.
 
-pub mod line;
+pub mod link;
 pub mod origin;
 pub mod squid;
 
@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use tokio::runtime::Runtime;
 
-pub use line::{Line, LineSpec};
+pub use link::{LinkEmulator, LinkSpec};
 pub use origin::{Fault, Origin, Request, Totals};
 pub use squid::Squid;
 

@@ -22,8 +22,8 @@ pub struct Squid {
 }
 
 impl Squid {
-    /// Starts a squid that keeps its files in `directory` (made if missing; its parents must be open to all users).
-    /// Clients ask it for URLs of a [`Line`](super::Line), so its own way to the origin has the line's distance.
+    /// Starts a squid that keeps its files in `directory` (created if missing; its parents must be accessible to all users).
+    /// Clients request URLs of a [`LinkEmulator`](super::LinkEmulator) through it, so squid itself fetches over the link.
     pub fn start(directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
         let user = User::from_name(USER)?.with_context(|| format!("no user {USER:?}: is squid installed?"))?;
@@ -39,12 +39,12 @@ impl Squid {
         Ok(Self { address, directory: directory.to_owned(), daemon })
     }
 
-    /// Where it listens.
+    /// Its listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its URL, as clients' configurations want it.
+    /// Its URL, as in a client's configuration.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -54,7 +54,7 @@ impl Squid {
         std::fs::read_to_string(self.directory.join("access.log")).unwrap_or_default()
     }
 
-    /// Kills it without warning.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         self.daemon.kill().map(drop)
     }

@@ -1,4 +1,4 @@
-//! Bodies of answers: parts of files, read and counted piece by piece.
+//! Response bodies: parts of files, read and counted in pieces.
 
 use std::fs::File;
 use std::io;
@@ -15,10 +15,10 @@ use hyper::body::Frame;
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 const PIECE: u64 = 128 * 1024;
-/// What every byte is combined with to spoil it.
-const SPOILER: u8 = 0xa5;
+/// XORed with every byte of a corrupted body.
+const CORRUPTION: u8 = 0xa5;
 
-/// What of a file is sent, and how.
+/// The sent part of a file, with faults.
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) file: File,
@@ -27,7 +27,7 @@ pub(super) struct Content {
     /// Fail after this many bytes.
     pub(super) break_after: Option<u64>,
     /// Change every byte.
-    pub(super) spoil: bool,
+    pub(super) corrupt: bool,
     /// Counts the bytes sent.
     pub(super) sent: Arc<AtomicU64>,
 }
@@ -44,20 +44,20 @@ impl Content {
         StreamBody::new(pieces).boxed_unsync()
     }
 
-    /// The piece after `done` bytes; none at the end. Files come from the page cache, so reading them may block.
+    /// The piece after `done` bytes; `None` at the end. Reads block, which is acceptable because files are in the page cache.
     fn piece(&self, done: u64) -> Option<io::Result<Bytes>> {
         let end = self.break_after.map_or(self.length, |limit| limit.min(self.length));
         let length = (end - done).min(PIECE);
         if length == 0 {
             let broken = self.break_after.is_some_and(|limit| limit < self.length);
-            return broken.then(|| Err(io::Error::other("truncated as asked")));
+            return broken.then(|| Err(io::Error::other("truncated by a fault")));
         }
         let mut piece = vec![0; length as usize];
         if let Err(error) = self.file.read_exact_at(&mut piece, self.first + done) {
             return Some(Err(error));
         }
-        if self.spoil {
-            piece.iter_mut().for_each(|byte| *byte ^= SPOILER);
+        if self.corrupt {
+            piece.iter_mut().for_each(|byte| *byte ^= CORRUPTION);
         }
         Some(Ok(piece.into()))
     }

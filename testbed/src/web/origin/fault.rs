@@ -1,20 +1,20 @@
-//! What can go wrong at a server.
+//! Server faults.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-/// A fault on some path.
+/// A fault for some paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Answers with this status and no body.
+    /// Responds with this status and no body.
     Status(u16),
-    /// Announces the whole body, sends this many bytes of it and breaks the connection.
+    /// Announces the whole body, sends this many bytes and breaks the connection.
     Truncate(u64),
     /// Sends a body of the right length with every byte changed.
     Garbage,
-    /// Does not answer until [`heal`](super::Origin::heal).
+    /// Does not respond until [`heal`](super::Origin::heal).
     Stall,
 }
 
@@ -48,8 +48,8 @@ impl Faults {
         active.iter().find(|(which, _)| which(path)).map(|(_, fault)| *fault)
     }
 
-    /// The fault that a request for `path` meets, after it has been stalled as long as it has to be.
-    pub(super) async fn meet(&self, path: &str) -> Option<Fault> {
+    /// The fault for a request for `path`; waits while the request is stalled.
+    pub(super) async fn apply(&self, path: &str) -> Option<Fault> {
         let mut healed = self.healed.subscribe();
         loop {
             match self.find(path) {

@@ -1,4 +1,4 @@
-//! The origin's record of what was asked of it.
+//! The origin's log of requests.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +14,13 @@ pub struct Request {
     pub path: String,
     /// The `Range` header.
     pub range: Option<String>,
-    /// The answer's status.
+    /// Status of the response.
     pub status: u16,
     /// Bytes of the body handed to the connection so far.
     pub bytes: u64,
-    /// When it came, since the origin's start.
+    /// Time of arrival, since the origin's start.
     pub started: Duration,
-    /// For whom; see [`Origin::address_for`](super::Origin::address_for).
+    /// Label of the client; see [`Origin::address_for`](super::Origin::address_for).
     pub client: String,
 }
 
@@ -31,7 +31,7 @@ pub struct Totals {
     pub connections: u64,
     /// Number of requests.
     pub requests: u64,
-    /// Bytes of the answers' bodies.
+    /// Bytes of the response bodies.
     pub bytes: u64,
 }
 
@@ -73,7 +73,7 @@ impl Log {
         *self.records().connections.entry(client.to_owned()).or_default() += 1;
     }
 
-    /// Records a request; returns the counter to which its body's bytes are to be added.
+    /// Logs a request; returns the counter for the bytes of its body.
     pub(super) fn add(&self, request: Request) -> Arc<AtomicU64> {
         let bytes = Arc::new(AtomicU64::new(0));
         self.records().entries.push(Entry { request, bytes: Arc::clone(&bytes) });

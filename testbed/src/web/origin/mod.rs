@@ -1,8 +1,8 @@
-//! An HTTP server for a repository, as a Stratum 1 is one: static files, keep-alive, `HEAD`, single ranges.
+//! An HTTP server for a repository, like a Stratum 1: static files, keep-alive, `HEAD`, single ranges.
 //!
-//! Every request is logged. Clients are told apart by the port they (or the line before them) connect to, so each
-//! gets an address of its own from [`Origin::address_for`]. Behind a proxy all have the same, for a proxy keeps what comes from
-//! different addresses apart; there [`Origin::tell_apart`] does it. Faults can be put on chosen paths.
+//! Every request is logged with a label of its client. Clients are distinguished by the port they (or their link) connect to, so
+//! each label has its own address: [`Origin::address_for`]. Behind a proxy all clients must use one address, because the proxy
+//! caches per address; there [`Origin::label_user_agent`] distinguishes them. Faults can be added for chosen paths.
 
 mod body;
 mod fault;
@@ -46,7 +46,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// For whom a request is logged that came to the address of `client`.
+    /// The label of a request that arrived at the address of `client`.
     fn client<'a>(&self, client: &'a str, agent: &str) -> Cow<'a, str> {
         let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         let known = agents.iter().find(|(prefix, _)| agent.starts_with(prefix));
@@ -68,7 +68,7 @@ impl Origin {
         Ok(Self { shared: Arc::new(shared), ports: Mutex::default() })
     }
 
-    /// The address at which requests are logged as those of `client`.
+    /// The address whose requests are logged as those of `client`.
     pub fn address_for(&self, client: &str) -> Result<SocketAddr> {
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(port) = ports.get(client) {
@@ -81,13 +81,13 @@ impl Origin {
         Ok(address)
     }
 
-    /// From now on requests of programs whose `User-Agent` begins with `agent` are logged as those of `client`, at whatever address.
-    pub fn tell_apart(&self, agent: &str, client: &str) {
+    /// From now on, requests whose `User-Agent` begins with `agent` are logged as those of `client`, at every address.
+    pub fn label_user_agent(&self, agent: &str, client: &str) {
         let mut agents = self.shared.agents.lock().unwrap_or_else(PoisonError::into_inner);
         agents.push((agent.to_owned(), client.to_owned()));
     }
 
-    /// Time since its start, by which requests are logged.
+    /// Time since the origin's start, the clock of its log.
     pub fn now(&self) -> Duration {
         self.shared.log.now()
     }
@@ -97,22 +97,22 @@ impl Origin {
         self.shared.log.requests()
     }
 
-    /// All requests so far, which are then forgotten (by [`Origin::totals`], too).
+    /// All requests so far; clears the log (and the counts of [`Origin::totals`]).
     pub fn take_requests(&self) -> Vec<Request> {
         self.shared.log.take()
     }
 
-    /// What `client` has asked for and got.
+    /// Requests and bytes of `client`.
     pub fn totals(&self, client: &str) -> Totals {
         self.shared.log.totals(client)
     }
 
-    /// From now on requests for paths that `which` accepts meet `fault`. The first matching fault counts.
+    /// From now on, requests for paths that `which` accepts fail with `fault`. The first matching fault counts.
     pub fn fail(&self, which: impl Fn(&str) -> bool + Send + Sync + 'static, fault: Fault) {
         self.shared.faults.add(Box::new(which), fault);
     }
 
-    /// Takes all faults away; stalled requests go on.
+    /// Removes all faults; stalled requests continue.
     pub fn heal(&self) {
         self.shared.faults.clear();
     }
@@ -142,7 +142,7 @@ async fn serve(listener: TcpListener, client: String, shared: Arc<Shared>) {
         shared.log.connected(&client);
         let (client, shared) = (client.clone(), Arc::clone(&shared));
         connections.spawn(async move {
-            let service = service_fn(|request| service::answer(&shared, &client, request));
+            let service = service_fn(|request| service::respond(&shared, &client, request));
             if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
                 tracing::debug!(%error, "connection to the origin ended");
             }

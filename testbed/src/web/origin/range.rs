@@ -1,17 +1,17 @@
 //! The `Range` header, as far as one range of bytes goes (RFC 9110, section 14).
 
-/// Which part of a file is to be sent.
+/// The requested part of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// All of it: no range, or one that is to be ignored.
+    /// The whole file: no range, or one that is ignored.
     Whole,
     /// The bytes from `first` to `last`, both included.
     Range { first: u64, last: u64 },
-    /// Nothing that exists.
+    /// A range outside the file.
     Unsatisfiable,
 }
 
-/// What `header` asks of a file of `size` bytes. Several ranges, other units and nonsense mean the whole file.
+/// The part that `header` requests of a file of `size` bytes. Several ranges, other units and syntax errors mean the whole file.
 pub(super) fn parse(header: &str, size: u64) -> Part {
     let Some((first, last)) = header.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Part::Whole;

@@ -1,4 +1,4 @@
-//! From a request to its answer.
+//! Responds to requests.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -18,12 +18,12 @@ use super::fault::Fault;
 use super::log::Request;
 use super::range::{self, Part};
 
-/// What real servers tell proxies, in seconds: objects never change, the other files do.
+/// `max-age` in seconds, as real servers send it: objects never change, other files do.
 const OBJECT_LIFETIME: &str = "max-age=259200";
 const ROOT_FILE_LIFETIME: &str = "max-age=61";
 
-/// Answers one request of `client`.
-pub(super) async fn answer(
+/// Responds to one request of `client`.
+pub(super) async fn respond(
     shared: &Shared,
     client: &str,
     request: hyper::Request<Incoming>,
@@ -52,7 +52,7 @@ pub(super) async fn answer(
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Ok(finish(refuse(StatusCode::METHOD_NOT_ALLOWED).header(ALLOW, "GET, HEAD"), empty()));
     }
-    let fault = shared.faults.meet(&path).await;
+    let fault = shared.faults.apply(&path).await;
     if let Some(Fault::Status(status)) = fault {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         return Ok(finish(refuse(status), empty()));
@@ -83,7 +83,7 @@ pub(super) async fn answer(
         return Ok(finish(response, empty()));
     }
     let break_after = if let Some(Fault::Truncate(bytes)) = fault { Some(bytes) } else { None };
-    let content = Content { file, first, length, break_after, spoil: fault == Some(Fault::Garbage), sent };
+    let content = Content { file, first, length, break_after, corrupt: fault == Some(Fault::Garbage), sent };
     Ok(finish(response, content.body()))
 }
 
@@ -95,7 +95,7 @@ fn empty() -> Body {
     Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The file for a URL's path; none for a path that could leave the root or is encoded (no repository file needs that).
+/// The file for a URL's path; `None` for a path that could leave the root or is percent-encoded (no repository file needs that).
 fn locate(web_root: &Path, path: &str) -> Option<PathBuf> {
     let relative = path.strip_prefix('/')?;
     let plain = relative.split('/').all(|part| !part.is_empty() && part != "." && part != "..");

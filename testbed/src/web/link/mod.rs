@@ -1,10 +1,9 @@
-//! A TCP relay that stands for distance: a round-trip time and bandwidth limits, between a client and a server that
-//! both run on loopback.
+//! A link emulator: a TCP relay that adds a round-trip time and bandwidth limits between a client and a server on loopback.
 //!
-//! Every byte is delayed, each way, by half of the round-trip time; bytes on their way do not wait for each other, as
-//! on a real line. A new connection costs one more round trip before its first byte can travel (TCP's handshake).
-//! Bandwidth is limited per connection and for all together, in each direction on its own. A connection may open as slowly
-//! as TCP does, see [`window`]. There is no loss.
+//! Every byte is delayed by half of the round-trip time in each direction; bytes in flight do not wait for each other, as on a
+//! real link. A new connection takes one more round trip before its first byte (TCP's handshake). Bandwidth is limited per
+//! connection and in total, separately in each direction. A connection may go through slow start, see [`window`]. There is no
+//! loss.
 
 mod bucket;
 mod direction;
@@ -25,51 +24,51 @@ use tokio::task::{AbortHandle, JoinSet};
 use bucket::Bucket;
 use direction::Direction;
 
-/// What the kernel keeps, at the receiver's end, of what is not read, in bytes.
+/// Bytes that the kernel buffers at the receiver's end.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// What a line is like.
+/// Properties of a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LineSpec {
-    /// Time from the client to the server and back.
+pub struct LinkSpec {
+    /// Round-trip time between client and server.
     pub round_trip: Duration,
-    /// Limit for all connections together, each way.
+    /// Bandwidth limit of all connections together, per direction.
     pub total_bytes_per_second: Option<u64>,
-    /// Limit for one connection, each way.
+    /// Bandwidth limit of one connection, per direction.
     pub connection_bytes_per_second: Option<u64>,
-    /// Connections begin with few bytes on their way, and with twice as many after each round trip.
+    /// Connections go through TCP slow start.
     pub slow_start: bool,
 }
 
-impl LineSpec {
-    /// A line of this round-trip time without limits of bandwidth.
+impl LinkSpec {
+    /// A link with this round-trip time and unlimited bandwidth.
     pub fn with_round_trip(round_trip: Duration) -> Self {
         Self { round_trip, ..Self::default() }
     }
 }
 
-/// What the connections of a line watch.
+/// State shared with the connections of a link.
 #[derive(Debug, Clone, Copy)]
 struct State {
-    spec: LineSpec,
-    /// Unplugged: nothing arrives.
+    spec: LinkSpec,
+    /// Nothing arrives while the link is cut.
     cut: bool,
     /// Increased to break connections.
     generation: u64,
 }
 
-/// A running line; its connections break when it is dropped.
+/// A running link; its connections break when it is dropped.
 #[derive(Debug)]
-pub struct Line {
+pub struct LinkEmulator {
     address: SocketAddr,
     state: watch::Sender<State>,
     received: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
-impl Line {
-    /// Starts a line to `target`.
-    pub fn start(target: SocketAddr, spec: LineSpec) -> Result<Self> {
+impl LinkEmulator {
+    /// Starts a link to the server at `target`.
+    pub fn start(target: SocketAddr, spec: LinkSpec) -> Result<Self> {
         let _context = super::RUNTIME.enter();
         let (listener, address) = super::listen()?;
         let (state, watcher) = watch::channel(State { spec, cut: false, generation: 0 });
@@ -78,27 +77,27 @@ impl Line {
         Ok(Self { address, state, received, task })
     }
 
-    /// The client's end.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Bytes that have come from the server so far.
+    /// Bytes received from the server so far.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Changes the line for bytes that set off from now on.
-    pub fn set(&self, spec: LineSpec) {
+    /// Changes the properties for bytes sent from now on.
+    pub fn set(&self, spec: LinkSpec) {
         self.state.send_modify(|state| state.spec = spec);
     }
 
-    /// Unplugs the line: what is on its way and what is sent from now on does not arrive, but nothing breaks.
+    /// Cuts the link: nothing arrives, neither bytes in flight nor later ones, but no connection breaks.
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cut = true);
     }
 
-    /// Plugs the line in again; everything arrives that has been waiting.
+    /// Restores a cut link; everything that waited arrives.
     pub fn restore(&self) {
         self.state.send_modify(|state| state.cut = false);
     }
@@ -109,7 +108,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for LinkEmulator {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -124,7 +123,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receive
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "line cannot accept a connection");
+                tracing::warn!(%error, "link cannot accept a connection");
                 continue;
             }
         };
@@ -152,12 +151,12 @@ async fn connection(
     let handshake_done = Instant::now() + state.borrow().spec.round_trip;
     let server = match TcpStream::connect(target).await {
         Ok(server) => server,
-        Err(error) => return tracing::warn!(%error, %target, "line cannot reach its target"),
+        Err(error) => return tracing::warn!(%error, %target, "link cannot reach its target"),
     };
-    // Without effect on what is carried: a line that cannot set it only batches more.
+    // If this fails, bytes are only batched more.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     if state.borrow().spec.slow_start {
-        // What the receiver does not read must not seem to have arrived.
+        // Unread bytes must not count as arrived.
         let _ = setsockopt(&client, SndBuf, &SEND_BUFFER);
     }
     let (client_reader, client_writer) = client.into_split();
@@ -166,6 +165,6 @@ async fn connection(
     let down = Direction { state, total: total_down, opens: handshake_done, carried: received };
     let (up, down) = tokio::join!(up.carry(client_reader, server_writer), down.carry(server_reader, client_writer));
     for error in [up.err(), down.err()].into_iter().flatten() {
-        tracing::debug!(%error, "connection over a line ended");
+        tracing::debug!(%error, "connection over a link ended");
     }
 }

@@ -1,4 +1,4 @@
-//! One direction of one connection: read, let through, delay, write.
+//! One direction of a connection: read, limit, delay, write.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,24 +14,24 @@ use super::State;
 use super::bucket::Bucket;
 use super::window::{Arrival, Window};
 
-/// Bytes read at once.
+/// Largest number of bytes per read.
 const LARGEST_PIECE: usize = 64 * 1024;
-/// Pieces are no smaller (one Ethernet frame), however low the bandwidth.
+/// Smallest piece (one Ethernet frame), however low the bandwidth.
 const SMALLEST_PIECE: usize = 1460;
-/// Pieces of a line with limited bandwidth take no longer, so that its connections share it fairly.
+/// Longest transmission time of a piece at limited bandwidth, so that connections share it fairly.
 const PIECE_TIME: Duration = Duration::from_millis(5);
 
 pub(super) struct Direction {
     pub(super) state: watch::Receiver<State>,
-    /// The limit of all connections together.
+    /// Bandwidth limit of all connections together.
     pub(super) total: Arc<Mutex<Bucket>>,
-    /// When the handshake is over.
+    /// End of the handshake.
     pub(super) opens: Instant,
-    /// Bytes taken so far.
+    /// Bytes carried so far.
     pub(super) carried: Arc<AtomicU64>,
 }
 
-/// Bytes on their way; none stand for the end of the stream.
+/// Bytes in flight; an empty piece is the end of the stream.
 struct Piece {
     bytes: Bytes,
     arrives: Instant,
@@ -59,18 +59,18 @@ impl Direction {
         loop {
             tokio::select! {
                 readable = from.readable() => readable?,
-                // The receiver is gone: nobody wants the rest.
+                // The receiver is gone.
                 () = pieces.closed() => return Ok(()),
             }
-            // The line may have been changed while nothing was sent.
+            // The link may have been changed while nothing was sent.
             let spec = self.state.borrow().spec;
-            let Some(room) = window.room(&spec).await else { return Ok(()) };
+            let Some(available) = window.available(&spec).await else { return Ok(()) };
             let limits = [spec.total_bytes_per_second, spec.connection_bytes_per_second];
             buffer.reserve(LARGEST_PIECE);
-            let mut piece = (&mut buffer).limit(piece_size(limits.into_iter().flatten().min()).min(room));
+            let mut piece = (&mut buffer).limit(piece_size(limits.into_iter().flatten().min()).min(available));
             let count = match from.try_read_buf(&mut piece) {
                 Ok(count) => count,
-                // It was drained to the last byte before: what comes next comes on a line as it is then.
+                // All data was read: the properties may change before more arrives.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
             };
@@ -114,7 +114,7 @@ async fn receive(
             return to.shutdown().await;
         }
         to.write_all(&piece.bytes).await?;
-        // Without effect when the sender has finished.
+        // Fails if the sender has finished, which is fine.
         let _ = arrived.send(Arrival { bytes: piece.bytes.len(), at: Instant::now() });
     }
     Ok(())

@@ -1,19 +1,19 @@
-//! A limit of bandwidth.
+//! A bandwidth limit.
 
 use std::time::{Duration, Instant};
 
-/// How long an unused line may save up its bandwidth, so that late timers do not cost any.
+/// How much unused bandwidth a link may accumulate, so that late timers do not lose any.
 const BURST: Duration = Duration::from_millis(5);
 
-/// Tells when bytes are through a line that carries a given number of them a second.
+/// Computes when bytes have passed a link with a given bandwidth.
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
-    /// When everything accepted so far is through.
+    /// When everything accepted so far has passed.
     free_at: Option<Instant>,
 }
 
 impl Bucket {
-    /// Accepts `bytes` at `now`; returns when they are through.
+    /// Accepts `bytes` at `now`; returns when they have passed.
     pub(super) fn reserve(&mut self, now: Instant, bytes: u64, bytes_per_second: Option<u64>) -> Instant {
         let Some(rate) = bytes_per_second else {
             return now;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_take_their_time_one_after_the_other() {
+    fn bytes_pass_sequentially_at_the_given_rate() {
         let start = Instant::now() + Duration::from_secs(1);
         let mut bucket = Bucket::default();
         let ms = |t: Instant| t.duration_since(start).as_millis();
@@ -39,7 +39,7 @@ mod tests {
         assert_eq!(ms(bucket.reserve(start, 1000, Some(10_000))), 195);
         let later = start + Duration::from_millis(150);
         assert_eq!(ms(bucket.reserve(later, 1000, Some(10_000))), 295);
-        // Idle time is not saved up.
+        // Idle time does not accumulate bandwidth.
         let much_later = start + Duration::from_millis(10_000);
         assert_eq!(ms(bucket.reserve(much_later, 1000, Some(10_000))), 10_095);
         assert_eq!(bucket.reserve(much_later, 1_000_000, None), much_later);
