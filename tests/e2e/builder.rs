@@ -1,4 +1,4 @@
-//! `build` of many traces, `rebase`, `pack` and `evaluate`, each with what a node makes of the result.
+//! Bundles of several traces, rebased and packed bundles, and their use on a node.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,9 +18,9 @@ use testbed::site::{FQRN, Site, image_cache, label, with_round_trip};
 use tracer_ebpf::cri::MountSpec;
 
 use crate::record_running::{LIMIT, record_until_up, start};
-use crate::support::{FILES, READ_ALL, asked, files, publish_bundle};
+use crate::support::{FILES, READ_ALL, files, publish_bundle, requested_paths};
 
-/// A shell that reads these files of `/data`.
+/// A command that reads the files of `/data` that match `pattern`.
 fn reading(pattern: &str) -> [String; 3] {
     ["/bin/sh", "-c", &format!("cat /data/{pattern} > /dev/null")].map(String::from)
 }
@@ -31,7 +31,7 @@ fn record(node: &Node, name: &str, image: &str, profile: &str, pattern: &str) ->
     node.record_as(name, image, &words, &["--profile", profile])
 }
 
-/// The numbers of the files of `/data` among `objects`.
+/// Names of the files of `/data` among `objects`.
 fn numbers<'a>(objects: impl IntoIterator<Item = &'a BundleObject>) -> Vec<String> {
     let inside = objects.into_iter().filter_map(BundleObject::container_path);
     let mut names: Vec<_> = inside.filter(|path| path.to_string().starts_with("/data/")).collect();
@@ -44,12 +44,12 @@ fn range(from: usize, to: usize) -> Vec<String> {
 }
 
 #[test]
-fn many_traces_make_a_common_part_and_one_for_each_kind_of_work() {
+fn several_traces_give_a_common_section_and_one_per_profile() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = site.publish(&files()?).await?;
         let node = Node::start(&site, "build", NodeSpec::default()).await?;
-        // 000 to 009 by all; 010 to 019 by fit, one of whose runs also reads 030; 020 to 029 by plot.
+        // 000 to 009 are read by all; 010 to 019 by the profile fit, one of whose runs also reads 030; 020 to 029 by plot.
         let traces = [
             record(&node, "fit-1", &image, "fit", "0[01]*")?,
             record(&node, "plot", &image, "plot", "0[02]*")?,
@@ -83,8 +83,8 @@ fn many_traces_make_a_common_part_and_one_for_each_kind_of_work() {
         let account = async |name: &str, profile: &str| -> Result<Account> {
             let node = Node::start(&site, name, NodeSpec { snapshotter: false, ..NodeSpec::default() }).await?;
             let chain_id = bundle.image.chain_id.to_string();
-            let asked = Image { chain_id, profile: profile.into(), ..Image::default() };
-            let id = node.prefetch().prefetch(asked).await?;
+            let image = Image { chain_id, profile: profile.into(), ..Image::default() };
+            let id = node.prefetch().prefetch(image).await?;
             let status = node.prefetch().wait(id, LIMIT).await?;
             ensure!(status.state() == RequestState::Done, "{status:?}");
             status.account.context("no account")
@@ -97,19 +97,19 @@ fn many_traces_make_a_common_part_and_one_for_each_kind_of_work() {
             ensure!(account.wanted_objects == expected && account.fetched_objects > 20, "{profile}: {account:?}");
         }
 
-        // Each fit against the other two and plot: every second of the others read 030; plot's own part nobody else has.
-        let said = run_command(site.builder("evaluate")?.arg("--json").args(&traces))?;
-        let said: serde_json::Value = serde_json::from_str(&said)?;
-        let hits = |trace: usize, what: &str| said["traces"][trace]["asked"][what]["objects"].as_u64().unwrap_or(0);
-        ensure!(hits(0, "needed") == hits(0, "hit") && hits(0, "held") == hits(0, "needed") + 1, "{said}");
-        ensure!(hits(1, "needed") == hits(1, "hit") + 10, "{said}");
-        ensure!(hits(3, "needed") == hits(3, "hit") + 1, "{said}");
+        // Each run of fit is evaluated against the others: half of them read 030; the section of plot has no other trace.
+        let output = run_command(site.builder("evaluate")?.arg("--json").args(&traces))?;
+        let output: serde_json::Value = serde_json::from_str(&output)?;
+        let hits = |trace: usize, what: &str| output["traces"][trace]["asked"][what]["objects"].as_u64().unwrap_or(0);
+        ensure!(hits(0, "needed") == hits(0, "hit") && hits(0, "held") == hits(0, "needed") + 1, "{output}");
+        ensure!(hits(1, "needed") == hits(1, "hit") + 10, "{output}");
+        ensure!(hits(3, "needed") == hits(3, "hit") + 1, "{output}");
         Ok(())
     });
 }
 
 #[test]
-fn a_new_tag_has_a_bundle_before_anybody_ran_it() {
+fn a_rebased_bundle_serves_a_new_tag_before_its_first_run() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let old = files()?;
@@ -129,8 +129,8 @@ fn a_new_tag_has_a_bundle_before_anybody_ran_it() {
         let new = ImageBuilder::from(&old, "demo/files", "2")?.layer(change).build(&image_cache()?)?;
         let reference = site.publish(&new).await?;
         let mut rebase = site.builder("rebase")?;
-        let said = run_command(rebase.arg(&kept).args(["--image", &reference, "--output"]).arg(&bundle))?;
-        ensure!(said.contains("1 with new content, 1 are gone"), "{said}");
+        let output = run_command(rebase.arg(&kept).args(["--image", &reference, "--output"]).arg(&bundle))?;
+        ensure!(output.contains("1 with new content, 1 are gone"), "{output}");
         let after = Bundle::read(&bundle)?;
         let carried = after.carried.clone().context("nothing was carried over")?;
         ensure!(carried.from == before.image && after.image.chain_id == new.chain_id(), "{carried:?}");
@@ -150,18 +150,18 @@ fn a_new_tag_has_a_bundle_before_anybody_ran_it() {
         site.publish_bundle(&bundle)?;
         let node = Node::start(&site, "worker", NodeSpec::default()).await?;
         node.pull(&reference).await?;
-        let requests = node.prefetched().await?;
+        let requests = node.wait_for_prefetch(&reference).await?;
         ensure!(requests.iter().all(|request| request.state() == RequestState::Done), "{requests:?}");
         site.origin.take_requests();
         node.output(&reference, &READ_ALL).await?;
-        let client = asked(&site, label::CLIENT);
-        ensure!(client.is_empty(), "the start asked for {client:?}");
+        let client = requested_paths(&site, label::CLIENT);
+        ensure!(client.is_empty(), "the start requested {client:?}");
         Ok(())
     });
 }
 
 #[test]
-fn small_objects_are_put_into_packs_which_the_next_image_uses_again() {
+fn packs_of_small_objects_are_reused_by_the_next_image() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let old = files()?;
@@ -181,7 +181,7 @@ fn small_objects_are_put_into_packs_which_the_next_image_uses_again() {
         for object in &packed.objects {
             let is_small = object.stored_size <= 64 << 10 && object.kind != ObjectKind::Catalog;
             let Some(place) = object.packed else {
-                // What is alone of its kind needs no pack.
+                // A single object needs no pack.
                 ensure!(!is_small || numbers([object]).is_empty(), "{object:?}");
                 continue;
             };
@@ -198,23 +198,23 @@ fn small_objects_are_put_into_packs_which_the_next_image_uses_again() {
         }
         ensure!(in_packs >= FILES, "{in_packs} objects in packs");
 
-        // The same once more makes nothing; another image on the same layer uses the same packs.
+        // Packing again changes nothing; another image on the same layer uses the same packs.
         let again = site.directory.path().join("again");
-        let said = pack(&site, &file, &again)?;
-        ensure!(said.contains("in 0 new packs") && Bundle::read(&file)? == packed, "{said}");
+        let output = pack(&site, &file, &again)?;
+        ensure!(output.contains("in 0 new packs") && Bundle::read(&file)? == packed, "{output}");
         let more = |tar: &mut images::LayerTar| tar.file("more", 0o644, "more");
         let next = ImageBuilder::from(&old, "demo/files", "2")?.layer(more).build(&image_cache()?)?;
         let reference = site.publish(&next).await?;
         let mut rebase = site.builder("rebase")?;
         run_command(rebase.arg(&file).args(["--image", &reference, "--output"]).arg(&file))?;
-        let said = pack(&site, &file, &again)?;
-        ensure!(said.contains("in 0 new packs") && Bundle::read(&file)?.packs == packed.packs, "{said}");
+        let output = pack(&site, &file, &again)?;
+        ensure!(output.contains("in 0 new packs") && Bundle::read(&file)?.packs == packed.packs, "{output}");
         Ok(())
     });
 }
 
 #[test]
-fn of_another_tree_in_the_container_only_the_chunks_that_were_read_are_in_the_bundle() {
+fn a_bundle_has_only_the_read_chunks_of_a_mounted_repository() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
@@ -226,7 +226,7 @@ fn of_another_tree_in_the_container_only_the_chunks_that_were_read_are_in_the_bu
         let chunking = Chunking::Sizes { min: 256 << 10, avg: 512 << 10, max: 1 << 20 };
         site.repository.put_tree("/sw", &tree, chunking)?;
         site.repository.put_catalog("/sw")?;
-        // A merged tree that differs from the layers, and so shares no object with them.
+        // A merged tree that differs from the layers and so shares no object with them.
         let flat = site.directory.subdirectory("flat")?;
         std::fs::create_dir(flat.join("bin"))?;
         std::fs::write(flat.join("bin/busybox"), "another shell")?;
@@ -249,14 +249,14 @@ fn of_another_tree_in_the_container_only_the_chunks_that_were_read_are_in_the_bu
             bundle.objects.iter().filter(|it| it.path.to_string() == format!("/sw/{name}")).collect::<Vec<_>>()
         };
         let big = of("big");
-        // The kernel asks a FUSE file system for more than was read, but the chunk is the one that was touched.
+        // The kernel reads ahead through FUSE, but only within the touched chunk.
         let touched = |object: &&BundleObject| (object.offset..object.offset + object.raw_size).contains(&(500 * 4096));
         ensure!(big.len() == 1 && big.iter().all(touched) && big[0].kind == ObjectKind::Chunk, "{big:?}");
         ensure!(of("small").len() == 1 && of("unread").is_empty());
         ensure!(bundle.skipped.untouched_chunks >= 3, "{:?}", bundle.skipped);
         ensure!(bundle.catalogs.iter().any(|it| it.mountpoint.as_bytes() == b"/sw"), "{:?}", bundle.catalogs);
 
-        // Of an image as Apptainer runs it the objects are those of its merged tree.
+        // For an image run from its merged tree, as Apptainer does, the objects are those of the tree.
         let mut of_flat = site.builder("build")?;
         let (flat, file) = ("/registry.example.org/flat:1", site.directory.path().join("flat.bundle"));
         run_command(of_flat.args(["--flat", flat]).arg("--output").arg(&file).arg(&output))?;
@@ -266,7 +266,7 @@ fn of_another_tree_in_the_container_only_the_chunks_that_were_read_are_in_the_bu
         ensure!(of_image.len() == 1 && of_image[0].path.name() == b"busybox", "{of_image:?}");
         ensure!(bundle.objects.iter().all(|it| it.container_path().is_none()), "{:?}", bundle.objects);
 
-        // What the mounted client tells of files is what the catalogs tell.
+        // The mounted client and the catalogs give the same result.
         let mounted = Mounted::at(&node.directory().join("cvmfs"))?;
         let key = MasterKey::read(site.repository.public_key())?;
         let url = format!("http://{}/cvmfs/{FQRN}", site.origin.address_for(label::BUILDER)?);
@@ -274,11 +274,11 @@ fn of_another_tree_in_the_container_only_the_chunks_that_were_read_are_in_the_bu
         ensure!(mounted.name() == FQRN);
         for path in ["/sw/big", "/sw/small", "/sw", "/sw/none", "/sw/small/none"] {
             let path = RootPath::new(path)?;
-            let told = repository.lookup(&path).await?.and_then(|entry| match entry.kind {
+            let from_catalogs = repository.lookup(&path).await?.and_then(|entry| match entry.kind {
                 EntryKind::File(content) => Some((entry.size, content)),
                 _ => None,
             });
-            ensure!(mounted.content(&path)? == told, "{path}: {told:?}");
+            ensure!(mounted.content(&path)? == from_catalogs, "{path}: {from_catalogs:?}");
         }
         Ok(())
     });

@@ -1,4 +1,4 @@
-//! The prefetch daemon beside a client, without containers: a bundle that only a registry has, and a client that answers late.
+//! The prefetch daemon without containers: a bundle in a registry, and a slow client.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use testbed::node::{Cvmfs, CvmfsSpec, Node, NodeSpec, daemon_client};
 use testbed::process::{binary, run};
 use testbed::site::{Site, label, with_round_trip};
 
-use crate::support::{FILES, READ_ALL, asked, files};
+use crate::support::{FILES, READ_ALL, files, requested_paths};
 
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A bundle file that is published nowhere.
+/// Builds a bundle without publishing it.
 async fn unpublished(site: &mut Site) -> Result<std::path::PathBuf> {
     let reference = site.publish(&files()?).await?;
     let node = Node::start(site, "recorder", NodeSpec { daemon: false, ..NodeSpec::default() }).await?;
@@ -30,13 +30,13 @@ fn start(site: &Site, name: &str, daemon_options: String) -> Result<(Cvmfs, Site
 }
 
 #[test]
-fn a_bundle_that_only_a_registry_has_is_found_if_the_daemon_is_told_of_the_registry() {
+fn a_bundle_in_a_registry_is_found_if_the_registry_is_configured() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let file = unpublished(&mut site).await?;
         let bundle = Bundle::read(&file)?;
         run(binary("cvmfs-prefetch")?, &["publish", &file.display().to_string(), "--registry", "--plain-http"])?;
-        // As the snapshotter asks when an image is pulled.
+        // As in the snapshotter's request during a pull.
         let manifest = bundle.image.manifest.context("the bundle names a manifest")?;
         let image = Image {
             manifest_digest: manifest.to_string(),
@@ -50,7 +50,7 @@ fn a_bundle_that_only_a_registry_has_is_found_if_the_daemon_is_told_of_the_regis
             let (_cvmfs, directory) = start(&site, name, options)?;
             let client = daemon_client(directory.path());
             let id = client.prefetch(image.clone()).await?;
-            let status = client.wait(id, LONG).await?;
+            let status = client.wait(id, TIMEOUT).await?;
             ensure!(status.state() == expected && status.error.is_empty(), "{name}: {status:?}");
             if expected == RequestState::NoBundle {
                 continue;
@@ -60,9 +60,9 @@ fn a_bundle_that_only_a_registry_has_is_found_if_the_daemon_is_told_of_the_regis
             let is_there = |cached: String| Path::new(&cache).join(cached).is_file();
             let missing = bundle.objects.iter().filter(|object| !is_there(object.hash.cache_path())).count();
             ensure!(missing == 0 && bundle.objects.len() >= FILES, "{missing} of {} missing", bundle.objects.len());
-            // The second time the registry is not needed.
+            // The second request finds the bundle in the store.
             let id = client.prefetch(image.clone()).await?;
-            let status = client.wait(id, LONG).await?;
+            let status = client.wait(id, TIMEOUT).await?;
             ensure!(status.state() == RequestState::Done && status.bundle_source == "store", "{status:?}");
         }
         Ok(())
@@ -70,7 +70,7 @@ fn a_bundle_that_only_a_registry_has_is_found_if_the_daemon_is_told_of_the_regis
 }
 
 #[test]
-fn the_daemon_steps_back_while_the_client_answers_late_and_no_longer() {
+fn the_daemon_throttles_only_while_the_client_is_slow() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let file = unpublished(&mut site).await?;
@@ -79,24 +79,24 @@ fn the_daemon_steps_back_while_the_client_answers_late_and_no_longer() {
         let client = daemon_client(directory.path());
         let log = || cvmfs.daemon.as_ref().map(|daemon| daemon.log()).unwrap_or_default();
         let logged = async |what: &str| -> Result<()> {
-            let end = Instant::now() + LONG;
+            let end = Instant::now() + TIMEOUT;
             while !log().contains(what) {
-                ensure!(Instant::now() < end, "the daemon does not say {what:?}:\n{}", log());
+                ensure!(Instant::now() < end, "the daemon did not log {what:?}:\n{}", log());
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Ok(())
         };
-        // Nothing comes until the test has seen enough.
-        site.daemon_line().cut();
+        // The request must not end during the test.
+        site.daemon_link().cut();
         let id = client.ask(PrefetchRequest { bundle, ..PrefetchRequest::default() }).await?;
         cvmfs.client.hang()?;
         let result = logged("stepping back").await;
         cvmfs.client.resume()?;
         result?;
         logged("CVMFS clients answer in time").await?;
-        ensure!(asked(&site, label::DAEMON).is_empty(), "the request was over before");
-        site.daemon_line().restore();
-        let status = client.wait(id, LONG).await?;
+        ensure!(requested_paths(&site, label::DAEMON).is_empty(), "the request fetched something through the cut link");
+        site.daemon_link().restore();
+        let status = client.wait(id, TIMEOUT).await?;
         ensure!(status.state() == RequestState::Done, "{status:?}");
         Ok(())
     });

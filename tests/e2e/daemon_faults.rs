@@ -1,4 +1,4 @@
-//! A prefetch daemon that is absent, hung or killed, and a server with damaged objects.
+//! A prefetch daemon that is absent, hung or killed, and a server with corrupt objects.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use nix::unistd::Pid;
 use prefetcher::api::RequestState;
 use testbed::node::{Node, NodeSpec};
 use testbed::site::{Site, label, with_round_trip};
-use testbed::web::LineSpec;
+use testbed::web::LinkSpec;
 
-use crate::support::{FILES, READ_ALL, asked, check_cache, files, publish_bundle, temporary_files};
+use crate::support::{FILES, READ_ALL, check_cache, files, publish_bundle, requested_paths, temporary_files};
 
 #[test]
 fn a_pod_starts_without_a_prefetch_daemon() {
@@ -21,7 +21,7 @@ fn a_pod_starts_without_a_prefetch_daemon() {
         let node = Node::start(&site, "node", NodeSpec { daemon: false, ..NodeSpec::default() }).await?;
         node.output(&reference, &READ_ALL).await?;
         let log = node.snapshotter_log();
-        ensure!(log.contains("prefetch"), "the absence is not told:\n{log}");
+        ensure!(log.contains("prefetch"), "the missing daemon is not logged:\n{log}");
         Ok(())
     });
 }
@@ -41,7 +41,7 @@ fn a_pod_starts_beside_a_hung_prefetch_daemon() {
 }
 
 #[test]
-fn a_daemon_killed_in_the_middle_leaves_only_whole_objects_and_the_next_one_ends_the_work() {
+fn a_killed_daemon_leaves_whole_objects_and_the_next_finishes() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let reference = site.publish(&files()?).await?;
@@ -51,24 +51,24 @@ fn a_daemon_killed_in_the_middle_leaves_only_whole_objects_and_the_next_one_ends
         drop(first);
 
         let mut second = Node::start(&site, "second", NodeSpec::default()).await?;
-        // 2 MB at 1 MB/s: the daemon is caught in the middle.
-        site.daemon_line().set(LineSpec { total_bytes_per_second: Some(1_000_000), ..LineSpec::default() });
+        // 2 MB at 1 MB/s, so that the daemon can be killed in between.
+        site.daemon_link().set(LinkSpec { total_bytes_per_second: Some(1_000_000), ..LinkSpec::default() });
         second.pull(&reference).await?;
         let end = std::time::Instant::now() + Duration::from_secs(60);
         while second.cached()?.len() < FILES / 5 {
-            ensure!(std::time::Instant::now() < end, "the daemon fetches nothing");
+            ensure!(std::time::Instant::now() < end, "the daemon fetched nothing");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         second.daemon.as_mut().context("the daemon runs")?.kill()?;
-        let there = check_cache(&site, &second)?;
-        ensure!(there < bundle.objects.len(), "it was not in the middle: {there} objects");
-        site.daemon_line().set(LineSpec::default());
+        let cached = check_cache(&site, &second)?;
+        ensure!(cached < bundle.objects.len(), "it had already fetched all {cached} objects");
+        site.daemon_link().set(LinkSpec::default());
 
         ensure!(second.output(&reference, &READ_ALL).await? == output);
         second.start_daemon()?;
-        // It answers when it has started, which it begins with cleaning up.
+        // Its start removes temporary files before it responds.
         second.prefetch().list().await?;
-        ensure!(temporary_files(&second)? == 0, "temporary files outlive the next start");
+        ensure!(temporary_files(&second)? == 0, "temporary files are left after the next start");
         let id = second.prefetch().prefetch(image_of(&bundle)).await?;
         let status = second.prefetch().wait(id, Duration::from_secs(60)).await?;
         ensure!(status.state() == RequestState::Done, "{status:?}");
@@ -82,7 +82,7 @@ fn image_of(bundle: &bundles::bundle::Bundle) -> prefetcher::api::Image {
 }
 
 #[test]
-fn a_corrupt_object_never_enters_the_cache_and_the_container_sees_what_it_would_without_us() {
+fn a_corrupt_object_is_not_cached_and_fails_as_without_prefetch() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let reference = site.publish(&files()?).await?;
@@ -94,7 +94,7 @@ fn a_corrupt_object_never_enters_the_cache_and_the_container_sees_what_it_would_
 
         let with = read_one_by_one(&site, "with", true, &reference).await?;
         let without = read_one_by_one(&site, "without", false, &reference).await?;
-        ensure!(with == without, "with us:\n{with}\nwithout:\n{without}");
+        ensure!(with == without, "with prefetch:\n{with}\nwithout:\n{without}");
         ensure!(with.contains("failed: 1"), "the corrupt file was read: {with}");
         Ok(())
     });
@@ -105,11 +105,11 @@ fn a_corrupt_object_never_enters_the_cache_and_the_container_sees_what_it_would_
         let node = Node::start(site, name, NodeSpec { daemon, ..NodeSpec::default() }).await?;
         node.pull(reference).await?;
         if daemon {
-            let requests = node.prefetched().await?;
+            let requests = node.wait_for_prefetch(reference).await?;
             let request = requests.first().context("no request")?;
             let account = request.account.unwrap_or_default();
             ensure!(request.state() == RequestState::Failed && account.failed_verification == 1, "{request:?}");
-            ensure!(account.failed_objects == 1 && asked(site, label::DAEMON).len() >= FILES, "{request:?}");
+            ensure!(account.failed_objects == 1 && requested_paths(site, label::DAEMON).len() >= FILES, "{request:?}");
         }
         let output = node.output(reference, &["/bin/sh", "-c", SCRIPT]).await?;
         check_cache(site, &node)?;

@@ -1,4 +1,4 @@
-//! Images of which the repository has only some layers.
+//! Images with only some of their layers in the repository.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use testbed::site::{Site, with_round_trip};
 
 use crate::support::{READ_ALL, files};
 
-/// Runs the image with only the layers below `published` (or from it on) in the repository.
+/// Runs an image with all but its top layer (`lower`), or only its top layer, in the repository.
 async fn start_with(name: &str, lower: bool) -> Result<()> {
     let mut site = Site::start(name, with_round_trip(Duration::ZERO)).await?;
     let image = files()?;
@@ -21,12 +21,12 @@ async fn start_with(name: &str, lower: bool) -> Result<()> {
         Node::start(&site, "theirs", NodeSpec { snapshotter: false, daemon: false, ..NodeSpec::default() }).await?;
     ensure!(ours.output(&reference, &READ_ALL).await? == theirs.output(&reference, &READ_ALL).await?);
     let content = ours.containerd.ctr(&["content", "ls", "-q"])?;
-    // containerd downloads all layers above the first one that it must unpack, also those that are then found.
+    // containerd downloads all layers above the first one that it must unpack, even if they are published.
     for layer in published.iter().filter(|_| lower) {
         ensure!(!content.contains(&layer.digest.to_string()), "a published layer was downloaded");
     }
     for layer in unpacked {
-        ensure!(content.contains(&layer.digest.to_string()), "a layer came from nowhere");
+        ensure!(content.contains(&layer.digest.to_string()), "an unpublished layer was not downloaded");
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ async fn open(site: &Site) -> Result<Repository> {
     Ok(Repository::open(Server::new(&url, None)?, &[key]).await?)
 }
 
-/// What the reader finds below `root`.
+/// All entries below `root`, as found by the reader.
 async fn read(repository: &mut Repository, root: &RootPath) -> Result<Tree> {
     let (mut tree, mut open) = (BTreeMap::new(), vec![RootPath::new("/")?]);
     while let Some(directory) = open.pop() {
@@ -64,7 +64,7 @@ fn root_of(layer: &Layer) -> Result<RootPath> {
 }
 
 #[test]
-fn what_is_published_satisfies_the_verifying_reader() {
+fn the_verifying_reader_accepts_the_testbeds_repositories() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = images::whiteouts(&image_cache()?)?;

@@ -1,4 +1,4 @@
-//! A bundle's other ways: as a tar file into the repository, beside the image in its registry, and to other prefetchers.
+//! Other ways to publish a bundle: as a tar file, as an artifact in the image's registry, and exported to other formats.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use testbed::node::{Node, NodeSpec};
 use testbed::process::{binary, run};
 use testbed::site::{Site, label, with_round_trip};
 
-use crate::support::{FILES, READ_ALL, asked, check_cache, files};
+use crate::support::{FILES, READ_ALL, check_cache, files, requested_paths};
 
 #[test]
-fn a_bundle_is_found_as_a_tar_file_in_the_registry_and_in_exports() {
+fn a_bundle_is_published_as_tar_file_and_artifact_and_exported() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = files()?;
@@ -24,20 +24,20 @@ fn a_bundle_is_found_as_a_tar_file_in_the_registry_and_in_exports() {
         let file = site.build_bundle(&[&trace])?;
         let text = |path: &std::path::Path| path.display().to_string();
 
-        // `cvmfs_server ingest` unpacks it; the testbed's publisher takes what `tar` unpacked.
+        // `cvmfs_server ingest` would unpack it; the testbed's publisher copies what `tar` has unpacked.
         let (tarball, tree) = (site.directory.path().join("bundle.tar"), site.directory.subdirectory("unpacked")?);
         run(binary("cvmfs-prefetch")?, &["publish", &text(&file), "--tarball", &text(&tarball)])?;
         run("tar", &["--extract", "--file", &text(&tarball), "--directory", &text(&tree)])?;
         site.put_bundles(&tree)?;
         let second = Node::start(&site, "second", NodeSpec::default()).await?;
         second.pull(&reference).await?;
-        let requests = second.prefetched().await?;
+        let requests = second.wait_for_prefetch(&reference).await?;
         ensure!(requests.len() == 1 && requests[0].state() == RequestState::Done, "{requests:?}");
         ensure!(check_cache(&site, &second)? >= Bundle::read(&file)?.objects.len());
         site.origin.take_requests();
         second.output(&reference, &READ_ALL).await?;
-        let client = asked(&site, label::CLIENT);
-        ensure!(client.is_empty(), "the start asked for {client:?}");
+        let client = requested_paths(&site, label::CLIENT);
+        ensure!(client.is_empty(), "the start requested {client:?}");
 
         run(binary("cvmfs-prefetch")?, &["publish", &text(&file), "--registry", "--plain-http"])?;
         let fetched = site.directory.path().join("fetched.bundle");

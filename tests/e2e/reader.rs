@@ -1,4 +1,4 @@
-//! Our verifying reader against the repository that the real server wrote, and the listing of the real client.
+//! Our verifying reader against a repository of the real server and its listing by the real client.
 
 use std::path::Path;
 
@@ -94,7 +94,7 @@ async fn read(repository: &Repository, entry: &Entry, content: &Content, listed:
     }
 }
 
-/// How many paths there are at and below `path`, by listing directories.
+/// Number of paths at and below `path`, by listing directories.
 async fn count(repository: &mut Repository, path: RootPath) -> Result<usize> {
     let (mut paths, mut open) = (0, vec![path]);
     while let Some(directory) = open.pop() {
@@ -110,7 +110,7 @@ async fn count(repository: &mut Repository, path: RootPath) -> Result<usize> {
 }
 
 #[tokio::test]
-async fn nothing_unsigned_is_believed() -> Result<()> {
+async fn changed_or_foreign_signatures_are_refused() -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let web_root = scratch.path();
     testbed::process::run(
@@ -129,7 +129,7 @@ async fn nothing_unsigned_is_believed() -> Result<()> {
     let other_key = scratch.path().join("other.pub");
     let other = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048)?.to_public_key();
     std::fs::write(&other_key, rsa::pkcs8::EncodePublicKey::to_public_key_pem(&other, rsa::pkcs8::LineEnding::LF)?)?;
-    let error = open(&origin, &other_key.display().to_string()).await.err().context("a foreign key was believed")?;
+    let error = open(&origin, &other_key.display().to_string()).await.err().context("a foreign key was accepted")?;
     ensure!(error.to_string().contains("none of the 1 master keys"), "{error}");
 
     let certificate = "data/6f/bdcf455761fdbb80678d47ae0628dd482f3788X";
@@ -146,7 +146,7 @@ async fn nothing_unsigned_is_believed() -> Result<()> {
         let mut changed = original.clone();
         changed[at] ^= 1;
         std::fs::write(file(name), &changed)?;
-        ensure!(open(&origin, &key()).await.is_err(), "{name} changed at {at} was believed");
+        ensure!(open(&origin, &key()).await.is_err(), "{name} changed at {at} was accepted");
         std::fs::write(file(name), &original)?;
     }
     open(&origin, &key()).await?;

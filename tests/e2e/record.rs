@@ -1,4 +1,4 @@
-//! `cvmfs-prefetch record` against containers whose files are known.
+//! `cvmfs-prefetch record` of containers with known files.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -18,20 +18,20 @@ fn paths(trace: &Trace) -> Vec<String> {
 }
 
 #[test]
-fn a_trace_holds_what_the_container_used_in_its_order_and_nothing_else() {
+fn a_trace_has_exactly_the_used_files_in_order_of_use() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = images::whiteouts(&image_cache()?)?;
         let reference = site.publish(&image).await?;
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
-        // The order is not that of the names; /proc and a file made by the container itself are no files of the image.
+        // Not in the order of names; /proc and a file created by the container do not belong to the image.
         let script = "cat /srv/replaced /srv/kept; cat /srv/merged/lower; cat /proc/self/stat > /dev/null; \
                       echo x > /tmp/made; cat /srv/kept; exit 7";
-        let said = match node.record(&reference, &["/bin/sh", "-c", script]) {
-            Ok(_) => bail!("the failure of the program is not told"),
+        let message = match node.record(&reference, &["/bin/sh", "-c", script]) {
+            Ok(_) => bail!("the program's failure is not reported"),
             Err(error) => format!("{error:#}"),
         };
-        ensure!(said.contains("exited with 7") && said.contains("--allow-failure"), "{said}");
+        ensure!(message.contains("exited with 7") && message.contains("--allow-failure"), "{message}");
         let trace = Trace::read(&node.directory().join("container.trace"))?;
         ensure!(trace.is_complete() && trace.end == End::Exited(7), "{trace:?}");
         ensure!(trace.image.chain_id == image.chain_id() && trace.image.manifest == Some(image.manifest_digest()));
@@ -39,7 +39,7 @@ fn a_trace_holds_what_the_container_used_in_its_order_and_nothing_else() {
         ensure!(seen == ["/srv/replaced", "/srv/kept", "/srv/merged/lower"], "{seen:?}");
         let all: BTreeSet<_> = paths(&trace).into_iter().collect();
         let known = ["/bin/busybox", "/srv/replaced", "/srv/kept", "/srv/merged/lower", "/tmp/made"];
-        // The runtime looks for the user and the groups.
+        // The runtime looks up user and groups.
         let by_runtime = ["/etc/passwd", "/etc/group"];
         ensure!(all == known.into_iter().chain(by_runtime).map(String::from).collect(), "{all:?}");
         let phase = |path: &str| {
@@ -67,7 +67,7 @@ fn a_trace_holds_what_the_container_used_in_its_order_and_nothing_else() {
 }
 
 #[test]
-fn a_container_that_goes_on_is_recorded_until_the_time_is_up_and_then_stopped() {
+fn a_running_container_is_stopped_when_the_recording_times_out() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
@@ -87,7 +87,7 @@ fn a_container_that_goes_on_is_recorded_until_the_time_is_up_and_then_stopped() 
 }
 
 #[test]
-fn what_cannot_be_recorded_is_told() {
+fn an_image_that_cannot_be_recorded_is_reported() {
     testbed::namespace::test(|| async {
         let site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
@@ -95,7 +95,7 @@ fn what_cannot_be_recorded_is_told() {
         let message = |result: Result<_>| result.err().map(|error| format!("{error:#}")).context("it was recorded");
         let error = message(node.record(&missing, &["/bin/true"]))?;
         ensure!(error.contains("demo/none"), "{error}");
-        ensure!(!node.directory().join("container.trace").exists(), "a trace of nothing was written");
+        ensure!(!node.directory().join("container.trace").exists(), "an empty trace was written");
         let error = message(node.record(site.sandbox_image(), &["/bin/none"]))?;
         ensure!(error.contains("/bin/none"), "{error}");
         ensure!(node.containerd.cri().await?.sandboxes().await?.is_empty(), "a pod is left");

@@ -15,6 +15,7 @@ use testbed::images;
 use testbed::namespace::{SiteDirectory, cgroup_hierarchies, cgroup_parent, see_cgroups_of};
 use testbed::node::{Node, NodeSpec};
 use testbed::process::{Daemon, binary, run_command};
+use testbed::requirement::Requirement;
 use testbed::site::{Site, image_cache, with_round_trip};
 use tracer_ebpf::cgroup::Version;
 
@@ -24,7 +25,7 @@ fn command(containerd: &Containerd, image: &str, backend: &str, words: &[&str], 
     let mut record = Command::new(binary("cvmfs-prefetch")?);
     record.args(["record", image, "--time-limit=120s", "--cgroup-parent", &cgroup_parent(), "--output"]).arg(output);
     record.arg("--cri-socket").arg(containerd.socket());
-    // A recorder that is killed leaves its pod's directory.
+    // A killed recorder leaves its pod's directory there.
     record.env("TMPDIR", output.parent().context("a trace has a directory")?);
     record.args(["--allow-failure", "--backend", backend, "--"]).args(words);
     Ok(record)
@@ -40,7 +41,7 @@ fn paths(trace: &Trace) -> BTreeSet<String> {
     trace.files.iter().map(|file| file.path.to_string()).collect()
 }
 
-/// Records a container by fanotify, and the same by BPF.
+/// Records the same container with fanotify and with BPF, and compares the traces.
 async fn compare() -> Result<()> {
     let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
     let reference = site.publish(&images::whiteouts(&image_cache()?)?).await?;
@@ -57,7 +58,7 @@ async fn compare() -> Result<()> {
     ensure!(paths(&trace) == known.map(String::from).into(), "{:?} of {trace:?}", paths(&trace));
     let bpf = record(&node, &reference, "bpf", &words)?;
     ensure!(!bpf.recorder.contains("fanotify"), "{bpf:?}");
-    // BPF sees the runtime's set-up as well.
+    // BPF also sees the set-up by the runtime.
     let bpf = Trace {
         files: bpf.files.iter().filter(|file| bpf.phases.of(file.at_us) != Phase::SetUp).cloned().collect(),
         ..bpf
@@ -66,7 +67,7 @@ async fn compare() -> Result<()> {
     nothing_is_left()
 }
 
-/// Whether a recording's pod is.
+/// Whether the pod of a recording is frozen.
 fn is_frozen() -> bool {
     recordings().any(|pod| fs::read_to_string(pod.join("cgroup.freeze")).is_ok_and(|state| state == "1\n"))
 }
@@ -78,7 +79,7 @@ fn recordings() -> impl Iterator<Item = PathBuf> {
     inside.map(|entry| entry.path()).filter(|path| path.is_dir())
 }
 
-/// No cgroup of a recording, frozen or not.
+/// Checks that no cgroup of a recording is left, frozen or not.
 fn nothing_is_left() -> Result<()> {
     match recordings().next() {
         Some(pod) => bail!("{} is left", pod.display()),
@@ -87,11 +88,12 @@ fn nothing_is_left() -> Result<()> {
 }
 
 #[test]
-fn what_fails_is_told_and_leaves_nothing_frozen() {
+fn a_failed_start_is_reported_and_leaves_nothing_frozen() {
     testbed::namespace::test(|| async {
         let site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
-        let error = record(&node, site.sandbox_image(), "fanotify", &["/bin/none"]).err().context("it was recorded")?;
+        let error =
+            record(&node, site.sandbox_image(), "fanotify", &["/bin/none"]).err().context("the recording succeeded")?;
         ensure!(format!("{error:#}").contains("/bin/none"), "{error:#}");
         nothing_is_left()?;
         ensure!(node.containerd.cri().await?.sandboxes().await?.is_empty(), "a pod is left");
@@ -109,12 +111,13 @@ fn an_interrupted_start_leaves_nothing_frozen() {
         let mut record = command(&node.containerd, site.sandbox_image(), "fanotify", &words, &output)?;
         let mut record = Daemon::start("record", &mut record, node.directory())?;
         record.wait_until("a frozen pod", LIMIT, is_frozen)?;
-        // So that the start takes its time.
+        // Delays the start, so that it can be interrupted.
         let containerd = Pid::from_raw(node.containerd.pid().context("no containerd")?.cast_signed());
         kill(containerd, Signal::SIGSTOP)?;
         kill(Pid::from_raw(record.pid().cast_signed()), Signal::SIGINT)?;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let thawed = record.wait_until("the end of the start", LIMIT, || !is_frozen());
         kill(containerd, Signal::SIGCONT)?;
+        thawed?;
         record.stop(LIMIT)?;
         nothing_is_left()?;
         ensure!(node.containerd.cri().await?.sandboxes().await?.is_empty(), "a pod is left: {}", record.log());
@@ -122,7 +125,7 @@ fn an_interrupted_start_leaves_nothing_frozen() {
     });
 }
 
-/// As `docs/src/recorder.md` says; with version 1 it must be thawed before.
+/// As described in `docs/src/recorder.md`; with cgroup version 1 the pod must be thawed first.
 #[test]
 fn the_frozen_pod_of_a_killed_recorder_can_be_removed() {
     testbed::namespace::test(|| async {
@@ -134,7 +137,7 @@ fn the_frozen_pod_of_a_killed_recorder_can_be_removed() {
         let mut record = command(&node.containerd, site.sandbox_image(), "fanotify", &words, &output)?;
         let mut runtime = node.containerd.cri().await?;
         let mut was_frozen = false;
-        // It is frozen for some milliseconds only.
+        // The pod is frozen only for some milliseconds.
         for _ in 0..10 {
             let mut recorder = Daemon::start("record", &mut record, node.directory())?;
             recorder.wait_until("a frozen pod", LIMIT, is_frozen)?;
@@ -148,12 +151,12 @@ fn the_frozen_pod_of_a_killed_recorder_can_be_removed() {
                 return Ok(());
             }
         }
-        bail!("the recorder was never killed in time")
+        bail!("the recorder was never killed while the pod was frozen")
     });
 }
 
 #[test]
-fn without_an_overlay_it_is_said_what_is_missing() {
+fn without_an_overlay_mount_the_error_names_it() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
@@ -176,12 +179,12 @@ fn without_an_overlay_it_is_said_what_is_missing() {
 }
 
 #[test]
-fn without_bpf_the_same_files_are_recorded_and_the_trace_says_how() {
+fn fanotify_records_the_same_files_as_bpf() {
     testbed::namespace::test(compare);
 }
 
 #[test]
-fn also_on_hosts_with_version_2_cgroups_alone() {
+fn fanotify_records_with_cgroup_v2_only() {
     testbed::namespace::test(|| async {
         see_cgroups_of(Version::Two)?;
         compare().await
@@ -189,11 +192,10 @@ fn also_on_hosts_with_version_2_cgroups_alone() {
 }
 
 #[test]
-fn also_on_hosts_with_version_1_cgroups_alone() {
+fn fanotify_records_with_cgroup_v1_only() {
     testbed::namespace::test(|| async {
         if !see_cgroups_of(Version::One)? {
-            eprintln!("no version 1 cgroups here");
-            return Ok(());
+            return Requirement::CgroupV1.missing("no hierarchy of version 1 is mounted");
         }
         compare().await
     });

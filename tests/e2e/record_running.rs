@@ -1,4 +1,4 @@
-//! `cvmfs-prefetch record` and `watch` of containers that somebody else starts.
+//! `cvmfs-prefetch record` and `watch` of containers that others start.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,14 +18,14 @@ use crate::support::files;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// A pod whose container uses `/srv/kept`, waits for `/tmp/go`, then uses `/srv/replaced`, says so, and goes on.
+/// A pod whose container uses `/srv/kept`, waits for `/tmp/go`, then uses `/srv/replaced`, prints a line, and keeps running.
 async fn service(node: &Node, image: &str, pod: &str) -> Result<(Runtime, String)> {
     let script =
         "cat /srv/kept; while [ ! -e /tmp/go ]; do sleep 0.05; done; cat /srv/replaced; echo up; exec sleep 1000";
     start(node, image, pod, script, Vec::new()).await
 }
 
-/// A pod whose container runs `script` and sees these of the host's directories.
+/// A pod whose container runs `script` with these directories of the host mounted.
 pub(crate) async fn start(
     node: &Node,
     image: &str,
@@ -59,7 +59,7 @@ pub(crate) async fn start(
     Ok((runtime, id))
 }
 
-/// Records a container that waits for `/tmp/go`, and later says that it is up, for that long; where the trace is.
+/// Records a container from before `/tmp/go` until its line; returns the path of the trace.
 pub(crate) async fn record_until_up(node: &Node, runtime: &mut Runtime, id: &str, options: &[&str]) -> Result<PathBuf> {
     let output = node.directory().join("analysis.trace");
     let mut record = Command::new(binary("cvmfs-prefetch")?);
@@ -74,9 +74,9 @@ pub(crate) async fn record_until_up(node: &Node, runtime: &mut Runtime, id: &str
     Ok(output)
 }
 
-/// Waits for a recorder's trace.
+/// Waits until a recorder has written its trace.
 fn wait_for(recorder: &mut Daemon, output: &Path) -> Result<()> {
-    // It may end between the looks at the two.
+    // It may end between the two checks.
     recorder.wait_until("its trace", LIMIT * 2, || output.exists()).or_else(|error| match output.exists() {
         true => Ok(()),
         false => Err(error),
@@ -88,7 +88,7 @@ fn used(trace: &Trace, path: &str) -> bool {
 }
 
 #[test]
-fn a_container_that_runs_is_recorded_by_its_id_its_pod_or_its_cgroup() {
+fn a_running_container_is_recorded_by_id_pod_or_cgroup() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = images::whiteouts(&image_cache()?)?;
@@ -129,7 +129,7 @@ fn a_container_that_runs_is_recorded_by_its_id_its_pod_or_its_cgroup() {
 }
 
 #[test]
-fn files_of_a_cvmfs_repository_in_the_container_are_recorded_and_those_of_a_volume_are_not() {
+fn files_of_a_mounted_repository_are_recorded_but_not_a_volumes() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
@@ -140,7 +140,7 @@ fn files_of_a_cvmfs_repository_in_the_container_are_recorded_and_those_of_a_volu
         std::fs::create_dir(&volume)?;
         std::fs::write(volume.join("thesis"), "secret")?;
 
-        // A file that the container's own image has not.
+        // A file that is not in the container's image.
         let layer = other.layers.last().context("a layer")?.digest.hex();
         let inside = format!("/cvmfs/{FQRN}");
         let file = format!("{inside}/.layers/{}/{layer}/layerfs/data/007", &layer[..2]);
@@ -168,8 +168,8 @@ fn watched_pods_are_recorded_from_before_their_first_exec() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let cache = image_cache()?;
-        let (wanted, other) = (images::whiteouts(&cache)?, images::busybox(&cache)?);
-        let (wanted_name, other_name) = (site.publish(&wanted).await?, site.publish(&other).await?);
+        let (recorded, other) = (images::whiteouts(&cache)?, images::busybox(&cache)?);
+        let (recorded_name, other_name) = (site.publish(&recorded).await?, site.publish(&other).await?);
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
         let traces = node.directory().join("traces");
         let mut watch = Command::new(binary("cvmfs-prefetch")?);
@@ -192,10 +192,10 @@ fn watched_pods_are_recorded_from_before_their_first_exec() {
             Ok(())
         };
         run(&mut runtime, &other_name, "physics", "root").await?;
-        run(&mut runtime, &wanted_name, "chemistry", "root").await?;
-        run(&mut runtime, &wanted_name, "physics", "other").await?;
+        run(&mut runtime, &recorded_name, "chemistry", "root").await?;
+        run(&mut runtime, &recorded_name, "physics", "other").await?;
         for _ in 0..2 {
-            run(&mut runtime, &wanted_name, "physics", "root").await?;
+            run(&mut runtime, &recorded_name, "physics", "root").await?;
         }
         let found = || -> Vec<PathBuf> {
             let images = std::fs::read_dir(&traces).into_iter().flatten().flatten();
@@ -209,7 +209,7 @@ fn watched_pods_are_recorded_from_before_their_first_exec() {
         for path in found {
             let trace = Trace::read(&path)?;
             ensure!(trace.is_complete(), "{:?}\n{}", trace.faults(), watcher.log());
-            ensure!(trace.image.chain_id == wanted.chain_id() && trace.end == End::Exited(0), "{trace:?}");
+            ensure!(trace.image.chain_id == recorded.chain_id() && trace.end == End::Exited(0), "{trace:?}");
             let first = trace.files.iter().find(|file| trace.phases.of(file.at_us) == Phase::StartUp);
             let first = first.context("nothing was started")?;
             ensure!(first.path.as_bytes() == b"/bin/busybox", "{first:?}");

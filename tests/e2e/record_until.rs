@@ -1,4 +1,4 @@
-//! `cvmfs-prefetch record` of services: containers that do not end by themselves.
+//! `cvmfs-prefetch record` of services, which do not exit by themselves.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -12,7 +12,7 @@ use testbed::node::{Node, NodeSpec};
 use testbed::process::{binary, run_command};
 use testbed::site::{Site, image_cache, with_round_trip};
 
-/// Records with these words behind the image's name; the pod must be gone then.
+/// Records with these arguments after the image's name; the pod must be removed afterwards.
 async fn record(node: &Node, image: &str, words: &[&str]) -> Result<Trace> {
     let output = node.directory().join("service.trace");
     let mut record = Command::new(binary("cvmfs-prefetch")?);
@@ -30,7 +30,7 @@ fn used(trace: &Trace, path: &str) -> bool {
 }
 
 #[test]
-fn a_service_is_recorded_until_it_says_that_it_is_ready() {
+fn a_service_is_recorded_until_it_logs_a_line() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
@@ -44,7 +44,7 @@ fn a_service_is_recorded_until_it_says_that_it_is_ready() {
 }
 
 #[test]
-fn a_service_is_recorded_until_its_port_answers() {
+fn a_service_is_recorded_until_its_port_accepts() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
@@ -54,7 +54,8 @@ fn a_service_is_recorded_until_its_port_answers() {
         let until = format!("--until-port={port}");
         let script = format!("cat /etc/group > /dev/null; nc -l -p {port}; exec sleep infinity");
         let words = ["--time-limit=120s", &until, "--", "/bin/sh", "-c", &script];
-        let error = record(&node, &reference, &words).await.err().context("another's port was waited for")?;
+        let error =
+            record(&node, &reference, &words).await.err().context("the port of another process was accepted")?;
         ensure!(format!("{error:#}").contains("answers already"), "{error:#}");
         drop(other);
         let trace = record(&node, &reference, &words).await?;
@@ -64,11 +65,11 @@ fn a_service_is_recorded_until_its_port_answers() {
 }
 
 #[test]
-fn an_image_run_as_it_is_is_recorded_until_it_settles() {
+fn an_image_with_its_own_command_is_recorded_until_it_settles() {
     testbed::namespace::test(|| async {
         let site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
-        // The sandbox's image only sleeps.
+        // The sandbox image only sleeps.
         let trace = record(&node, site.sandbox_image(), &[]).await?;
         ensure!(trace.end == End::Settled && used(&trace, "/bin/busybox"), "{trace:?}");
         let script = "cat /etc/group > /dev/null; exec sleep infinity";

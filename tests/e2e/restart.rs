@@ -1,4 +1,4 @@
-//! Parts that restart while images and containers are there.
+//! Restarts and removals while images and containers exist.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use testbed::site::{Site, image_cache, with_round_trip};
 use crate::support::{READ_ALL, files};
 
 #[test]
-fn a_pod_starts_after_the_snapshotter_restarted_between_pull_and_start() {
+fn a_pod_starts_if_the_snapshotter_restarts_after_the_pull() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let reference = site.publish(&files()?).await?;
@@ -27,18 +27,18 @@ fn a_pod_starts_after_the_snapshotter_restarted_between_pull_and_start() {
 }
 
 #[test]
-fn a_removed_image_leaves_no_layer_behind_and_can_be_pulled_again() {
+fn a_removed_image_leaves_no_layer_and_can_be_pulled_again() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = images::whiteouts(&image_cache()?)?;
-        // Two layers from CVMFS, the others unpacked.
+        // Two layers come from CVMFS, the others are unpacked.
         let reference = site.publish_layers(&image, &image.layers[..2]).await?;
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
         let command = ["/bin/sh", "-c", "cat /srv/kept"];
         let output = node.output(&reference, &command).await?;
         let mut cri = node.containerd.cri().await?;
         cri.remove_image(&reference).await?;
-        // The sandbox image stays; what belonged to the other is removed by containerd's garbage collection.
+        // containerd's garbage collection removes the layers of this image, but not the sandbox image's.
         let chain = image.chain_id().to_string();
         let listed = || node.containerd.ctr(&["snapshots", "--snapshotter", testbed::node::SNAPSHOTTER, "ls"]);
         let end = std::time::Instant::now() + Duration::from_secs(30);

@@ -26,7 +26,7 @@ pub(crate) fn files() -> Result<Image> {
     ImageBuilder::from(&images::busybox(&cache)?, "demo/files", "1")?.layer(fill).build(&cache)
 }
 
-/// Bytes that no compression shortens: a linear congruential generator (Knuth's MMIX constants).
+/// Incompressible bytes from a linear congruential generator (Knuth's MMIX constants).
 fn noise(seed: u64) -> Vec<u8> {
     let mut state = seed;
     let step = || {
@@ -44,10 +44,10 @@ pub(crate) fn publish_bundle(site: &mut Site, node: &Node, image: &str, command:
     Ok(Bundle::read(&file)?)
 }
 
-/// What `label` asked for so far, below the repository: how often each path.
-pub(crate) fn asked(site: &Site, label: &str) -> BTreeMap<String, usize> {
+/// Paths below the repository that `client` (a label of the origin) has requested so far, with the number of requests.
+pub(crate) fn requested_paths(site: &Site, client: &str) -> BTreeMap<String, usize> {
     let mut paths = BTreeMap::new();
-    for request in site.origin.requests().into_iter().filter(|request| request.client == label) {
+    for request in site.origin.requests().into_iter().filter(|request| request.client == client) {
         let path = request.path.trim_start_matches(&format!("/cvmfs/{FQRN}/")).to_owned();
         *paths.entry(path).or_default() += 1;
     }
@@ -64,7 +64,7 @@ pub(crate) fn check_cache(site: &Site, node: &Node) -> Result<usize> {
         let server = kinds.iter().map(|kind| site.repository.object_path(&hash, *kind)).find(|path| path.is_file());
         let stored = std::fs::read(server.with_context(|| format!("the server has no {name}"))?)?;
         let raw = bundles::object::unpack(&hash, &stored, content.len() as u64)?;
-        ensure!(raw == *content, "{name} has other content than on the server");
+        ensure!(raw == *content, "the content of {name} differs from the server's");
     }
     Ok(cached.len())
 }

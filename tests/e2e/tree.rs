@@ -1,4 +1,4 @@
-//! A layer's tar file as the real publisher would show it.
+//! A layer's tar file, as the real publisher would unpack it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ use tar::EntryType;
 /// Path to (type and permissions, user, group, digest of the content or target of the link).
 pub(crate) type Tree = BTreeMap<String, (u32, u32, u32, String)>;
 
-/// Reads a compressed layer. Hard links become files, as the publisher makes them.
+/// Reads a compressed layer. Hard links become separate files, as in the publisher.
 pub(crate) fn tree_of_layer(blob: &Path) -> Result<Tree> {
     let mut tree = Tree::new();
     let mut archive = tar::Archive::new(GzDecoder::new(File::open(blob)?));

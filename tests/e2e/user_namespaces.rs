@@ -1,4 +1,4 @@
-//! Containers whose root is another user of the host, on published layers.
+//! Containers in user namespaces on published layers.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use testbed::site::{Site, with_round_trip};
 
 use crate::support::{READ_ALL, files};
 
-/// `ctr run` in a user namespace. The container stays, so that what it is based on is not collected.
+/// `ctr run` in a user namespace. The container stays, which protects its snapshot from garbage collection.
 const RUN: [&str; 7] = ["run", "--snapshotter", SNAPSHOTTER, "--uidmap", "0:1000:65536", "--gidmap", "0:2000:65536"];
 
 #[test]
-fn a_container_in_a_user_namespace_gets_shifted_copies_and_never_files_of_wrong_owners() {
+fn a_container_in_a_user_namespace_gets_files_with_shifted_owners() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = files()?;
@@ -25,11 +25,11 @@ fn a_container_in_a_user_namespace_gets_shifted_copies_and_never_files_of_wrong_
             let command = [&RUN[..], options, &[&reference, id, "/bin/sh", "-c", look]].concat();
             node.containerd.ctr(&command)
         };
-        // By labels alone: this containerd leaves the shifting to the snapshotter.
+        // With labels only, this containerd leaves the shifting to the snapshotter.
         let refused =
             run(&["--remap-labels"], "by-labels").map_or_else(|error| format!("{error:#}"), |_| String::new());
         ensure!(refused.contains("cannot shift the owners of files"), "{refused:?}");
-        // containerd shifts.
+        // Here containerd shifts.
         let output = run(&[], "shifted")?;
         let content = node.output(&reference, &READ_ALL).await?;
         ensure!(output == format!("0 0\n0 0\n{content}"), "{output:?}, not {content:?}");

@@ -1,4 +1,4 @@
-//! `deploy/systemd/cvmfs-prefetch-watch.service`: the rights it gives are enough.
+//! `deploy/systemd/cvmfs-prefetch-watch.service`: its capabilities and sandboxing permit recording.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,10 +13,10 @@ use testbed::site::{Site, image_cache, with_round_trip};
 
 use testbed::systemd::{PROTECTED, Unit};
 
-const UNIT: Unit = Unit(include_str!("../../../deploy/systemd/cvmfs-prefetch-watch.service"));
+const UNIT: Unit = Unit(include_str!("../../deploy/systemd/cvmfs-prefetch-watch.service"));
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The unit's command with the unit's capabilities and no others, as systemd would start it.
+/// The unit's command with the unit's capabilities only, as systemd would start it.
 fn service(state: &Path) -> Result<Command> {
     ensure!(UNIT.settings("ProtectSystem") == ["strict"]);
     let [line] = UNIT.settings("ExecStart")[..] else { bail!("{UNIT:?}") };
@@ -31,7 +31,7 @@ fn service(state: &Path) -> Result<Command> {
 }
 
 #[test]
-fn with_the_rights_of_its_unit_it_records() {
+fn watch_records_with_the_capabilities_of_its_unit() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = site.publish(&images::whiteouts(&image_cache()?)?).await?;

@@ -1,4 +1,4 @@
-//! Deleted and replaced files, seen from inside a container.
+//! Deleted and replaced files, as seen from inside a container.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use testbed::site::{Site, image_cache, with_round_trip};
 
 /// Every path of the root file system with type, mode, owner and, for what is not a directory, size and time; then the
 /// content of every file and the target of every link. A directory's size and time change with the runtime's mount
-/// points, and three files in /etc are the pod's. Link counts are left out: the publisher makes hard links separate files.
+/// points, and three files in /etc belong to the pod. Link counts are omitted: the publisher makes hard links separate files.
 const LOOK: &str = r#"
 find / -xdev | grep -vE "^/etc/(hosts|hostname|resolv.conf)$" | sort | while IFS= read -r path; do
     if [ -L "$path" ]; then echo "link $path -> $(readlink "$path") $(stat -c '%a %u %g' "$path")"
@@ -24,7 +24,7 @@ cat /srv/deleted-file 2>&1
 "#;
 
 #[test]
-fn a_container_sees_the_same_tree_as_with_containerds_own_overlayfs() {
+fn a_container_sees_the_same_tree_as_with_containerds_overlayfs() {
     testbed::namespace::test(|| async {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let image = images::whiteouts(&image_cache()?)?;
@@ -38,7 +38,12 @@ fn a_container_sees_the_same_tree_as_with_containerds_own_overlayfs() {
         for (line, other) in ours.iter().zip(&theirs) {
             ensure!(line == other, "with us:   {line}\nwith them: {other}");
         }
-        ensure!(ours.len() == theirs.len(), "{} lines with us, {} with them", ours.len(), theirs.len());
+        ensure!(
+            ours.len() == theirs.len(),
+            "{} lines with our snapshotter, {} with overlayfs",
+            ours.len(),
+            theirs.len()
+        );
         Ok(())
     });
 }
@@ -65,7 +70,7 @@ fn a_deleted_file_stays_deleted_for_writers_too() {
                       ls -a /srv/emptied | wc -l";
         let output = node.output(&reference, &["/bin/sh", "-c", script]).await?;
         ensure!(output.split_whitespace().collect::<Vec<_>>() == ["new", "2"], "{output}");
-        // What one container wrote, the next does not see.
+        // Writes of one container are invisible to the next.
         let output =
             node.output(&reference, &["/bin/sh", "-c", "test ! -e /srv/deleted-file && cat /srv/kept"]).await?;
         ensure!(!output.contains("more"), "{output}");

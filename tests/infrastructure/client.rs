@@ -1,4 +1,4 @@
-//! The FUSE client against the repository that the real server tools wrote, and the real client's listing of it.
+//! The FUSE client against a repository of the real server and its listing by the real client.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use testbed::client::Client;
 use testbed::namespace::{self, SiteDirectory};
 use testbed::publisher::Repository;
-use testbed::web::{Fault, Line, LineSpec, Origin, Squid};
+use testbed::web::{Fault, LinkEmulator, LinkSpec, Origin, Squid};
 
 use super::fixture::{self, FQRN, Listed, listed, listing, path_of, xattr};
 
@@ -53,7 +53,7 @@ fn assert_same(listed: &Listed, path: &Path) {
 }
 
 #[test]
-fn every_path_of_the_fixture_looks_as_in_the_real_client() {
+fn every_path_of_the_fixture_looks_like_in_the_real_client() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let (_origin, client) = fixture::mount(&site);
@@ -69,7 +69,7 @@ fn every_path_of_the_fixture_looks_as_in_the_real_client() {
 }
 
 #[test]
-fn the_mount_tells_about_itself_and_refuses_unknown_attributes_and_writing() {
+fn the_mount_has_its_attributes_and_refuses_others_and_writes() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let (origin, client) = fixture::mount(&site);
@@ -116,7 +116,7 @@ fn file_in_cache(site: &SiteDirectory, hash: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn an_object_is_fetched_once_and_stored_as_the_posix_cache_has_it() {
+fn an_object_is_fetched_once_and_stored_like_in_the_posix_cache() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let (origin, client) = fixture::mount(&site);
@@ -124,7 +124,7 @@ fn an_object_is_fetched_once_and_stored_as_the_posix_cache_has_it() {
         let path = path_of(&client, &script);
         std::fs::metadata(&path)?;
         origin.take_requests();
-        // Many at once: one flight.
+        // Simultaneous readers cause one download.
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| assert_eq!(std::fs::read(&path).unwrap().len() as u64, script.size));
@@ -141,7 +141,7 @@ fn an_object_is_fetched_once_and_stored_as_the_posix_cache_has_it() {
         assert_eq!(std::fs::read_dir(site.path().join("cache/txn"))?.count(), 0);
         assert_eq!(std::fs::read_dir(site.path().join("cache"))?.count(), 257);
         assert_eq!(client.statistics()?.failures, 0);
-        // Unmounted and mounted again: everything but the two root files comes from the cache.
+        // After a remount, everything except the two root files comes from the cache.
         client.unmount()?;
         let client = Client::start(&fixture::spec(&site, origin.address_for("client")?))?;
         std::fs::read(path_of(&client, &listed(SCRIPT)))?;
@@ -152,12 +152,12 @@ fn an_object_is_fetched_once_and_stored_as_the_posix_cache_has_it() {
 }
 
 #[test]
-fn objects_and_catalogs_put_into_the_cache_by_others_cost_no_request() {
+fn objects_and_catalogs_cached_by_others_need_no_request() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let (origin, client) = fixture::mount(&site);
         let script = listed(SCRIPT);
-        // The root catalog is there; those of the layers are not yet.
+        // The root catalog is cached; those of the layers are not.
         let script_hash = script.hash.clone().unwrap();
         let data = fixture::directory().join(FQRN).join("data");
         for prefix in std::fs::read_dir(&data)? {
@@ -184,7 +184,7 @@ fn objects_and_catalogs_put_into_the_cache_by_others_cost_no_request() {
 }
 
 #[test]
-fn of_a_chunked_file_only_the_chunks_read_are_fetched() {
+fn only_the_read_chunks_of_a_chunked_file_are_fetched() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let (origin, client) = fixture::mount(&site);
@@ -193,7 +193,7 @@ fn of_a_chunked_file_only_the_chunks_read_are_fetched() {
         let chunks = model.chunk_list.unwrap();
         let file = File::open(&path)?;
         assert_eq!(objects(&origin, "P"), Vec::<String>::new(), "an open alone fetches nothing");
-        // The very end, so that no read-ahead goes on from it.
+        // The end of the file, so that the kernel does not read ahead.
         let mut tail = [0; 100];
         file.read_exact_at(&mut tail, model.size - 100)?;
         let fetched = objects(&origin, "P");
@@ -259,7 +259,7 @@ fn many_files_at_once_share_at_most_sixteen_connections() {
 }
 
 #[test]
-fn a_repository_that_is_not_signed_by_the_master_key_is_not_mounted() {
+fn a_repository_with_another_master_key_is_not_mounted() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let origin = Origin::start(&fixture::directory())?;
@@ -290,7 +290,7 @@ fn a_new_revision_is_seen_after_a_reload_and_not_before() {
         spec.public_key = repository.public_key().to_owned();
         let client = Client::start(&spec)?;
         let at = |name: &str| client.mount_point().join(name);
-        // Everything is now known to the kernel, absence too.
+        // The kernel now caches all names, including absent ones.
         let seen = || {
             let names = ["changed", "removed", "same", "nested/changed", "added", "nested/added"];
             names.map(|name| std::fs::read_to_string(at(name)).unwrap_or_default()).join(",")
@@ -321,7 +321,7 @@ fn a_new_revision_is_seen_after_a_reload_and_not_before() {
 }
 
 #[test]
-fn a_manifest_that_does_not_verify_is_not_taken() {
+fn a_manifest_that_does_not_verify_is_not_loaded() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let web_root = site.subdirectory("web")?;
@@ -342,7 +342,7 @@ fn a_manifest_that_does_not_verify_is_not_taken() {
 }
 
 #[test]
-fn a_killed_client_leaves_a_dead_mount_and_a_new_one_takes_its_place() {
+fn a_killed_client_leaves_a_dead_mount_that_can_be_replaced() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let (origin, mut client) = fixture::mount(&site);
@@ -357,13 +357,13 @@ fn a_killed_client_leaves_a_dead_mount_and_a_new_one_takes_its_place() {
 }
 
 #[test]
-fn a_client_behind_squid_and_a_line_reads_everything_and_squid_answers_the_second_one() {
+fn squid_serves_the_second_client_without_requests_to_the_origin() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let origin = Origin::start(&fixture::directory())?;
-        let line = Line::start(origin.address_for("squid")?, LineSpec::default())?;
+        let link = LinkEmulator::start(origin.address_for("squid")?, LinkSpec::default())?;
         let squid = Squid::start(&site.path().join("squid"))?;
-        let mut spec = fixture::spec(&site, line.address());
+        let mut spec = fixture::spec(&site, link.address());
         spec.proxy = Some(squid.url());
         let script = listed(SCRIPT);
         let client = Client::start(&spec)?;

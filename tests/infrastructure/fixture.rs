@@ -1,4 +1,4 @@
-//! The repository written by the real server tools, served and mounted.
+//! Serves and mounts the fixture, a repository of the real server.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub(crate) fn listed(end: &str) -> Listed {
     listing().unwrap().into_iter().find(|listed| listed.path.ends_with(end)).unwrap()
 }
 
-/// A mount of the repository in a web root.
+/// Mounts the repository of a web root.
 pub(crate) fn spec(site: &SiteDirectory, server: std::net::SocketAddr) -> ClientSpec {
     ClientSpec {
         mount_point: site.path().join("cvmfs"),
@@ -25,19 +25,19 @@ pub(crate) fn spec(site: &SiteDirectory, server: std::net::SocketAddr) -> Client
     }
 }
 
-/// The fixture mounted straight from an origin.
+/// Mounts the fixture from an origin, without link and proxy.
 pub(crate) fn mount(site: &SiteDirectory) -> (Origin, Client) {
     let origin = Origin::start(&directory()).unwrap();
     let client = Client::start(&spec(site, origin.address_for("client").unwrap())).unwrap();
     (origin, client)
 }
 
-/// Where `listed` is below the mount.
+/// The path of `listed` below the mount.
 pub(crate) fn path_of(client: &Client, listed: &Listed) -> PathBuf {
     client.mount_point().join(listed.path.trim_start_matches('/'))
 }
 
-/// The value of an extended attribute; none if there is no such attribute (ENODATA). Other errors are failures.
+/// The value of an extended attribute; `None` without such an attribute (ENODATA). Other errors panic.
 pub(crate) fn xattr(path: &Path, name: &str) -> Option<String> {
     xattr::get(path, name).unwrap().map(|value| String::from_utf8(value).unwrap())
 }

@@ -1,7 +1,8 @@
-//! Tests of the site's parts that everything else stands on: namespaces, the web, the FUSE client, runc.
+//! Tests of the testbed itself: namespaces, web, CVMFS client, registry, containerd, and what the recorder expects of runc.
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod containerd;
 mod fixture;
 mod namespace;
 mod overlay;

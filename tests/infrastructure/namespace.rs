@@ -12,20 +12,20 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testbed::namespace::{self, SiteDirectory, cgroup_hierarchies};
 
-/// Says where a victim writes its run's name when all its things are there.
+/// Names the file to which a victim writes its run's directory once its resources exist.
 const REPORT_VARIABLE: &str = "TEST_VICTIM_REPORT";
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;
     while !condition() {
-        assert!(Instant::now() < end, "{what} did not come true within {LIMIT:?}");
+        assert!(Instant::now() < end, "{what} did not happen within {LIMIT:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Makes a process, a mount, a cgroup in every hierarchy and files, and reports the run's name.
-fn make_things() -> Result<()> {
+/// Creates a process, a mount, a cgroup in every hierarchy and files, and reports the run's directory.
+fn create_resources() -> Result<()> {
     let site = SiteDirectory::new("site")?;
     let mounted = site.subdirectory("mounted")?;
     mount(Some("tmpfs"), &mounted, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
@@ -36,7 +36,7 @@ fn make_things() -> Result<()> {
         let pod = hierarchy.join(cgroup.trim_start_matches('/')).join("pod/container");
         std::fs::create_dir_all(&pod).with_context(|| format!("cannot make {}", pod.display()))?;
     }
-    // An orphan in a session of its own, as a containerd shim is.
+    // An orphan in its own session, like a containerd shim.
     let shell = Command::new("setsid").args(["--fork", "sleep", "1000"]).status()?;
     ensure!(shell.success());
     if let Some(report) = std::env::var_os(REPORT_VARIABLE) {
@@ -48,7 +48,7 @@ fn make_things() -> Result<()> {
     Ok(())
 }
 
-/// A run of this very test that waits to be killed.
+/// A run of the same test that waits to be killed.
 struct Victim {
     outer: Child,
     directory: PathBuf,
@@ -75,7 +75,7 @@ impl Victim {
         cgroup_hierarchies().map(|h| h.join(name)).filter(|cgroup| cgroup.exists()).collect()
     }
 
-    /// Every process of the run but the outer one: all inherit the variable that names its directory.
+    /// All processes of the run except the outer one: they inherit the variable with its directory.
     fn processes(&self) -> Vec<Pid> {
         let needle = format!("TESTBED_DIRECTORY={}", self.directory.display());
         let mut found = Vec::new();
@@ -91,7 +91,7 @@ impl Victim {
     fn assert_alive(&self) {
         assert!(self.directory.join("site/file").exists());
         assert_eq!(self.cgroups().len(), cgroup_hierarchies().count());
-        // unshare, init, body and the orphan, which cannot be read while it executes its program.
+        // unshare, init, body and the orphan; the environment of a process cannot be read during exec.
         wait_for("all four processes", || self.processes().len() >= 4);
     }
 
@@ -112,7 +112,7 @@ impl Drop for Victim {
 }
 
 async fn be_a_victim() -> Result<()> {
-    make_things()?;
+    create_resources()?;
     std::future::pending().await
 }
 
@@ -123,7 +123,7 @@ fn is_victim() -> bool {
 #[test]
 fn a_run_that_ends_well_leaves_nothing() {
     if is_victim() {
-        return namespace::test(|| async { make_things() });
+        return namespace::test(|| async { create_resources() });
     }
     let scratch = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
     let mut victim = Victim::start("namespace::a_run_that_ends_well_leaves_nothing", scratch.path());
@@ -134,13 +134,13 @@ fn a_run_that_ends_well_leaves_nothing() {
 }
 
 #[test]
-fn a_run_killed_or_told_to_end_leaves_nothing() {
+fn a_run_ended_by_a_signal_leaves_nothing() {
     if is_victim() {
         return namespace::test(|| async { be_a_victim().await });
     }
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
         let scratch = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
-        let victim = Victim::start("namespace::a_run_killed_or_told_to_end_leaves_nothing", scratch.path());
+        let victim = Victim::start("namespace::a_run_ended_by_a_signal_leaves_nothing", scratch.path());
         victim.assert_alive();
         kill(Pid::from_raw(victim.outer.id() as i32), signal).unwrap();
         victim.wait_until_nothing_is_left();
@@ -148,15 +148,15 @@ fn a_run_killed_or_told_to_end_leaves_nothing() {
 }
 
 #[test]
-fn what_a_run_killed_with_its_init_leaves_is_removed_by_the_next() {
+fn the_next_run_cleans_up_after_one_killed_with_its_init() {
     if is_victim() {
         return namespace::test(|| async { be_a_victim().await });
     }
-    let test = "namespace::what_a_run_killed_with_its_init_leaves_is_removed_by_the_next";
+    let test = "namespace::the_next_run_cleans_up_after_one_killed_with_its_init";
     let scratch = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
     let mut victim = Victim::start(test, scratch.path());
     victim.assert_alive();
-    // unshare(1) first: init gets its SIGKILL from the kernel and cannot clean up.
+    // unshare(1) is killed first: then the kernel kills init, which cannot clean up.
     let outer = Pid::from_raw(victim.outer.id() as i32);
     kill(outer, Signal::SIGSTOP).unwrap();
     for process in victim.processes() {
@@ -165,7 +165,7 @@ fn what_a_run_killed_with_its_init_leaves_is_removed_by_the_next() {
     kill(outer, Signal::SIGKILL).unwrap();
     victim.outer.wait().unwrap();
     wait_for("the end of all processes", || victim.processes().is_empty());
-    assert!(victim.directory.exists(), "nobody was left to remove it");
+    assert!(victim.directory.exists(), "the directory was removed although init was killed");
 
     std::fs::remove_file(scratch.path().join("report")).unwrap();
     let next = Victim::start(test, scratch.path());
@@ -176,15 +176,15 @@ fn what_a_run_killed_with_its_init_leaves_is_removed_by_the_next() {
 #[test]
 #[should_panic(expected = "ended with exit status: 101")]
 fn a_failure_inside_fails_the_test() {
-    namespace::test(|| async { anyhow::bail!("as it should") });
+    namespace::test(|| async { anyhow::bail!("an expected failure") });
 }
 
 #[test]
-fn the_body_is_alone_and_has_containerds_directory_for_itself() {
+fn the_body_sees_no_other_processes_and_an_empty_containerd_dir() {
     namespace::test(|| async {
         let processes = std::fs::read_dir("/proc")?.flatten();
         let pids = processes.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
-        ensure!(pids.count() == 2, "init and the body see nobody else");
+        ensure!(pids.count() == 2, "init and the body see other processes");
         ensure!(std::fs::read_dir("/run/containerd")?.next().is_none());
         let group = namespace::cgroup_parent();
         ensure!(group.starts_with("/cvmfs-prefetch-testbed-"), "{group}");

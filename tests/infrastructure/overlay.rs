@@ -1,4 +1,4 @@
-//! Overlayfs over the mount, as a snapshotter makes it.
+//! Overlayfs over the mount, as in a snapshotter.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -29,7 +29,7 @@ fn overlayfs_over_the_mount_reads_copies_up_and_deletes() {
         let path = merged.join("app/run.sh");
         let content = std::fs::read(&path)?;
         assert_eq!(content, std::fs::read(path_of(&client, script))?);
-        // Copied up by a change of mode, with its content.
+        // A change of mode copies the file up, with its content.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
         assert_eq!(std::fs::read(upper.join("app/run.sh"))?, content);
         std::fs::write(&path, "changed")?;

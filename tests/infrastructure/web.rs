@@ -1,4 +1,4 @@
-//! Origin, line and squid, by what comes through them.
+//! Origin, link and squid.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use testbed::namespace::{self, SiteDirectory};
-use testbed::web::{Fault, Line, LineSpec, Origin, Squid};
+use testbed::web::{Fault, LinkEmulator, LinkSpec, Origin, Squid};
 
 /// A web root with a small and a large file.
 fn web_root() -> tempfile::TempDir {
@@ -33,7 +33,7 @@ async fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn files_are_served_and_every_request_is_logged_with_its_client() {
+async fn files_are_served_and_requests_are_logged_by_client() {
     let root = web_root();
     let origin = Origin::start(root.path()).unwrap();
     let (alice, bob) = (origin.address_for("alice").unwrap(), origin.address_for("bob").unwrap());
@@ -67,10 +67,10 @@ async fn files_are_served_and_every_request_is_logged_with_its_client() {
 }
 
 #[tokio::test]
-async fn programs_at_one_address_are_told_apart_by_their_names() {
+async fn clients_at_one_address_are_labelled_by_user_agent() {
     let root = web_root();
     let origin = Origin::start(root.path()).unwrap();
-    origin.tell_apart("bobs/", "bob");
+    origin.label_user_agent("bobs/", "bob");
     let address = origin.address_for("alice").unwrap();
     for agent in ["bobs/1.0", "alices/1.0 (bobs/)"] {
         let request = http().get(format!("http://{address}/cvmfs/a.b/small")).header("User-Agent", agent);
@@ -129,7 +129,7 @@ async fn faults_hit_the_chosen_paths_until_healed() {
 
     origin.fail(|path| path.ends_with("large"), Fault::Stall);
     let stalled = tokio::spawn(get(address, large_path));
-    // Another request on the way there and back gives the first one the time to be stalled; it must not end.
+    // Another request gives the first one time to be stalled; it must not end.
     assert_eq!(get(address, "/cvmfs/a.b/small").await.unwrap().0, 200);
     assert!(!stalled.is_finished());
     origin.heal();
@@ -137,13 +137,14 @@ async fn faults_hit_the_chosen_paths_until_healed() {
 }
 
 #[tokio::test]
-async fn a_line_delays_the_handshake_and_every_exchange() {
+async fn a_link_delays_the_handshake_and_every_exchange() {
     let root = web_root();
     let origin = Origin::start(root.path()).unwrap();
     let round_trip = Duration::from_millis(40);
-    let line = Line::start(origin.address_for("client").unwrap(), LineSpec::with_round_trip(round_trip)).unwrap();
+    let link =
+        LinkEmulator::start(origin.address_for("client").unwrap(), LinkSpec::with_round_trip(round_trip)).unwrap();
     let client = http();
-    let url = format!("http://{}/cvmfs/a.b/small", line.address());
+    let url = format!("http://{}/cvmfs/a.b/small", link.address());
     let timed = async || {
         let start = Instant::now();
         assert_eq!(client.get(&url).send().await.unwrap().bytes().await.unwrap(), "0123456789");
@@ -153,36 +154,36 @@ async fn a_line_delays_the_handshake_and_every_exchange() {
     assert!(first >= 2 * round_trip, "handshake and exchange in {first:?}");
     let second = timed().await;
     assert!(second >= round_trip, "an exchange in {second:?}");
-    line.set(LineSpec::with_round_trip(3 * round_trip));
+    link.set(LinkSpec::with_round_trip(3 * round_trip));
     let third = timed().await;
-    assert!(third >= 3 * round_trip, "a longer line: {third:?}");
+    assert!(third >= 3 * round_trip, "a longer link: {third:?}");
     assert_eq!(origin.totals("client").connections, 1);
 }
 
 #[tokio::test]
-async fn a_line_limits_each_connection_and_all_together() {
+async fn a_link_limits_each_connection_and_all_together() {
     let root = web_root();
     let origin = Origin::start(root.path()).unwrap();
     let target = origin.address_for("client").unwrap();
     let (connection_limit, total_limit) = (30_000_000, 40_000_000);
-    let line = Line::start(
+    let link = LinkEmulator::start(
         target,
-        LineSpec {
+        LinkSpec {
             round_trip: Duration::ZERO,
             total_bytes_per_second: Some(total_limit),
             connection_bytes_per_second: Some(connection_limit),
-            ..LineSpec::default()
+            ..LinkSpec::default()
         },
     )
     .unwrap();
-    // What a line saves up while unused.
+    // The bandwidth that an unused link accumulates.
     let burst = Duration::from_millis(5);
     let least = |bytes: u64, rate: u64| Duration::from_secs_f64(bytes as f64 / rate as f64) - burst;
     let start = Instant::now();
-    assert_eq!(get(line.address(), "/cvmfs/a.b/data/large").await.unwrap().1, large());
+    assert_eq!(get(link.address(), "/cvmfs/a.b/data/large").await.unwrap().1, large());
     assert!(start.elapsed() >= least(3_000_000, connection_limit), "{:?}", start.elapsed());
     let start = Instant::now();
-    let downloads = (0..4).map(|_| get(line.address(), "/cvmfs/a.b/data/large"));
+    let downloads = (0..4).map(|_| get(link.address(), "/cvmfs/a.b/data/large"));
     for result in futures::future::join_all(downloads).await {
         assert_eq!(result.unwrap().1, large());
     }
@@ -190,31 +191,31 @@ async fn a_line_limits_each_connection_and_all_together() {
 }
 
 #[tokio::test]
-async fn a_connection_may_open_as_slowly_as_tcp_does() {
+async fn a_link_emulates_tcp_slow_start() {
     let root = web_root();
     let origin = Origin::start(root.path()).unwrap();
     let round_trip = Duration::from_millis(20);
-    let spec = LineSpec { slow_start: true, ..LineSpec::with_round_trip(round_trip) };
-    let line = Line::start(origin.address_for("client").unwrap(), spec).unwrap();
+    let spec = LinkSpec { slow_start: true, ..LinkSpec::with_round_trip(round_trip) };
+    let link = LinkEmulator::start(origin.address_for("client").unwrap(), spec).unwrap();
     let start = Instant::now();
-    assert_eq!(get(line.address(), "/cvmfs/a.b/data/large").await.unwrap().1, large());
-    // Handshake, question, and 14.6 kB, 29.2 kB, ... until the eighth has the last of 3 MB.
+    assert_eq!(get(link.address(), "/cvmfs/a.b/data/large").await.unwrap().1, large());
+    // Handshake, request, and 14.6 kB, 29.2 kB, ... until the eighth has the last of 3 MB.
     assert!(start.elapsed() >= 9 * round_trip, "{:?}", start.elapsed());
 }
 
 #[test]
-fn a_line_carries_half_closed_connections() {
+fn a_link_carries_half_closed_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let line =
-        Line::start(listener.local_addr().unwrap(), LineSpec::with_round_trip(Duration::from_millis(2))).unwrap();
+    let link = LinkEmulator::start(listener.local_addr().unwrap(), LinkSpec::with_round_trip(Duration::from_millis(2)))
+        .unwrap();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut question = Vec::new();
         stream.read_to_end(&mut question).unwrap();
-        // More than any buffer holds, after the client has finished sending.
+        // More than any buffer can hold, after the client has finished sending.
         stream.write_all(&question.repeat(1_000_000)).unwrap();
     });
-    let mut stream = TcpStream::connect(line.address()).unwrap();
+    let mut stream = TcpStream::connect(link.address()).unwrap();
     stream.write_all(b"question").unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut answer = Vec::new();
@@ -225,40 +226,40 @@ fn a_line_carries_half_closed_connections() {
 }
 
 #[tokio::test]
-async fn a_cut_line_holds_everything_until_restored_and_a_broken_connection_breaks() {
+async fn a_cut_link_holds_all_bytes_until_restored_or_broken() {
     let root = web_root();
     let origin = Origin::start(root.path()).unwrap();
-    let line = Line::start(origin.address_for("client").unwrap(), LineSpec::default()).unwrap();
-    line.cut();
-    let held = tokio::spawn(get(line.address(), "/cvmfs/a.b/data/large"));
-    // The direct way takes longer than the line would; still nothing arrives over the line.
+    let link = LinkEmulator::start(origin.address_for("client").unwrap(), LinkSpec::default()).unwrap();
+    link.cut();
+    let held = tokio::spawn(get(link.address(), "/cvmfs/a.b/data/large"));
+    // A direct request takes longer than one over the link would; still nothing arrives over the link.
     let direct = origin.address_for("direct").unwrap();
     for _ in 0..20 {
         get(direct, "/cvmfs/a.b/data/large").await.unwrap();
     }
     assert_eq!(origin.totals("client").requests, 0);
     assert!(!held.is_finished());
-    line.restore();
+    link.restore();
     assert_eq!(held.await.unwrap().unwrap(), (200, large()));
 
-    line.cut();
-    let broken = tokio::spawn(get(line.address(), "/cvmfs/a.b/small"));
+    link.cut();
+    let broken = tokio::spawn(get(link.address(), "/cvmfs/a.b/small"));
     while origin.totals("client").connections < 2 {
         tokio::task::yield_now().await;
     }
-    line.break_connections();
+    link.break_connections();
     assert!(broken.await.unwrap().is_err());
-    line.restore();
-    assert_eq!(get(line.address(), "/cvmfs/a.b/small").await.unwrap().0, 200);
+    link.restore();
+    assert_eq!(get(link.address(), "/cvmfs/a.b/small").await.unwrap().0, 200);
 }
 
 #[tokio::test]
-async fn a_line_carries_many_connections_at_once() {
+async fn a_link_carries_many_connections_at_once() {
     let root = web_root();
     let origin = Origin::start(root.path()).unwrap();
-    let spec = LineSpec::with_round_trip(Duration::from_millis(5));
-    let line = Line::start(origin.address_for("client").unwrap(), spec).unwrap();
-    let downloads = (0..64).map(|_| get(line.address(), "/cvmfs/a.b/data/large"));
+    let spec = LinkSpec::with_round_trip(Duration::from_millis(5));
+    let link = LinkEmulator::start(origin.address_for("client").unwrap(), spec).unwrap();
+    let downloads = (0..64).map(|_| get(link.address(), "/cvmfs/a.b/data/large"));
     for result in futures::future::join_all(downloads).await {
         assert_eq!(result.unwrap().1, large());
     }
@@ -271,11 +272,11 @@ fn squid_fetches_an_object_once_for_everybody() {
     namespace::test(|| async {
         let site = SiteDirectory::new("site")?;
         let origin = Origin::start(web_root_in(site.path()).as_path())?;
-        let line = Line::start(origin.address_for("squid")?, LineSpec::default())?;
+        let link = LinkEmulator::start(origin.address_for("squid")?, LinkSpec::default())?;
         let squid = Squid::start(&site.path().join("squid"))?;
         for _ in 0..3 {
             let client = reqwest::Client::builder().proxy(reqwest::Proxy::http(squid.url())?).build()?;
-            let url = format!("http://{}/data/large", line.address());
+            let url = format!("http://{}/data/large", link.address());
             assert_eq!(client.get(url).send().await?.bytes().await?, large());
         }
         assert_eq!(origin.totals("squid").requests, 1, "{}", squid.access_log());

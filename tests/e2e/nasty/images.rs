@@ -1,4 +1,4 @@
-//! Images with everything in them that is legal and seldom.
+//! Images with unusual but legal content.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 use testbed::images::{Image, ImageBuilder, LayerTar, Owner};
 use testbed::site::image_cache;
 
-/// `cap_net_raw=ep`, as the kernel keeps it.
+/// `cap_net_raw=ep`, as stored by the kernel.
 pub(super) const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-/// The file that has it.
+/// The file with this capability.
 pub(super) const CAPABLE: &str = "with-capability";
-/// Names of one file, of which a higher layer deletes the second.
+/// Names of one file; a higher layer deletes the second.
 pub(super) const LINKED: [&str; 4] = ["links/1", "links/2", "links/3", "links/moved/4"];
 
-/// Names that some program somewhere does not expect.
+/// Unusual file names.
 fn names() -> Vec<PathBuf> {
     let long = "n".repeat(255);
     let mut names: Vec<PathBuf> = [
@@ -53,10 +53,10 @@ fn names() -> Vec<PathBuf> {
     names
 }
 
-/// Bytes of a path that containerd can still unpack: below the directory where it does, the kernel's limit is near.
+/// Longest path in bytes that containerd can unpack: its target directory counts towards the kernel's limit.
 pub(super) const UNPACKABLE: usize = 3900;
 
-/// A path of this many bytes, whose parents come first.
+/// A path of `length` bytes, preceded by its parents.
 fn long_path(length: usize) -> Vec<PathBuf> {
     let mut path = PathBuf::from("long");
     let mut paths = vec![path.clone()];
@@ -151,7 +151,7 @@ fn with_prefix(prefix: &str, name: &Path) -> PathBuf {
 
 const KINDS: [&str; 6] = ["file", "dir", "link", "fifo", "null", "gone"];
 
-/// Something of each kind that becomes something of each other: `changed/<before>-<after>`.
+/// An entry of each kind that becomes each other kind: `changed/<before>-<after>`.
 fn victims(tar: &mut LayerTar) -> Result<()> {
     for before in KINDS {
         for after in KINDS {
@@ -190,7 +190,7 @@ fn changes(tar: &mut LayerTar) -> Result<()> {
             let path = format!("changed/{before}-{after}");
             match (before, after) {
                 ("gone", "gone") | (_, "gone") => tar.whiteout(&path)?,
-                // A directory on a directory merges; here it is to replace it.
+                // A directory on a directory would merge; here it replaces it.
                 ("dir", "dir") => {
                     make(tar, after, &path, "upper")?;
                     tar.opaque(&path)?;
@@ -240,7 +240,7 @@ fn empty(_: &mut LayerTar) -> Result<()> {
     Ok(())
 }
 
-/// Everything, with empty layers between, and two layers that come twice.
+/// All of this, with empty layers in between and two layers that appear twice.
 pub(super) fn corners() -> Result<Image> {
     ImageBuilder::new("demo/corners", "1")
         .layer(tree)
@@ -252,7 +252,7 @@ pub(super) fn corners() -> Result<Image> {
         .build(&image_cache()?)
 }
 
-/// 127 layers, each of which adds, changes, deletes and empties.
+/// 127 layers, each with additions, changes, deletions and opaque directories.
 pub(super) fn many_layers() -> Result<Image> {
     let mut builder = ImageBuilder::new("demo/many-layers", "1");
     for number in 0..127 {
@@ -272,12 +272,12 @@ pub(super) fn many_layers() -> Result<Image> {
     builder.build(&image_cache()?)
 }
 
-/// One file, as deep down as can be.
+/// One file in the deepest possible directory.
 pub(super) fn longest_path() -> Result<Image> {
     ImageBuilder::new("demo/longest-path", "1").layer(|tar| long_file(tar, 4000)).build(&image_cache()?)
 }
 
-/// A layer that deletes a directory and has something in one of the same name.
+/// A layer that deletes a directory and adds one with the same name.
 pub(super) fn deleted_and_made_anew() -> Result<Image> {
     ImageBuilder::new("demo/made-anew", "1")
         .layer(|tar| {
@@ -292,7 +292,7 @@ pub(super) fn deleted_and_made_anew() -> Result<Image> {
         .build(&image_cache()?)
 }
 
-/// Layers that do not name the directories above their files, or name the root.
+/// Layers without entries for parent directories, or with one for the root.
 pub(super) fn unnamed_directories() -> Result<Image> {
     ImageBuilder::new("demo/unnamed", "1")
         .layer(|tar| {

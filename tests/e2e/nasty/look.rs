@@ -1,4 +1,4 @@
-//! Everything that can be told of a tree, whatever its names and however long its paths.
+//! Reads all properties of a tree, with arbitrary names and paths of any length.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,30 +11,30 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use bundles::image::Digest;
 
-/// What is to be seen of a file.
+/// Properties of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
     /// Type and permissions.
     pub(super) mode: u32,
     pub(super) owner: (u32, u32),
-    /// Not of directories, whose size is the file system's own.
+    /// Zero for directories, whose size depends on the file system.
     pub(super) size: u64,
-    /// Of devices.
+    /// Number of a device.
     pub(super) device: u64,
     pub(super) modified: (i64, i64),
-    /// Of a symbolic link.
+    /// Target of a symbolic link.
     pub(super) target: Option<PathBuf>,
-    /// Of a file.
+    /// Digest of a file's content.
     pub(super) content: Option<Digest>,
     pub(super) attributes: BTreeMap<String, Vec<u8>>,
-    /// To tell which names are of one file.
+    /// Inode number, to find hard links.
     pub(super) inode: u64,
 }
 
-/// By path; the root is the empty one.
+/// Properties by path; the root has the empty path.
 pub(super) type Tree = BTreeMap<PathBuf, Seen>;
 
-/// Looks at all below `root`, and at it.
+/// Reads `root` and everything below.
 pub(super) fn look(root: &Path) -> Result<Tree> {
     let mut tree = Tree::new();
     tree.insert(PathBuf::new(), seen(root)?);
@@ -42,7 +42,7 @@ pub(super) fn look(root: &Path) -> Result<Tree> {
     Ok(tree)
 }
 
-/// Goes through an open directory: by its descriptor no path is too long.
+/// Reads an open directory through its descriptor, so that no path is too long.
 fn directory(open: &File, path: &Path, tree: &mut Tree) -> Result<()> {
     let here = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
     for entry in fs::read_dir(&here).with_context(|| format!("cannot list {path:?}"))? {
@@ -81,7 +81,7 @@ fn seen(path: &Path) -> Result<Seen> {
     })
 }
 
-/// The names of files with more than one, by their first name.
+/// The names of each file with several.
 pub(super) fn hard_links(tree: &Tree) -> Vec<Vec<&Path>> {
     let mut names: BTreeMap<u64, Vec<&Path>> = BTreeMap::new();
     for (path, seen) in tree.iter().filter(|(_, seen)| seen.content.is_some()) {
@@ -92,12 +92,12 @@ pub(super) fn hard_links(tree: &Tree) -> Vec<Vec<&Path>> {
     groups
 }
 
-/// What one tree has and the other not, in words.
+/// The differences between two trees as text.
 pub(super) fn differences(ours: &Tree, theirs: &Tree) -> Vec<String> {
     let mut paths: Vec<_> = ours.keys().chain(theirs.keys()).collect();
     paths.sort();
     paths.dedup();
-    let tell = |path: &Path| {
+    let describe = |path: &Path| {
         let text = OsStr::as_bytes(path.as_os_str()).escape_ascii().to_string();
         if text.len() > 200 { format!("{}... ({} bytes)", &text[..60], path.as_os_str().len()) } else { text }
     };
@@ -105,7 +105,7 @@ pub(super) fn differences(ours: &Tree, theirs: &Tree) -> Vec<String> {
     for path in paths {
         match (ours.get(path), theirs.get(path)) {
             (Some(one), Some(other)) if one == other => {}
-            (one, other) => found.push(format!("{}\n  with us:   {one:?}\n  with them: {other:?}", tell(path))),
+            (ours, theirs) => found.push(format!("{}\n  with us:   {ours:?}\n  with them: {theirs:?}", describe(path))),
         }
     }
     found

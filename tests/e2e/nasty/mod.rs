@@ -1,5 +1,5 @@
-//! Images that stretch what is legal, file by file: mounted from published layers, and unpacked by containerd's own
-//! overlayfs snapshotter. What differs is what the publisher of layers drops; docs/src/snapshotter.md lists it.
+//! Images with unusual content, compared file by file: mounted from published layers, and unpacked by containerd's own overlayfs
+//! snapshotter. They differ only in what the publisher of layers drops; docs/src/snapshotter.md lists it.
 
 mod images;
 mod look;
@@ -19,7 +19,7 @@ use testbed::site::{FQRN, Site, with_round_trip};
 
 use look::{Tree, differences, hard_links, look};
 
-/// The same image on two nodes.
+/// The trees of the same image on two nodes.
 struct Compared {
     ours: Tree,
     theirs: Tree,
@@ -33,23 +33,27 @@ async fn compare(image: &Image) -> Result<Compared> {
     let ours = Node::start(&site, "ours", spec(true)).await?;
     let listed = seen(&ours, image, &reference).await?;
 
-    // Where the bundle tells what the layers delete, they need not be looked through, and nothing else differs.
+    // With the whiteouts from a bundle, the layers need not be scanned, and nothing else differs.
     let bundle = publish_bundle_of_nothing(&mut site, image, &reference)?;
-    ensure!(bundle.layers.len() == distinct_layers(image), "the bundle tells of {} layers", bundle.layers.len());
-    let node = Node::start(&site, "told", spec(true)).await?;
+    ensure!(bundle.layers.len() == distinct_layers(image), "the bundle has {} layers", bundle.layers.len());
+    let node = Node::start(&site, "bundled", spec(true)).await?;
     site.origin.take_requests();
     node.pull(&reference).await?;
-    let asked: Vec<String> = site.origin.take_requests().into_iter().map(|request| request.path).collect();
+    let requested: Vec<String> = site.origin.take_requests().into_iter().map(|request| request.path).collect();
     for catalog in bundle.objects.iter().filter(|object| object.kind == ObjectKind::Catalog) {
         let name = catalog.hash.to_string()[2..].to_owned();
-        ensure!(!asked.iter().any(|path| path.contains(&name)), "the catalog {} was opened by the pull", catalog.path);
+        ensure!(
+            !requested.iter().any(|path| path.contains(&name)),
+            "the catalog {} was fetched by the pull",
+            catalog.path
+        );
     }
-    let told = seen(&node, image, &reference).await?;
-    same(&without_inodes(&listed), &without_inodes(&told)).context("by the bundle")?;
+    let from_bundle = seen(&node, image, &reference).await?;
+    same(&without_inodes(&listed), &without_inodes(&from_bundle)).context("by the bundle")?;
     Ok(Compared { ours: listed, theirs })
 }
 
-/// Makes and publishes a bundle that no trace was needed for.
+/// Builds and publishes a bundle without objects.
 fn publish_bundle_of_nothing(site: &mut Site, image: &Image, reference: &str) -> Result<Bundle> {
     let file = site.directory.subdirectory("nothing")?.join("nothing.bundle");
     let id = ImageId { chain_id: image.chain_id(), manifest: None, reference: reference.to_owned() };
@@ -63,7 +67,7 @@ fn distinct_layers(image: &Image) -> usize {
     image.layers.iter().map(|layer| layer.digest).collect::<BTreeSet<_>>().len()
 }
 
-/// What a node shows of the image, which is the same in a view and in a container's root.
+/// The image's tree on a node, which must be the same in a view and in a container's root.
 async fn seen(node: &Node, image: &Image, reference: &str) -> Result<Tree> {
     let snapshotter = if node.snapshotter.is_some() { SNAPSHOTTER } else { "overlayfs" };
     node.pull(reference).await?;
@@ -79,7 +83,7 @@ async fn seen(node: &Node, image: &Image, reference: &str) -> Result<Tree> {
     let content = node.containerd.ctr(&["content", "ls", "-q"])?;
     for layer in &image.layers {
         let unpacked = content.contains(&layer.digest.to_string());
-        ensure!(unpacked == node.snapshotter.is_none(), "layer {} came from elsewhere", layer.digest);
+        ensure!(unpacked == node.snapshotter.is_none(), "layer {} has another origin than expected", layer.digest);
     }
     let [view, container] = trees.try_into().expect("two trees");
     same(&without_inodes(&view), &without_inodes(&container))?;
@@ -92,21 +96,21 @@ fn same(one: &Tree, other: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// The time of the root directory is that of a directory of the snapshotter's.
+/// Removes the time of the root directory, which depends on the snapshotter.
 fn without_the_mounts_own(tree: &mut Tree) {
     if let Some(root) = tree.get_mut(Path::new("")) {
         root.modified = (0, 0);
     }
 }
 
-/// Numbers of inodes are the file system's own.
+/// Removes inode numbers, which depend on the file system.
 fn without_inodes(tree: &Tree) -> Tree {
     let mut tree = tree.clone();
     tree.values_mut().for_each(|seen| seen.inode = 0);
     tree
 }
 
-/// Without what the publisher drops of files.
+/// Removes what the publisher drops.
 fn as_published(tree: &Tree) -> Tree {
     let mut tree = without_inodes(tree);
     tree.values_mut().for_each(|seen| seen.attributes.clear());
@@ -114,13 +118,13 @@ fn as_published(tree: &Tree) -> Tree {
 }
 
 #[test]
-fn every_corner_of_an_image_is_as_with_containerds_own_overlayfs() {
+fn every_corner_of_an_image_equals_containerds_overlayfs() {
     testbed::namespace::test(|| async {
         let Compared { ours, theirs } = compare(&images::corners()?).await?;
         ensure!(theirs.len() > 200, "nothing to compare: {} paths", theirs.len());
         let longest = theirs.keys().map(|path| path.as_os_str().len()).max();
         ensure!(longest == Some(images::UNPACKABLE), "the longest path has {longest:?} bytes");
-        // What the publisher drops: extended attributes, and that names are of one file.
+        // The publisher drops extended attributes and hard links.
         let capable = Path::new(images::CAPABLE);
         ensure!(theirs[capable].attributes["security.capability"] == images::CAPABILITY);
         ensure!(ours[capable].attributes.is_empty(), "{:?}", ours[capable]);
@@ -131,7 +135,7 @@ fn every_corner_of_an_image_is_as_with_containerds_own_overlayfs() {
 }
 
 #[test]
-fn one_hundred_and_twenty_seven_layers_are_as_with_containerds_own_overlayfs() {
+fn an_image_of_127_layers_equals_containerds_overlayfs() {
     testbed::namespace::test(|| async {
         let Compared { ours, theirs } = compare(&images::many_layers()?).await?;
         ensure!(theirs.len() > 80, "nothing to compare: {} paths", theirs.len());
@@ -140,26 +144,26 @@ fn one_hundred_and_twenty_seven_layers_are_as_with_containerds_own_overlayfs() {
 }
 
 #[test]
-fn a_directory_deleted_and_made_anew_in_one_layer_has_only_its_new_files() {
+fn a_directory_replaced_within_a_layer_has_only_its_new_files() {
     testbed::namespace::test(|| async {
         let Compared { ours, theirs } = compare(&images::deleted_and_made_anew()?).await?;
         let names = |tree: &Tree| tree.keys().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
         ensure!(names(&ours) == " dir dir/new", "{}", names(&ours));
-        // containerd's converter of whiteouts forgets the deletion when the directory comes.
+        // containerd's conversion of whiteouts loses the deletion when the directory follows.
         ensure!(names(&theirs) == " dir dir/new dir/old", "{}", names(&theirs));
         Ok(())
     });
 }
 
 #[test]
-fn directories_that_a_layer_does_not_name_have_the_publishers_attributes() {
+fn directories_missing_in_a_layer_have_the_publishers_attributes() {
     testbed::namespace::test(|| async {
         let Compared { ours, theirs } = compare(&images::unnamed_directories()?).await?;
         let attributes = |tree: &Tree, path: &str| (tree[Path::new(path)].mode & 0o7777, tree[Path::new(path)].owner);
-        // containerd takes them from the layer below.
+        // containerd copies them from the layer below.
         ensure!(attributes(&theirs, "named") == (0o700, (5, 6)), "{:?}", attributes(&theirs, "named"));
         ensure!(attributes(&ours, "named") == (0o755, (0, 0)), "{:?}", attributes(&ours, "named"));
-        // All else is the same, but for the time, which is when the layer was published or unpacked.
+        // Everything else is the same, except for the time of publishing or unpacking.
         let without = |mut tree: Tree| {
             tree.remove(Path::new("named"));
             tree.entry("new".into()).and_modify(|seen| seen.modified = (0, 0));

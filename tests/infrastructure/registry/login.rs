@@ -6,10 +6,10 @@ use base64::Engine;
 use bundles::bundle::Bundle;
 use testbed::registry::{LOGIN, Registry};
 
-use super::stand_in::StandIn;
+use super::fake::FakeRegistry;
 use super::{bundle, cli, image};
 
-/// A file as `docker login` leaves it, in a directory of its own.
+/// A configuration file like that of `docker login`, in its own directory.
 fn logged_in(directory: &Path, name: &str, registry: &str, password: &str) -> PathBuf {
     let auth = base64::engine::general_purpose::STANDARD.encode(format!("{}:{password}", LOGIN.0));
     let path = directory.join(name);
@@ -18,7 +18,7 @@ fn logged_in(directory: &Path, name: &str, registry: &str, password: &str) -> Pa
     path
 }
 
-/// A credential helper as docker calls it, and a configuration that names it.
+/// A credential helper for docker, and a configuration with it.
 fn helper(directory: &Path, registry: &str) -> (PathBuf, PathBuf) {
     let program = directory.join("bin/docker-credential-testbed");
     let configuration = directory.join("helper");
@@ -36,7 +36,7 @@ fn helper(directory: &Path, registry: &str) -> (PathBuf, PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_wants_a_login_takes_that_of_docker_and_podman() {
+async fn logins_of_docker_and_podman_are_used() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let registry = Registry::start_with_login(&at.join("registry")).unwrap();
@@ -55,7 +55,7 @@ async fn a_registry_that_wants_a_login_takes_that_of_docker_and_podman() {
     let (path, auth_file) = (Path::new(&path), right.join("config.json"));
 
     for arguments in [&publish[..], &fetch[..]] {
-        for (environment, said) in [
+        for (environment, message) in [
             (vec![("DOCKER_CONFIG", wrong.as_path())], wrong.to_str().unwrap()),
             (vec![("DOCKER_CONFIG", elsewhere.as_path())], "without a login"),
             (vec![], "without a login"),
@@ -64,30 +64,30 @@ async fn a_registry_that_wants_a_login_takes_that_of_docker_and_podman() {
             (vec![("DOCKER_CONFIG", right.as_path())], ""),
         ] {
             let (succeeded, output) = cli(at, &environment, arguments).await;
-            assert_eq!(succeeded, said.is_empty(), "{environment:?}: {output}");
-            assert!(succeeded || output.contains("refuses") && output.contains(said), "{output}");
+            assert_eq!(succeeded, message.is_empty(), "{environment:?}: {output}");
+            assert!(succeeded || output.contains("refuses") && output.contains(message), "{output}");
             let secrets = [LOGIN.1, "wrong-horse", &base64::engine::general_purpose::STANDARD.encode("publisher:")];
-            assert!(secrets.iter().all(|secret| !output.contains(secret)), "a secret is told: {output}");
+            assert!(secrets.iter().all(|secret| !output.contains(secret)), "a secret was printed: {output}");
         }
     }
     assert_eq!(Bundle::read(&fetched).unwrap(), Bundle::read(&file).unwrap());
 }
 
-/// Registries of today give tokens: for reading to everybody, for writing to who logs in.
+/// Today's registries require tokens, given for reading to everybody, for writing to logged-in users.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_gives_tokens_is_asked_for_one() {
+async fn a_token_is_requested_from_a_registry_with_tokens() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    let stand_in = StandIn::start().await;
-    stand_in.want_tokens();
+    let registry = FakeRegistry::start().await;
+    registry.require_tokens();
     let image = image(at, "1");
-    let reference = stand_in.hold(&image);
+    let reference = registry.add(&image);
     let (file, fetched) = (at.join("image.bundle"), at.join("fetched.bundle"));
     bundle(&image, &reference, 1).write(&file).unwrap();
     let publish = ["publish", file.to_str().unwrap(), "--registry", &reference, "--plain-http"];
     let fetch = ["fetch", &reference, "-o", fetched.to_str().unwrap(), "--plain-http"];
-    let right = logged_in(at, "right", stand_in.address(), LOGIN.1);
-    let wrong = logged_in(at, "wrong", stand_in.address(), "wrong-horse");
+    let right = logged_in(at, "right", registry.address(), LOGIN.1);
+    let wrong = logged_in(at, "wrong", registry.address(), "wrong-horse");
 
     let (succeeded, output) = cli(at, &[], &fetch).await;
     assert!(!succeeded && output.contains("there is no bundle beside"), "{output}");
@@ -101,23 +101,23 @@ async fn a_registry_that_gives_tokens_is_asked_for_one() {
         assert_eq!(succeeded, succeeds, "{environment:?} {arguments:?}: {output}");
         assert!(succeeded || output.contains("refuses"), "{output}");
         let secrets = [LOGIN.1, "wrong-horse", "token-to-pull", "token-to-push"];
-        assert!(secrets.iter().all(|secret| !output.contains(secret)), "a secret is told: {output}");
+        assert!(secrets.iter().all(|secret| !output.contains(secret)), "a secret was printed: {output}");
     }
     assert_eq!(Bundle::read(&fetched).unwrap(), Bundle::read(&file).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_is_sent_elsewhere_goes_there_without_the_login() {
+async fn a_redirected_upload_is_sent_without_the_login() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    let (stand_in, store) = (StandIn::start().await, StandIn::start().await);
-    stand_in.want_tokens();
-    stand_in.upload_to(&store);
+    let (registry, store) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    registry.require_tokens();
+    registry.upload_to(&store);
     let image = image(at, "1");
-    let reference = stand_in.hold(&image);
+    let reference = registry.add(&image);
     let file = at.join("image.bundle");
     bundle(&image, &reference, 1).write(&file).unwrap();
-    let right = logged_in(at, "right", stand_in.address(), LOGIN.1);
+    let right = logged_in(at, "right", registry.address(), LOGIN.1);
     let publish = ["publish", file.to_str().unwrap(), "--registry", &reference, "--plain-http"];
     let (succeeded, output) = cli(at, &[("DOCKER_CONFIG", right.as_path())], &publish).await;
     assert!(succeeded, "{output}");

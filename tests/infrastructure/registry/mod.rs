@@ -1,10 +1,9 @@
-//! Bundles beside their images in a registry: Debian's `docker-registry`, which has no referrers API, and a stand-in for
-//! newer ones, which have.
+//! Bundles in registries: Debian's `docker-registry`, which has no referrers API, and a fake registry, which has.
 
-mod lies;
+mod fake;
 mod login;
 mod push;
-mod stand_in;
+mod untrusted;
 
 use std::path::Path;
 
@@ -20,7 +19,7 @@ fn image(directory: &Path, tag: &str) -> Image {
     builder.entrypoint(["/hello"]).build(directory).unwrap()
 }
 
-/// A bundle for `image`, as of so many traces.
+/// A bundle for `image` that claims to be built from `traces` traces.
 fn bundle(image: &Image, reference: &str, traces: u32) -> Bundle {
     let names = ImageId {
         chain_id: image.chain_id(),
@@ -34,8 +33,8 @@ fn bundle(image: &Image, reference: &str, traces: u32) -> Bundle {
     Bundle { traces, objects: (0..20).map(object).collect(), ..Bundle::of(names, "unpacked.example.org") }
 }
 
-/// Runs the command line with the home directory `home` and nobody's logins but those that `environment` names; whether it
-/// succeeded, and all that it said.
+/// Runs the command line with the home directory `home` and only the logins in `environment`; returns whether it succeeded, and
+/// its output.
 async fn cli(home: &Path, environment: &[(&str, &Path)], arguments: &[&str]) -> (bool, String) {
     let mut command = tokio::process::Command::new(testbed::process::binary("cvmfs-prefetch").unwrap());
     command.args(arguments).env("HOME", home).env("RUST_LOG", "trace").stdin(std::process::Stdio::null());
@@ -44,6 +43,6 @@ async fn cli(home: &Path, environment: &[(&str, &Path)], arguments: &[&str]) -> 
     }
     command.envs(environment.iter().copied());
     let output = command.output().await.unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    (output.status.success(), said)
+    let message = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.success(), message)
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testbed::images::Image;
 use testbed::registry::Registry;
 
-use super::stand_in::StandIn;
+use super::fake::FakeRegistry;
 use super::{bundle, image};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -31,7 +31,7 @@ async fn put_index(address: &str, tag: &str, index: &Value) {
     assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
 }
 
-/// The image is what it was, by tag and by digest, to the byte.
+/// Checks that the image is unchanged, by tag and by digest.
 async fn is_unchanged(address: &str, image: &Image) {
     for name in [&image.tag, &image.manifest_digest().to_string()] {
         let (digest, bytes) = get(address, &format!("manifests/{name}")).await;
@@ -56,7 +56,7 @@ async fn debians_registry_lists_a_bundle_under_the_fallback_tag() {
     assert_eq!(push(&one, &reference, &[], true).await.unwrap(), pushed, "a second time");
     is_unchanged(registry.address(), &image).await;
 
-    // Somebody signs the image; a newer bundle of fewer traces takes the place of the older one, not of the signature.
+    // The image gets a signature; a newer bundle of fewer traces replaces the older bundle, but not the signature.
     let (_, index) = get(registry.address(), &format!("manifests/{tag}")).await;
     let mut index: Value = serde_json::from_slice(&index).unwrap();
     let signature = json!({
@@ -83,7 +83,7 @@ async fn debians_registry_lists_a_bundle_under_the_fallback_tag() {
     assert_eq!(index["manifests"][0], signature);
     is_unchanged(registry.address(), &image).await;
 
-    // The artifact as others see it.
+    // The artifact as seen by other tools.
     let digest = replaced.artifact.rsplit_once('@').unwrap().1;
     let (_, artifact) = get(registry.address(), &format!("manifests/{digest}")).await;
     let artifact: Value = serde_json::from_slice(&artifact).unwrap();
@@ -100,7 +100,7 @@ async fn debians_registry_lists_a_bundle_under_the_fallback_tag() {
         assert_eq!(blob, std::fs::read(path).unwrap());
     }
 
-    // What is not beside its image is refused: no image, an image's tag in the list's place.
+    // Pushing is refused without the image, and if the fallback tag is an image.
     assert_eq!(fetch_bundle(&other_reference, true).await.unwrap(), None);
     let nowhere = bundle(&super::image(directory.path(), "never pushed"), &reference, 1);
     let refused = push(&nowhere, &reference, &[], true).await.unwrap_err().to_string();
@@ -116,13 +116,13 @@ async fn debians_registry_lists_a_bundle_under_the_fallback_tag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_with_the_referrers_api_lists_it_by_itself() {
+async fn a_registry_with_the_referrers_api_lists_a_bundle() {
     let directory = tempfile::tempdir().unwrap();
     let image = image(directory.path(), "1");
     for may_delete in [true, false] {
-        let stand_in = StandIn::start().await;
-        let reference = stand_in.hold(&image);
-        stand_in.refuse_deletion(!may_delete);
+        let registry = FakeRegistry::start().await;
+        let reference = registry.add(&image);
+        registry.refuse_deletion(!may_delete);
         assert_eq!(fetch_bundle(&reference, true).await.unwrap(), None);
         let (one, two) = (bundle(&image, &reference, 1), bundle(&image, &reference, 2));
         let Pushed { fallback_tag, replaced, .. } = push(&one, &reference, &[], true).await.unwrap();
@@ -130,17 +130,17 @@ async fn a_registry_with_the_referrers_api_lists_it_by_itself() {
         assert_eq!(fetch_bundle(&reference, true).await.unwrap().as_ref(), Some(&one));
         assert_eq!(push(&two, &reference, &[], true).await.unwrap().replaced, usize::from(may_delete));
         assert_eq!(fetch_bundle(&reference, true).await.unwrap().as_ref(), Some(&two));
-        // An older one, of fewer traces, is taken once it is the only one.
+        // An older bundle of fewer traces is used once it is the only one.
         push(&one, &reference, &[], true).await.unwrap();
         let expected = if may_delete { &one } else { &two };
         assert_eq!(fetch_bundle(&reference, true).await.unwrap().as_ref(), Some(expected));
-        assert!(stand_in.tags().iter().all(|tag| !tag.starts_with("sha256-")), "a fallback tag was written");
+        assert!(registry.tags().iter().all(|tag| !tag.starts_with("sha256-")), "a fallback tag was written");
         assert_eq!(describe(&reference, true).await.unwrap().id.manifest, Some(image.manifest_digest()));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_bundle_of_this_platforms_image_is_found_through_an_index() {
+async fn the_bundle_of_this_platforms_image_is_found_by_an_index() {
     let directory = tempfile::tempdir().unwrap();
     let registry = Registry::start(&directory.path().join("registry")).unwrap();
     let (here, elsewhere) = (image(directory.path(), "1"), image(directory.path(), "2"));

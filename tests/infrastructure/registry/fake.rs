@@ -1,5 +1,5 @@
-//! A stand-in for registries newer than Debian's: one repository, kept in memory, with the referrers API of the OCI
-//! distribution specification 1.1 and, if wanted, tokens. It can be told to lie.
+//! A fake registry: one repository in memory, with the referrers API of the OCI distribution specification 1.1 and optionally
+//! tokens. It can be made to send wrong data.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -27,43 +27,43 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What it sends in place of what it has.
+/// Wrong responses.
 #[derive(Debug, Clone)]
-pub(super) enum Lie {
-    /// As many other bytes.
+pub(super) enum WrongResponse {
+    /// Other bytes of the same length.
     Other,
-    /// A length of an exabyte.
+    /// A `Content-Length` of an exabyte.
     HugeLength,
-    /// Bytes without an end, and without a length.
+    /// Endless bytes without a length.
     Endless,
-    /// To this URL.
+    /// A redirect to this URL.
     Redirect(String),
 }
 
 #[derive(Default)]
 struct State {
     address: String,
-    /// By digest and by tag: type and content.
+    /// Media type and content, by digest and by tag.
     manifests: BTreeMap<String, (String, Bytes)>,
     blobs: HashMap<String, Bytes>,
-    /// Other paths.
+    /// Content of other paths.
     pages: HashMap<String, Bytes>,
-    lie: Option<(String, Lie)>,
+    wrong: Option<(String, WrongResponse)>,
     tokens: bool,
     no_deletion: bool,
-    /// Where uploads go, if not here.
+    /// Redirection of uploads.
     uploads: Option<String>,
     authorizations: Vec<Option<String>>,
 }
 
-/// The running server; it ends with the test's runtime.
-pub(super) struct StandIn {
+/// The running server; ends with the test's runtime.
+pub(super) struct FakeRegistry {
     address: String,
     state: Arc<Mutex<State>>,
     sent: Arc<AtomicU64>,
 }
 
-impl StandIn {
+impl FakeRegistry {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -73,7 +73,7 @@ impl StandIn {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (shared, counter) = (Arc::clone(&shared), Arc::clone(&counter));
-                let service = service_fn(move |request| answer(request, Arc::clone(&shared), Arc::clone(&counter)));
+                let service = service_fn(move |request| respond(request, Arc::clone(&shared), Arc::clone(&counter)));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
@@ -88,8 +88,8 @@ impl StandIn {
         &self.address
     }
 
-    /// Holds `image` (without its layers) under its tag; the reference.
-    pub(super) fn hold(&self, image: &Image) -> String {
+    /// Adds `image` (without its layers) under its tag; returns the reference.
+    pub(super) fn add(&self, image: &Image) -> String {
         self.put_blob(&image.config);
         let content = (MANIFEST.to_owned(), Bytes::from(image.manifest.clone()));
         for name in [image.manifest_digest().to_string(), image.tag.clone()] {
@@ -112,7 +112,7 @@ impl StandIn {
         self.state().manifests[digest].1.to_vec()
     }
 
-    /// Holds an artifact and lists it for `image`, whatever it says itself.
+    /// Adds an artifact and lists it as a referrer of `image`, regardless of its subject.
     pub(super) fn list(&self, image: &Image, manifest: &Value, traces: u32) -> String {
         let bytes = serde_json::to_vec(manifest).unwrap();
         let digest = Digest::of(&bytes).to_string();
@@ -130,30 +130,30 @@ impl StandIn {
         digest
     }
 
-    /// Undoes [`StandIn::list`].
+    /// Undoes [`FakeRegistry::list`].
     pub(super) fn forget(&self, digest: &str) {
         let mut state = self.state();
         state.manifests.remove(digest);
         state.pages.clear();
     }
 
-    /// Answers a path with this.
+    /// Sets the content of a path.
     pub(super) fn serve(&self, path: &str, content: &[u8]) {
         self.state().pages.insert(path.to_owned(), Bytes::copy_from_slice(content));
     }
 
-    /// Lies when asked (GET) for a path that has `place` in it.
-    pub(super) fn lie(&self, place: &str, lie: Lie) {
-        self.state().lie = Some((place.to_owned(), lie));
+    /// Sends wrong responses to GET requests for paths that contain `part`.
+    pub(super) fn send_wrong(&self, part: &str, wrong: WrongResponse) {
+        self.state().wrong = Some((part.to_owned(), wrong));
     }
 
-    /// Wants tokens from now on: to pull for everybody, to push for [`LOGIN`].
-    pub(super) fn want_tokens(&self) {
+    /// Requires tokens from now on: for pulling, given to everybody; for pushing, given to [`LOGIN`].
+    pub(super) fn require_tokens(&self) {
         self.state().tokens = true;
     }
 
-    /// Sends uploads to another server, as registries do whose blobs are in a store.
-    pub(super) fn upload_to(&self, other: &StandIn) {
+    /// Redirects uploads to another server, like registries with external blob storage.
+    pub(super) fn upload_to(&self, other: &FakeRegistry) {
         self.state().uploads = Some(format!("http://{}", other.address));
     }
 
@@ -165,12 +165,12 @@ impl StandIn {
         self.state().manifests.keys().filter(|name| !name.contains(':')).cloned().collect()
     }
 
-    /// The header `Authorization` of all requests so far.
+    /// The `Authorization` headers of all requests so far.
     pub(super) fn authorizations(&self) -> Vec<Option<String>> {
         self.state().authorizations.clone()
     }
 
-    /// How many bytes of endless answers were taken from it.
+    /// Bytes of endless responses that clients have read.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -185,7 +185,7 @@ fn status(status: StatusCode) -> Response<Body> {
     Response::builder().status(status).body(full(body)).unwrap()
 }
 
-async fn answer(
+async fn respond(
     request: Request<Incoming>,
     state: Arc<Mutex<State>>,
     sent: Arc<AtomicU64>,
@@ -213,11 +213,12 @@ async fn answer(
         refused.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
         return Ok(refused);
     }
-    if let Some((_, lie)) = state.lie.as_ref().filter(|(place, _)| head.method == Method::GET && path.contains(place)) {
+    if let Some((_, wrong)) = state.wrong.as_ref().filter(|(part, _)| head.method == Method::GET && path.contains(part))
+    {
         let kind = if path.contains("/referrers/") { INDEX } else { MANIFEST };
-        return Ok(lying(lie, kind, sent));
+        return Ok(wrong_response(wrong, kind, sent));
     }
-    Ok(honest(state, &head.method, path, &query, &head.headers, body))
+    Ok(correct_response(state, &head.method, path, &query, &head.headers, body))
 }
 
 fn token(authorization: Option<&str>, scope: &str) -> Response<Body> {
@@ -230,13 +231,15 @@ fn token(authorization: Option<&str>, scope: &str) -> Response<Body> {
     }
 }
 
-fn lying(lie: &Lie, kind: &str, sent: Arc<AtomicU64>) -> Response<Body> {
+fn wrong_response(wrong: &WrongResponse, kind: &str, sent: Arc<AtomicU64>) -> Response<Body> {
     let response = Response::builder().header("content-type", kind);
-    match lie {
-        Lie::Other => response.body(full("{\"other\": 1}")),
-        Lie::HugeLength => response.header("content-length", 1u64 << 60).body(endless(sent)),
-        Lie::Endless => response.body(endless(sent)),
-        Lie::Redirect(url) => response.status(StatusCode::TEMPORARY_REDIRECT).header("location", url).body(full("")),
+    match wrong {
+        WrongResponse::Other => response.body(full("{\"other\": 1}")),
+        WrongResponse::HugeLength => response.header("content-length", 1u64 << 60).body(endless(sent)),
+        WrongResponse::Endless => response.body(endless(sent)),
+        WrongResponse::Redirect(url) => {
+            response.status(StatusCode::TEMPORARY_REDIRECT).header("location", url).body(full(""))
+        }
     }
     .unwrap()
 }
@@ -249,7 +252,7 @@ fn endless(sent: Arc<AtomicU64>) -> Body {
     StreamBody::new(parts).boxed_unsync()
 }
 
-fn honest(
+fn correct_response(
     state: &mut State,
     method: &Method,
     path: &str,
@@ -273,8 +276,8 @@ fn honest(
     };
     match (method.as_str(), path.contains("/blobs/uploads/"), path.contains("/blobs/")) {
         ("POST", true, _) => {
-            let place = format!("{}{path}7?state=a%2Fb", state.uploads.as_deref().unwrap_or_default());
-            Response::builder().status(StatusCode::ACCEPTED).header("location", place).body(full("")).unwrap()
+            let part = format!("{}{path}7?state=a%2Fb", state.uploads.as_deref().unwrap_or_default());
+            Response::builder().status(StatusCode::ACCEPTED).header("location", part).body(full("")).unwrap()
         }
         ("PUT", true, _) if query["digest"] == Digest::of(&body).to_string() && query["state"] == "a/b" => {
             state.blobs.insert(query["digest"].clone(), body);
@@ -305,7 +308,7 @@ fn honest(
     }
 }
 
-/// The referrers API. It does not filter by type, which the specification allows, and answers in pages of one.
+/// The referrers API. It does not filter by type, which the specification permits, and returns pages with one entry.
 fn referrers(state: &State, subject: &str, kind: Option<&String>) -> Response<Body> {
     let (subject, page) = subject.split_once('~').unwrap_or((subject, "0"));
     let of = |(digest, (media_type, content)): (&String, &(String, Bytes))| {
@@ -317,7 +320,7 @@ fn referrers(state: &State, subject: &str, kind: Option<&String>) -> Response<Bo
             })
         })
     };
-    assert!(kind.is_some(), "the type was not asked for");
+    assert!(kind.is_some(), "the request has no type");
     let signature = json!({
         "mediaType": MANIFEST, "digest": Digest::of(b"signature"), "size": 9, "artifactType": "application/x.signature",
     });
