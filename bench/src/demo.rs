@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use prefetcher::api::RequestState;
+use api::proto::RequestState;
 use testbed::images::{self, PYTHON_COMMAND};
 use testbed::node::{Node, NodeSpec};
 use testbed::site::{Site, image_cache, with_round_trip};
@@ -81,11 +81,8 @@ async fn check_prefetch(node: &Node, reference: &str) -> Result<()> {
     let requests = node.wait_for_prefetch(reference).await?;
     for request in requests {
         ensure!(request.state() == RequestState::Done, "the prefetch ended with {request:?}");
-        let account = request.account.context("a status without counts")?;
-        ensure!(
-            account.failed_objects == 0 && account.skipped_objects == 0,
-            "the prefetch missed objects: {account:?}"
-        );
+        let tally = request.tally.context("a status without counts")?;
+        ensure!(tally.failed_objects == 0 && tally.skipped_objects == 0, "the prefetch missed objects: {tally:?}");
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(crate) enum Command {
 #[derive(clap::Args)]
 pub(crate) struct Directory {
     /// Directory of the store
-    #[arg(long, value_name = "DIR", default_value = prefetcher::config::DEFAULT_STORE)]
+    #[arg(long, value_name = "DIR", default_value = node::paths::PREFETCHD_STORE)]
     store: PathBuf,
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use prefetcher::api::Priority;
+use api::proto::Priority;
 
 use crate::{prefetch, request, status};
 
@@ -50,7 +50,7 @@ pub(crate) async fn set_priority(args: SetPriority) -> Result<ExitCode> {
 
 /// Ends with status 3 if there is none, as `prefetch` does.
 pub(crate) async fn drop(args: Drop) -> Result<ExitCode> {
-    let removed = args.daemon.client().drop_bundles(request::image(&args.image)).await?;
+    let removed = args.daemon.client().remove_bundles(request::image(&args.image)).await?;
     println!("bundles dropped: {removed}");
     Ok(if removed > 0 { ExitCode::SUCCESS } else { ExitCode::from(request::NO_BUNDLE) })
 }

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use api::client::Client;
+use api::limits::LEAST_BYTES_PER_SECOND;
+use api::limits::MAX_BUNDLE;
+use api::proto::{Image, PrefetchRequest, Priority, RequestState, RequestStatus};
 use bundles::image::{Digest, registry};
-use prefetcher::api::{Image, PrefetchRequest, Priority, RequestState, RequestStatus};
-use prefetcher::asked::MAX_BUNDLE;
-use prefetcher::client::Client;
-use prefetcher::config::LEAST_BYTES_PER_SECOND;
 use tokio_stream::StreamExt;
 
 use crate::{request, status};
@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// Wait so long at most, e.g. 90s or 5m; the request goes on
     #[arg(long, visible_alias = "timeout", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     time_limit: Duration,
-    /// Print the account as JSON
+    /// Print the tally as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -66,7 +66,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let client = args.daemon.client();
-    let id = client.ask(args.call().await?).await?;
+    let id = client.submit(args.call().await?).await?;
     if args.no_wait {
         println!("request {id}");
         return Ok(ExitCode::SUCCESS);

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use api::proto::{Image, RequestState, RequestStatus, Tally};
 use indicatif::{ProgressBar, ProgressStyle};
-use prefetcher::api::{Account, Image, RequestState, RequestStatus};
 use serde_json::Value;
 
 use crate::text;
@@ -22,32 +22,27 @@ pub(crate) fn print(status: &RequestStatus, json: bool) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&value(status)?)?);
         return Ok(());
     }
-    let account = status.account.unwrap_or_default();
+    let tally = status.tally.unwrap_or_default();
     println!(
         "request {}: {}, {} objects: {} were there, {} fetched ({} in {}), {} by other requests, {} failed, {} skipped{}",
         status.request_id,
         status.state().name(),
-        account.wanted_objects,
-        account.already_there_objects,
-        account.fetched_objects,
-        text::bytes(account.fetched_stored_bytes),
-        text::microseconds(account.elapsed_us),
-        account.joined_objects,
-        account.failed_objects,
-        account.skipped_objects,
-        no_room(&account),
+        tally.total_objects,
+        tally.cached_objects,
+        tally.fetched_objects,
+        text::bytes(tally.fetched_stored_bytes),
+        text::microseconds(tally.elapsed_us),
+        tally.joined_objects,
+        tally.failed_objects,
+        tally.skipped_objects,
+        no_room(&tally),
     );
     if !status.bundle_source.is_empty() {
         println!("  bundle from: {}, found in {}", status.bundle_source, text::microseconds(status.lookup_us));
-        println!("  first byte: {}", moment(account.time_to_first_byte_us));
-        println!(
-            "  critical: {} objects, in the cache: {}",
-            account.critical_objects,
-            moment(account.time_to_critical_us)
-        );
+        println!("  first byte: {}", moment(tally.time_to_first_byte_us));
+        println!("  critical: {} objects, in the cache: {}", tally.critical_objects, moment(tally.time_to_critical_us));
     }
-    let causes: Vec<_> =
-        causes(&account).filter(|(count, _)| *count > 0).map(|(n, why)| format!("{n} {why}")).collect();
+    let causes: Vec<_> = causes(&tally).filter(|(count, _)| *count > 0).map(|(n, why)| format!("{n} {why}")).collect();
     if !causes.is_empty() {
         println!("  failed: {}", causes.join(", "));
     }
@@ -58,8 +53,8 @@ pub(crate) fn print(status: &RequestStatus, json: bool) -> Result<()> {
 }
 
 /// Which of the skipped objects the cache has no room for.
-fn no_room(account: &Account) -> String {
-    match account.skipped_budget_objects {
+fn no_room(tally: &Tally) -> String {
+    match tally.skipped_cache_full_objects {
         0 => String::new(),
         objects => format!(" ({objects} of them for want of room in the cache)"),
     }
@@ -72,13 +67,13 @@ fn moment(microseconds: u64) -> String {
     }
 }
 
-fn causes(account: &Account) -> impl Iterator<Item = (u64, &'static str)> {
+fn causes(tally: &Tally) -> impl Iterator<Item = (u64, &'static str)> {
     [
-        (account.failed_transfer, "in transfer"),
-        (account.failed_verification, "in verification"),
-        (account.failed_write, "in writing"),
-        (account.failed_stopped, "as the daemon stopped"),
-        (account.failed_given_up, "as the request was given up"),
+        (tally.failed_transfer, "in transfer"),
+        (tally.failed_verification, "in verification"),
+        (tally.failed_write, "in writing"),
+        (tally.failed_shutdown, "as the daemon stopped"),
+        (tally.failed_cancelled, "as the request was given up"),
     ]
     .into_iter()
 }
@@ -108,25 +103,25 @@ pub(crate) fn bar() -> Result<ProgressBar> {
 
 /// Moves the bar by bytes, which tell the time that is left better than objects.
 pub(crate) fn show(bar: &ProgressBar, status: &RequestStatus) {
-    let account = status.account.unwrap_or_default();
-    bar.set_length(account.wanted_raw_bytes);
-    bar.set_position(account.already_there_raw_bytes.saturating_add(account.fetched_raw_bytes));
-    bar.set_message(progress(&account));
+    let tally = status.tally.unwrap_or_default();
+    bar.set_length(tally.total_raw_bytes);
+    bar.set_position(tally.cached_raw_bytes.saturating_add(tally.fetched_raw_bytes));
+    bar.set_message(progress(&tally));
 }
 
-fn progress(account: &Account) -> String {
-    let told = account.already_there_objects
-        + account.fetched_objects
-        + account.joined_objects
-        + account.failed_objects
-        + account.skipped_objects;
-    let seconds = account.elapsed_us as f64 / 1e6;
-    let rate = if seconds > 0.0 { account.fetched_stored_bytes as f64 / seconds } else { 0.0 };
+fn progress(tally: &Tally) -> String {
+    let told = tally.cached_objects
+        + tally.fetched_objects
+        + tally.joined_objects
+        + tally.failed_objects
+        + tally.skipped_objects;
+    let seconds = tally.elapsed_us as f64 / 1e6;
+    let rate = if seconds > 0.0 { tally.fetched_stored_bytes as f64 / seconds } else { 0.0 };
     format!(
         "{told}/{} objects, {} of {}, {}/s",
-        account.wanted_objects,
-        text::bytes(account.fetched_stored_bytes),
-        text::bytes(account.wanted_stored_bytes),
+        tally.total_objects,
+        text::bytes(tally.fetched_stored_bytes),
+        text::bytes(tally.total_stored_bytes),
         text::bytes(rate as u64)
     )
 }
@@ -160,31 +155,31 @@ mod tests {
 
     #[test]
     fn programs_get_the_whole_account_and_people_the_progress() {
-        let account = Account {
-            wanted_objects: 5,
-            already_there_objects: 1,
+        let tally = Tally {
+            total_objects: 5,
+            cached_objects: 1,
             fetched_objects: 2,
-            failed_given_up: 1,
+            failed_cancelled: 1,
             fetched_stored_bytes: 3_000_000,
-            wanted_stored_bytes: 9_000_000,
+            total_stored_bytes: 9_000_000,
             elapsed_us: 2_000_000,
-            ..Account::default()
+            ..Tally::default()
         };
-        assert_eq!(no_room(&account), "");
+        assert_eq!(no_room(&tally), "");
         assert_eq!(
-            no_room(&Account { skipped_budget_objects: 4, ..account }),
+            no_room(&Tally { skipped_cache_full_objects: 4, ..tally }),
             " (4 of them for want of room in the cache)"
         );
-        assert_eq!(progress(&account), "3/5 objects, 3.0 MB of 9.0 MB, 1.5 MB/s");
-        let mut status = RequestStatus { request_id: 7, account: Some(account), ..RequestStatus::default() };
+        assert_eq!(progress(&tally), "3/5 objects, 3.0 MB of 9.0 MB, 1.5 MB/s");
+        let mut status = RequestStatus { request_id: 7, tally: Some(tally), ..RequestStatus::default() };
         status.set_state(RequestState::NoBundle);
-        status.set_priority(prefetcher::api::Priority::High);
+        status.set_priority(api::proto::Priority::High);
         let value = value(&status).unwrap();
         assert_eq!(
             (&value["request_id"], &value["state"], &value["priority"]),
             (&7.into(), &"no_bundle".into(), &"high".into())
         );
-        assert_eq!((&value["account"]["wanted_objects"], &value["account"]["failed_given_up"]), (&5.into(), &1.into()));
+        assert_eq!((&value["tally"]["total_objects"], &value["tally"]["failed_cancelled"]), (&5.into(), &1.into()));
     }
 
     #[test]

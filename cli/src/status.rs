@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use prefetcher::api::ListReply;
-use prefetcher::client::Client;
+use api::client::Client;
+use api::proto::ListReply;
 
 use crate::{output, prefetch, request, text};
 
@@ -14,7 +14,7 @@ use crate::{output, prefetch, request, text};
 #[derive(clap::Args)]
 pub(crate) struct Daemon {
     /// Socket of cvmfs-prefetchd
-    #[arg(long, env = "CVMFS_PREFETCH_SOCKET", default_value = prefetcher::config::DEFAULT_SOCKET)]
+    #[arg(long, env = "CVMFS_PREFETCH_SOCKET", default_value = node::paths::PREFETCHD_SOCKET)]
     socket: PathBuf,
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use prefetcher::config::{self, Config};
+use node::{logging, paths};
+use prefetcher::config::Config;
 use prefetcher::daemon::Daemon;
-use prefetcher::listen::Listeners;
-use prefetcher::logging;
+use prefetcher::server::listen::Listeners;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
@@ -26,7 +26,7 @@ const LAST_THREADS: Duration = Duration::from_millis(500);
 #[command(version)]
 struct Arguments {
     /// Configuration file.
-    #[arg(long, global = true, default_value = config::DEFAULT_PATH)]
+    #[arg(long, global = true, default_value = paths::PREFETCHD_CONFIG)]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
@@ -60,7 +60,7 @@ fn main() -> Result<ExitCode> {
 }
 
 fn check(config: &Config, json: bool) -> Result<ExitCode> {
-    let reports = prefetcher::check::check(config)?;
+    let reports = prefetcher::repository::check::check(config)?;
     let mut out = std::io::stdout().lock();
     match json {
         true => writeln!(out, "{}", serde_json::to_string_pretty(&reports)?)?,

@@ -6,12 +6,11 @@ mod site;
 
 use std::path::PathBuf;
 
+use api::proto::prefetcher_client::PrefetcherClient;
+use api::proto::{ListRequest, RequestState};
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::Signal;
-use prefetcher::api::prefetcher_client::PrefetcherClient;
-use prefetcher::api::{ListRequest, RequestState};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use site::{Behaviour, Daemon, Object, Origin, Site, by_chain, noise, objects, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -22,6 +21,8 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+use site::{Behaviour, Daemon, Object, Origin, Site, by_chain, noise, objects, until};
 
 const SERVICE: &str = "cvmfs_prefetch.v1.Prefetcher";
 
@@ -144,8 +145,8 @@ async fn a_log_as_json_has_the_requests_ids_in_every_line() {
     site.publish(&bundle);
     let daemon = Daemon::start_with(&site, &[&origin], "log_format = \"json\"").await;
     let (image, correlation_id) = (Some(by_chain(&bundle)), "sandbox-4711".to_owned());
-    let call = prefetcher::api::PrefetchRequest { image, correlation_id, ..Default::default() };
-    let id = daemon.client.ask(call).await.unwrap();
+    let call = api::proto::PrefetchRequest { image, correlation_id, ..Default::default() };
+    let id = daemon.client.submit(call).await.unwrap();
     daemon.client.wait(id, site::LONG).await.unwrap();
     // The log comes a little later than the answer.
     site::until("the log tells of the end", || daemon.log().contains("request ended")).await;

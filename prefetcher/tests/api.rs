@@ -6,13 +6,14 @@ mod site;
 
 use std::time::{Duration, Instant};
 
+use api::proto::{Image, PrefetchRequest, Priority, RequestState, RequestStatus};
 use bundles::bundle::Bundle;
 use bundles::trace::Phase;
 use futures::StreamExt;
 use nix::sys::signal::Signal;
-use prefetcher::api::{Image, PrefetchRequest, Priority, RequestState, RequestStatus};
-use site::{Behaviour, Daemon, LONG, Object, Origin, Site, account, by_chain, by_manifest, noise, objects, until};
 use tonic::Code;
+
+use site::{Behaviour, Daemon, LONG, Object, Origin, Site, by_chain, by_manifest, noise, objects, tally, until};
 
 /// An object whose server holds it back after the first half, and two that come at once. The daemon is fetching.
 struct Held {
@@ -33,7 +34,7 @@ impl Held {
         let bundle = site::bundle("image", &wanted);
         site.publish(&bundle);
         let daemon = Daemon::start(&site, &[&origin]).await;
-        let id = daemon.client.ask(call(&bundle)).await.unwrap();
+        let id = daemon.client.submit(call(&bundle)).await.unwrap();
         let held = Self { site, origin, daemon, wanted, bundle, id };
         until("the small objects and half of the large one", || {
             held.site.temporary_files().len() == 1 && held.site.cache_files().len() == 3
@@ -41,7 +42,7 @@ impl Held {
         .await;
         // An object is in the cache a moment before the request knows.
         let mut seen = held.status().await;
-        while seen.account.unwrap_or_default().fetched_objects < 2 {
+        while seen.tally.unwrap_or_default().fetched_objects < 2 {
             assert_eq!(seen.state(), RequestState::Running, "{seen:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
             seen = held.status().await;
@@ -65,8 +66,8 @@ fn ask(bundle: &Bundle) -> PrefetchRequest {
 /// Ended in `state` with the held object given up, the others there, and nothing left over.
 async fn assert_given_up(held: &Held, status: &RequestStatus, state: RequestState) {
     assert_eq!(status.state(), state, "{status:?}");
-    let a = account(status);
-    assert_eq!((a.fetched_objects, a.failed_given_up, a.failed_objects), (2, 1, 1), "{status:?}");
+    let a = tally(status);
+    assert_eq!((a.fetched_objects, a.failed_cancelled, a.failed_objects), (2, 1, 1), "{status:?}");
     held.site.assert_cached(&held.wanted[1..]);
     until("the temporary file goes", || held.site.temporary_files().is_empty()).await;
     assert!(!held.site.cached(&held.wanted[0]).exists());
@@ -103,7 +104,7 @@ async fn who_waits_for_an_object_of_a_cancelled_request_still_gets_it() {
     held.site.publish(&other);
     let client = &held.daemon.client;
     let second = client.prefetch(by_chain(&other)).await.unwrap();
-    let planned = |status: RequestStatus| status.account.unwrap().wanted_objects == 1;
+    let planned = |status: RequestStatus| status.tally.unwrap().total_objects == 1;
     while !planned(client.status(second).await.unwrap()) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -135,7 +136,7 @@ async fn waiting_for_what_is_critical_ends_when_it_is_in_and_always_in_time() {
     let client = &held.daemon.client;
     let reply = client.wait_critical(held.id, LONG).await.unwrap();
     let status = reply.status.unwrap();
-    let a = status.account.unwrap();
+    let a = status.tally.unwrap();
     assert!(reply.critical && status.state() == RequestState::Running, "{status:?}");
     assert!(a.critical_objects == 2 && a.time_to_critical_us >= a.time_to_first_byte_us, "{a:?}");
     assert!(a.time_to_first_byte_us > 0);
@@ -147,7 +148,7 @@ async fn waiting_for_what_is_critical_ends_when_it_is_in_and_always_in_time() {
         let reply = client.wait_critical(all, limit).await.unwrap();
         // Without the limit there would be no answer at all.
         assert!(!reply.critical && started.elapsed() >= limit, "{reply:?}");
-        assert_eq!(reply.status.unwrap().account.unwrap().time_to_critical_us, 0);
+        assert_eq!(reply.status.unwrap().tally.unwrap().time_to_critical_us, 0);
     }
     // It becomes clear that it will not come.
     let waiter = client.clone();
@@ -169,7 +170,7 @@ async fn who_joins_raises_the_priority_and_it_can_be_set_and_is_told() {
     let client = &held.daemon.client;
     let status = client.status(held.id).await.unwrap();
     assert_eq!((status.priority(), &*status.correlation_id), (Priority::Low, "sandbox-4711"));
-    assert_eq!(client.ask(named(&held.bundle, Priority::Unspecified, "second-4712")).await.unwrap(), held.id);
+    assert_eq!(client.submit(named(&held.bundle, Priority::Unspecified, "second-4712")).await.unwrap(), held.id);
     let status = client.status(held.id).await.unwrap();
     assert_eq!((status.priority(), status.joined_calls), (Priority::Normal, 1));
     let status = client.set_priority(held.id, Priority::High).await.unwrap();
@@ -192,14 +193,14 @@ async fn a_bundle_of_the_callers_own_is_used_and_not_kept() {
     let daemon = Daemon::start(&site, &[&origin]).await;
     let own = site::bundle("own", &wanted);
     let bundle = own.to_bytes().unwrap();
-    let id = daemon.client.ask(PrefetchRequest { bundle: bundle.clone(), ..Default::default() }).await.unwrap();
+    let id = daemon.client.submit(PrefetchRequest { bundle: bundle.clone(), ..Default::default() }).await.unwrap();
     let status = daemon.client.wait(id, LONG).await.unwrap();
     assert_eq!((status.state(), &*status.bundle_source), (RequestState::Done, "request"), "{status:?}");
     assert_eq!(status.image.as_ref().unwrap().chain_id, by_chain(&own).chain_id);
-    let a = account(&status);
+    let a = tally(&status);
     assert_eq!((a.fetched_objects, a.critical_objects), (4, 4));
-    assert_eq!(a.wanted_raw_bytes, wanted.iter().map(|o| o.raw.len() as u64).sum::<u64>());
-    assert_eq!((a.wanted_stored_bytes, a.wanted_raw_bytes), (a.fetched_stored_bytes, a.fetched_raw_bytes));
+    assert_eq!(a.total_raw_bytes, wanted.iter().map(|o| o.raw.len() as u64).sum::<u64>());
+    assert_eq!((a.total_stored_bytes, a.total_raw_bytes), (a.fetched_stored_bytes, a.fetched_raw_bytes));
     site.assert_cached(&wanted);
     assert!(daemon.client.list().await.unwrap().bundles.is_empty());
 
@@ -209,7 +210,7 @@ async fn a_bundle_of_the_callers_own_is_used_and_not_kept() {
     for (image, bundle, expected) in
         [(None, spoilt, "bundle: "), (other, bundle, "not for the one that the request names")]
     {
-        let error = daemon.client.ask(PrefetchRequest { image, bundle, ..Default::default() }).await.unwrap_err();
+        let error = daemon.client.submit(PrefetchRequest { image, bundle, ..Default::default() }).await.unwrap_err();
         assert_eq!(error.code(), Some(Code::InvalidArgument), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -229,18 +230,18 @@ async fn a_stored_bundle_is_found_by_its_reference_and_can_be_dropped() {
     std::fs::remove_dir_all(site.mount()).unwrap();
     let status = daemon.prefetch(by_reference("one")).await;
     assert_eq!((status.state(), &*status.bundle_source), (RequestState::Done, "store"), "{status:?}");
-    assert!(account(&status).already_there_raw_bytes > 0);
+    assert!(tally(&status).cached_raw_bytes > 0);
     assert_eq!(daemon.prefetch(by_reference("on")).await.state(), RequestState::NoBundle);
 
-    assert_eq!(daemon.client.drop_bundles(by_manifest(&two)).await.unwrap(), 1);
+    assert_eq!(daemon.client.remove_bundles(by_manifest(&two)).await.unwrap(), 1);
     let left = daemon.client.list().await.unwrap().bundles;
     assert_eq!(left.iter().map(|b| &*b.image.as_ref().unwrap().reference).collect::<Vec<_>>(), ["one"]);
     for removed in [1, 0] {
-        assert_eq!(daemon.client.drop_bundles(by_reference("one")).await.unwrap(), removed);
+        assert_eq!(daemon.client.remove_bundles(by_reference("one")).await.unwrap(), removed);
     }
     assert_eq!(daemon.prefetch(by_reference("one")).await.state(), RequestState::NoBundle);
     site.assert_cached(&wanted);
-    assert_eq!(daemon.client.drop_bundles(Image::default()).await.unwrap_err().code(), Some(Code::InvalidArgument));
+    assert_eq!(daemon.client.remove_bundles(Image::default()).await.unwrap_err().code(), Some(Code::InvalidArgument));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,6 +269,6 @@ async fn a_watcher_of_a_daemon_that_stops_is_told_the_end() {
     held.daemon.signal(Signal::SIGTERM);
     let all: Vec<_> = statuses.collect().await;
     let last = all.last().unwrap().as_ref().unwrap();
-    assert_eq!((last.state(), account(last).failed_stopped), (RequestState::Failed, 1), "{last:?}");
+    assert_eq!((last.state(), tally(last).failed_shutdown), (RequestState::Failed, 1), "{last:?}");
     assert!(held.daemon.ended().await.success());
 }

@@ -4,8 +4,9 @@
 
 mod site;
 
-use prefetcher::api::{RequestState, RequestStatus};
-use site::{Behaviour, Daemon, Object, Origin, Site, account, bundle, objects};
+use api::proto::{RequestState, RequestStatus};
+
+use site::{Behaviour, Daemon, Object, Origin, Site, bundle, objects, tally};
 
 /// What is wrong with a proxy, and what it does when an object is asked for.
 type Case<'a> = (&'a str, &'a dyn Fn(&Object) -> Behaviour);
@@ -58,7 +59,7 @@ async fn with_all_proxies_dead_the_direct_way_is_taken_only_if_the_client_may() 
     assert_eq!((status.state(), behind.requests()), (RequestState::Done, 10), "{status:?}");
     site.assert_cached(&wanted);
     let (_, status) = through(&group, &behind, &wanted, "").await;
-    assert_eq!((status.state(), account(&status).failed_transfer), (RequestState::Failed, 10), "{status:?}");
+    assert_eq!((status.state(), tally(&status).failed_transfer), (RequestState::Failed, 10), "{status:?}");
     assert_eq!(behind.requests(), 10, "farms must not go past their proxies");
 }
 

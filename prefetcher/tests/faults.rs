@@ -1,4 +1,4 @@
-//! Whatever goes wrong, no wrong byte gets into the cache, the rest arrives, and the account says what happened.
+//! Whatever goes wrong, no wrong byte gets into the cache, the rest arrives, and the tally says what happened.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,9 +6,10 @@ mod site;
 
 use std::fs;
 
+use api::proto::{RequestState, RequestStatus};
 use bundles::bundle::Bundle;
-use prefetcher::api::{RequestState, RequestStatus};
-use site::{Behaviour, Daemon, Object, Origin, Site, account, bundle, noise, objects};
+
+use site::{Behaviour, Daemon, Object, Origin, Site, bundle, noise, objects, tally};
 
 /// What a request ends like if its bundle is `wanted` and the server does `behaviour` for the first object.
 async fn with_first(wanted: &[Object], behaviour: Behaviour) -> (Site, Origin, RequestStatus) {
@@ -20,7 +21,7 @@ async fn with_first(wanted: &[Object], behaviour: Behaviour) -> (Site, Origin, R
     let daemon = Daemon::start(&site, &[&origin]).await;
     let status = daemon.prefetch_bundle(&bundle).await;
     assert_eq!(status.state(), RequestState::Failed, "{status:?}");
-    let a = account(&status);
+    let a = tally(&status);
     assert_eq!((a.failed_objects, a.fetched_objects), (1, wanted.len() as u64 - 1), "{status:?}");
     assert!(!site.cached(&wanted[0]).exists());
     site.assert_cached(&wanted[1..]);
@@ -38,7 +39,7 @@ async fn a_corrupt_object_never_enters_the_cache() {
         let middle = corrupt.len() / 2;
         corrupt[middle] ^= 0x10;
         let (_, origin, status) = with_first(&wanted, Behaviour::Send(corrupt)).await;
-        assert_eq!(account(&status).failed_verification, 1);
+        assert_eq!(tally(&status).failed_verification, 1);
         assert!(status.error.contains(&wanted[0].entry.hash.to_string()), "{}", status.error);
         assert_eq!(origin.requests_for(&wanted[0]), 1, "the same bytes would come again");
     }
@@ -48,7 +49,7 @@ async fn a_corrupt_object_never_enters_the_cache() {
 async fn a_body_of_another_length_is_refused_before_it_is_read() {
     let wanted = objects(2, 2);
     let (_, _, status) = with_first(&wanted, Behaviour::Send(b"<html>please log in</html>".to_vec())).await;
-    assert_eq!(account(&status).failed_verification, 1);
+    assert_eq!(tally(&status).failed_verification, 1);
     assert!(status.error.contains("announces 26 bytes"), "{}", status.error);
 }
 
@@ -60,7 +61,7 @@ async fn a_truncated_body_is_asked_for_again_then_counted() {
         let stored = wanted[0].stored.clone();
         let half = stored.len() / 2;
         let (_, origin, status) = with_first(&wanted, Behaviour::Cut(stored, half)).await;
-        assert_eq!(account(&status).failed_transfer, 1);
+        assert_eq!(tally(&status).failed_transfer, 1);
         assert_eq!(origin.requests_for(&wanted[0]), 2, "retries = 1");
     }
 }
@@ -70,7 +71,7 @@ async fn refusals_are_counted_and_only_passing_ones_are_tried_again() {
     let wanted = objects(4, 3);
     for (code, requests) in [(404, 1), (403, 1), (302, 1), (500, 2), (503, 2)] {
         let (_, origin, status) = with_first(&wanted, Behaviour::Status(code, "sorry")).await;
-        assert_eq!(account(&status).failed_transfer, 1);
+        assert_eq!(tally(&status).failed_transfer, 1);
         assert!(status.error.contains(&code.to_string()), "{}", status.error);
         assert_eq!(origin.requests_for(&wanted[0]), requests, "{code}");
     }
@@ -88,7 +89,7 @@ async fn the_next_server_helps_out() {
     let daemon = Daemon::start(&site, &[&dead, &bad, &good]).await;
     let status = daemon.prefetch_bundle(&bundle).await;
     assert_eq!(status.state(), RequestState::Done, "{status:?}");
-    assert_eq!((account(&status).fetched_objects, status.error.as_str()), (30, ""));
+    assert_eq!((tally(&status).fetched_objects, status.error.as_str()), (30, ""));
     site.assert_cached(&wanted);
     assert_eq!(good.requests(), 2);
 }
@@ -194,7 +195,7 @@ async fn a_cache_that_is_not_there_fails_the_request_without_a_transfer_until_it
     fs::remove_dir(site.path("cache")).unwrap();
     let daemon = Daemon::start(&site, &[&origin]).await;
     let status = daemon.prefetch_bundle(&bundle).await;
-    assert_eq!((status.state(), account(&status).failed_write), (RequestState::Failed, 20), "{status:?}");
+    assert_eq!((status.state(), tally(&status).failed_write), (RequestState::Failed, 20), "{status:?}");
     assert!(status.error.contains("cache"), "{}", status.error);
     assert_eq!(origin.requests(), 0);
     fs::create_dir(site.path("cache")).unwrap();
@@ -206,7 +207,7 @@ async fn a_cache_that_is_not_there_fails_the_request_without_a_transfer_until_it
     fs::write(&folder, "in the way").unwrap();
     let status = daemon.prefetch_bundle(&bundle).await;
     let blocked = wanted.iter().filter(|o| site.cached(o).starts_with(&folder)).count() as u64;
-    assert_eq!((status.state(), account(&status).failed_write), (RequestState::Failed, blocked), "{status:?}");
+    assert_eq!((status.state(), tally(&status).failed_write), (RequestState::Failed, blocked), "{status:?}");
     assert!(site.temporary_files().is_empty());
 }
 
@@ -241,10 +242,10 @@ async fn a_disk_that_is_full_costs_what_has_no_room_and_nothing_else() {
         let _disk = SmallDisk::at(site.path("cache"), &options);
         let mut daemon = Daemon::start(&site, &[&origin]).await;
         let status = daemon.prefetch_bundle(&image).await;
-        let a = account(&status);
+        let a = tally(&status);
         assert!(a.fetched_objects > 0, "{what}: {status:?}");
         match what {
-            "bytes" => assert!(a.skipped_budget_objects > 0 && a.failed_objects == 0, "{status:?}"),
+            "bytes" => assert!(a.skipped_cache_full_objects > 0 && a.failed_objects == 0, "{status:?}"),
             _ => assert!(a.failed_write > 0 && status.error.contains("No space left"), "{status:?}"),
         }
         for object in &wanted {

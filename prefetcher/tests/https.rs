@@ -6,13 +6,14 @@ mod site;
 
 use std::sync::Arc;
 
+use api::proto::RequestState;
 use hyper::Version;
-use prefetcher::api::RequestState;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use site::{Daemon, Origin, Site, account, bundle, objects};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use site::{Daemon, Origin, Site, bundle, objects, tally};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -61,7 +62,7 @@ async fn a_sites_own_authority_is_trusted_if_it_is_named_and_http_2_is_spoken_wh
         site.publish(&bundle);
         let daemon = Daemon::start(&site, &[&origin]).await;
         let status = daemon.prefetch_bundle(&bundle).await;
-        assert_eq!((status.state(), account(&status).fetched_objects), (RequestState::Done, 12), "{status:?}");
+        assert_eq!((status.state(), tally(&status).fetched_objects), (RequestState::Done, 12), "{status:?}");
         assert_eq!(origin.versions(), [expected; 12], "{protocols:?}");
         site.assert_cached(&wanted);
     }
@@ -83,7 +84,7 @@ async fn a_server_that_cannot_be_believed_gets_no_request_and_the_error_says_why
         site.publish(&bundle);
         let daemon = Daemon::start(&site, &[&origin]).await;
         let status = daemon.prefetch_bundle(&bundle).await;
-        assert_eq!((status.state(), account(&status).failed_transfer), (RequestState::Failed, 2), "{status:?}");
+        assert_eq!((status.state(), tally(&status).failed_transfer), (RequestState::Failed, 2), "{status:?}");
         assert!(expected.iter().all(|part| status.error.contains(part)), "{}", status.error);
         assert_eq!((origin.requests(), site.cache_files().len()), (0, 0));
     }

@@ -8,9 +8,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use api::proto::RequestState;
 use nix::sys::signal::Signal;
-use prefetcher::api::RequestState;
-use site::{Behaviour, Daemon, LONG, Object, Origin, Site, account, bundle, by_chain, noise, objects, until};
+
+use site::{Behaviour, Daemon, LONG, Object, Origin, Site, bundle, by_chain, noise, objects, tally, until};
 
 /// A daemon that has begun to fetch a large object which the server holds back; a temporary file is there.
 async fn in_mid_transfer(site: &Site, wanted: &[Object]) -> (Origin, Daemon, u64) {
@@ -64,8 +65,8 @@ async fn sigterm_lets_in_what_is_on_its_way_and_drops_the_rest() {
     assert!(daemon.ended().await.success());
     let status = waiter.await.unwrap().unwrap();
     assert_eq!(status.state(), RequestState::Failed, "{status:?}");
-    let a = account(&status);
-    assert_eq!((a.fetched_objects, a.failed_stopped), (1, 3), "{status:?}");
+    let a = tally(&status);
+    assert_eq!((a.fetched_objects, a.failed_shutdown), (1, 3), "{status:?}");
     site.assert_cached(&wanted[..1]);
     assert_eq!(site.cache_files().len(), 1);
     assert!(!site.path("prefetchd.sock").exists());
@@ -81,7 +82,7 @@ async fn sigterm_does_not_wait_for_a_server_that_holds_back() {
     daemon.signal(Signal::SIGINT);
     assert!(daemon.ended().await.success());
     let status = waiter.await.unwrap().unwrap();
-    assert_eq!((status.state(), account(&status).failed_stopped), (RequestState::Failed, 4), "{status:?}");
+    assert_eq!((status.state(), tally(&status).failed_shutdown), (RequestState::Failed, 4), "{status:?}");
     assert_eq!(site.cache_files().len(), 0);
 }
 

@@ -7,12 +7,13 @@ mod site;
 
 use std::time::{Duration, Instant};
 
+use api::client::Client;
+use api::proto::{Image, PrefetchRequest, RequestState, RequestStatus};
 use bundles::object::ObjectKind;
 use flate2::Compression;
-use prefetcher::api::{Image, PrefetchRequest, RequestState, RequestStatus};
-use prefetcher::client::Client;
-use site::{Behaviour, Daemon, LONG, Object, Origin, Site, account, bundle, by_chain, noise, objects};
 use tonic::Code;
+
+use site::{Behaviour, Daemon, LONG, Object, Origin, Site, bundle, by_chain, noise, objects, tally};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_is_asked_no_more_often_than_configured() {
@@ -25,7 +26,7 @@ async fn a_proxy_is_asked_no_more_often_than_configured() {
     let daemon = Daemon::start_with(&site, &[&proxy], "requests_per_second = 25").await;
     let before = Instant::now();
     let status = daemon.prefetch_bundle(&bundle).await;
-    assert_eq!((status.state(), account(&status).fetched_objects), (RequestState::Done, 40), "{status:?}");
+    assert_eq!((status.state(), tally(&status).fetched_objects), (RequestState::Done, 40), "{status:?}");
     let mut times = proxy.times();
     times.sort();
     assert_eq!(times.len(), 40);
@@ -43,7 +44,7 @@ fn incompressible(size: usize) -> Object {
 
 async fn ask(client: &Client, image: Image, bytes_per_second: u64) -> u64 {
     let call = PrefetchRequest { image: Some(image), bytes_per_second, ..PrefetchRequest::default() };
-    client.ask(call).await.unwrap()
+    client.submit(call).await.unwrap()
 }
 
 async fn wait(client: &Client, id: u64) -> RequestStatus {
@@ -81,7 +82,7 @@ async fn a_request_takes_no_more_than_its_own_limit_and_others_do_not_wait_for_i
     site.assert_cached(wanted.iter().chain([&slow]));
 
     let call = PrefetchRequest { image: Some(by_chain(&free)), bytes_per_second: 9, ..PrefetchRequest::default() };
-    let error = client.ask(call).await.unwrap_err();
+    let error = client.submit(call).await.unwrap_err();
     assert_eq!(error.code(), Some(Code::InvalidArgument), "{error}");
 }
 

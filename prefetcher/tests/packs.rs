@@ -7,14 +7,15 @@ mod site;
 use std::fs;
 use std::path::Path;
 
+use api::proto::{RequestState, Tally};
 use bundles::bundle::{Bundle, PackRef, Packed as Place};
 use bundles::image::Digest;
 use bundles::object::ObjectKind;
 use bundles::pack::{Packed, assemble};
 use bundles::publish::pack_path;
 use flate2::Compression;
-use prefetcher::api::{Account, RequestState};
-use site::{Behaviour, Daemon, Object, Origin, REPOSITORY, Site, account, bundle, by_chain, noise, objects, until};
+
+use site::{Behaviour, Daemon, Object, Origin, REPOSITORY, Site, bundle, by_chain, noise, objects, tally, until};
 
 /// What is wrong, the objects in the pack, what the server does in its place, and how many objects come on their own.
 type Case<'a> = (&'a str, &'a [Object], &'a dyn Fn(&Object) -> Behaviour, usize);
@@ -90,14 +91,14 @@ async fn a_pack_brings_its_objects_in_one_request_and_large_ones_come_beside_it(
     let status = daemon.prefetch_bundle(&image).await;
     assert_eq!(status.state(), RequestState::Done, "{status:?}");
     site.assert_cached(&wanted);
-    let a = account(&status);
+    let a = tally(&status);
     assert_eq!((a.fetched_objects, a.packs, a.failed_objects), (201, 1, 0));
     assert_eq!(a.transferred_bytes, (pack.parts[0].stored.len() + wanted[3].stored.len()) as u64);
     // The large one in five ranges.
     assert_eq!((origin.requests_for(&pack.parts[0]), origin.requests_for(&wanted[3]), origin.requests()), (1, 5, 6));
     assert!(site.temporary_files().is_empty());
     // And nothing is fetched again.
-    assert_eq!(account(&daemon.prefetch_bundle(&image).await).already_there_objects, 201);
+    assert_eq!(tally(&daemon.prefetch_bundle(&image).await).cached_objects, 201);
     assert_eq!(origin.requests(), 6);
 }
 
@@ -127,7 +128,7 @@ async fn a_pack_is_left_where_it_is_when_most_of_it_is_there() {
     site.publish(&before);
     assert_eq!(daemon.prefetch_bundle(&before).await.state(), RequestState::Done);
     let status = daemon.prefetch_bundle(&image).await;
-    assert_eq!((status.state(), account(&status).packs), (RequestState::Done, 0), "{status:?}");
+    assert_eq!((status.state(), tally(&status).packs), (RequestState::Done, 0), "{status:?}");
     assert_eq!((origin.requests_for(&pack.parts[0]), origin.requests()), (0, 200));
 }
 
@@ -175,13 +176,13 @@ async fn a_pack_that_fails_is_had_from_the_next_server() {
     bad.set(&pack.parts[0], Behaviour::Cut(stored, half));
     let daemon = Daemon::start(&site, &[&bad, &good]).await;
     let status = daemon.prefetch_bundle(&image).await;
-    assert_eq!((status.state(), account(&status).packs), (RequestState::Done, 1), "{status:?}");
+    assert_eq!((status.state(), tally(&status).packs), (RequestState::Done, 1), "{status:?}");
     site.assert_cached(&wanted);
     assert_eq!((bad.requests(), good.requests()), (1, 1));
 }
 
-async fn account_so_far(daemon: &Daemon, id: u64) -> Account {
-    daemon.client.status(id).await.unwrap().account.unwrap()
+async fn tally_so_far(daemon: &Daemon, id: u64) -> Tally {
+    daemon.client.status(id).await.unwrap().tally.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,15 +200,15 @@ async fn two_images_that_share_a_pack_take_it_once() {
     let first = daemon.client.prefetch(by_chain(&one)).await.unwrap();
     until("the pack is asked for", || origin.requests_for(&pack.parts[0]) == 1).await;
     let second = daemon.client.prefetch(by_chain(&two)).await.unwrap();
-    while account_so_far(&daemon, second).await.wanted_objects == 0 {
+    while tally_so_far(&daemon, second).await.total_objects == 0 {
         tokio::task::yield_now().await;
     }
     origin.open_gate();
     for id in [first, second] {
         assert_eq!(daemon.client.wait(id, site::LONG).await.unwrap().state(), RequestState::Done);
     }
-    let joined = account(&daemon.client.status(second).await.unwrap());
-    assert_eq!((joined.joined_objects + joined.already_there_objects, joined.fetched_objects), (100, 0));
+    let joined = tally(&daemon.client.status(second).await.unwrap());
+    assert_eq!((joined.joined_objects + joined.cached_objects, joined.fetched_objects), (100, 0));
     assert_eq!((origin.requests_for(&pack.parts[0]), origin.requests()), (1, 1));
     site.assert_cached(&wanted);
 }

@@ -4,13 +4,14 @@
 
 mod site;
 
+use api::proto::{Image, RequestState};
 use bundles::object::ObjectKind;
 use flate2::Compression;
-use prefetcher::api::{Image, RequestState};
-use site::{
-    Behaviour, Daemon, LONG, Object, Origin, Site, account, bundle, by_chain, by_manifest, noise, objects, until,
-};
 use tonic::Code;
+
+use site::{
+    Behaviour, Daemon, LONG, Object, Origin, Site, bundle, by_chain, by_manifest, noise, objects, tally, until,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_published_bundle_fills_the_cache_and_a_second_request_fetches_nothing() {
@@ -28,8 +29,8 @@ async fn a_published_bundle_fills_the_cache_and_a_second_request_fetches_nothing
     let status = daemon.prefetch_bundle(&bundle).await;
     assert_eq!(status.state(), RequestState::Done, "{status:?}");
     assert!(status.bundle_source.ends_with("/image.bundle") && status.lookup_us > 0, "{status:?}");
-    let a = account(&status);
-    assert_eq!((a.wanted_objects, a.fetched_objects), (304, 304));
+    let a = tally(&status);
+    assert_eq!((a.total_objects, a.fetched_objects), (304, 304));
     assert_eq!(a.fetched_stored_bytes, wanted.iter().map(|o| o.stored.len() as u64).sum::<u64>());
     assert_eq!(a.fetched_raw_bytes, wanted.iter().map(|o| o.raw.len() as u64).sum::<u64>());
     site.assert_cached(&wanted);
@@ -40,7 +41,7 @@ async fn a_published_bundle_fills_the_cache_and_a_second_request_fetches_nothing
     for image in [by_chain(&bundle), by_manifest(&bundle)] {
         let status = daemon.prefetch(image).await;
         assert_eq!((status.state(), status.bundle_source.as_str()), (RequestState::Done, "store"));
-        assert_eq!(account(&status).already_there_objects, 304);
+        assert_eq!(tally(&status).cached_objects, 304);
     }
     assert_eq!(origin.requests(), 304);
 
@@ -115,11 +116,11 @@ async fn an_image_asked_for_twice_is_one_request_and_a_shared_object_is_fetched_
     let statuses = [first, second].map(|id| daemon.client.wait(id, LONG));
     for status in futures::future::join_all(statuses).await {
         assert_eq!(status.as_ref().unwrap().state(), RequestState::Done, "{status:?}");
-        let a = account(&status.unwrap());
-        assert_eq!(a.wanted_objects, 2);
+        let a = tally(&status.unwrap());
+        assert_eq!(a.total_objects, 2);
         assert!(a.fetched_objects >= 1, "{a:?}");
     }
-    let joined = account(&daemon.client.status(second).await.unwrap()).joined_objects;
+    let joined = tally(&daemon.client.status(second).await.unwrap()).joined_objects;
     assert_eq!((joined, origin.requests()), (1, 3));
     site.assert_cached(&wanted);
 }
@@ -135,7 +136,7 @@ async fn many_images_at_once_fetch_each_object_once() {
     }
     let daemon = Daemon::start(&site, &[&origin]).await;
     let statuses = futures::future::join_all(bundles.iter().map(|b| daemon.prefetch_bundle(b))).await;
-    let fetched: u64 = statuses.iter().map(|s| account(s).fetched_objects).sum();
+    let fetched: u64 = statuses.iter().map(|s| tally(s).fetched_objects).sum();
     assert!(statuses.iter().all(|s| s.state() == RequestState::Done), "{statuses:?}");
     assert_eq!((fetched, origin.requests()), (50, 50));
 }

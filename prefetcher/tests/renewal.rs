@@ -4,8 +4,9 @@
 
 mod site;
 
-use prefetcher::api::{Priority, RequestState, RequestStatus};
-use site::{Daemon, Origin, Site, account, bundle, objects};
+use api::proto::{Priority, RequestState, RequestStatus};
+
+use site::{Daemon, Origin, Site, bundle, objects, tally};
 
 const RENEWAL: &str = "renewal";
 
@@ -47,7 +48,7 @@ async fn a_new_revision_brings_the_new_bundles_of_images_that_were_used_here() {
         // One for each revision: nothing of what is the same, or of what nobody asked for.
         assert_eq!((all.len(), status.state(), status.priority()), (renewed, RequestState::Done, Priority::Low));
         assert_eq!(status.image.as_ref().unwrap().chain_id, changing(objects).image.chain_id.to_string());
-        assert_eq!(account(status).wanted_objects, objects as u64, "{status:?}");
+        assert_eq!(tally(status).total_objects, objects as u64, "{status:?}");
         site.assert_cached(&wanted[..1 + objects]);
     }
     assert_eq!(origin.requests_for(&wanted[8]), 0, "nobody uses this image here");

@@ -10,8 +10,9 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::process::Command;
 
+use api::proto::RequestState;
 use nix::sys::signal::Signal;
-use prefetcher::api::RequestState;
+
 use site::{Daemon, Object, Origin, Site, bundle, noise, objects};
 use testbed::systemd::{ENDS_WITH_TRACER, PROTECTED, TRACED, Unit};
 

@@ -9,12 +9,12 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
+use api::proto::RequestState;
 use bundles::object::ObjectKind;
 use bundles::path::RootPath;
-use prefetcher::api::RequestState;
+
 use site::{
-    Daemon, Object, Origin, Registered, Site, TestManager, account, bundle, make_fifo, noise, objects, open_reader,
-    until,
+    Daemon, Object, Origin, Registered, Site, TestManager, bundle, make_fifo, noise, objects, open_reader, tally, until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +65,7 @@ async fn a_manager_that_cannot_be_told_changes_nothing_for_a_request() {
         site.publish(&bundle);
         let daemon = Daemon::start(&site, &[&origin]).await;
         let status = daemon.prefetch_bundle(&bundle).await;
-        assert_eq!((status.state(), account(&status).fetched_objects), (RequestState::Done, 10), "{case}: {status:?}");
+        assert_eq!((status.state(), tally(&status).fetched_objects), (RequestState::Done, 10), "{case}: {status:?}");
         site.assert_cached(&wanted);
         let log = daemon.log();
         assert!(log.contains(expected), "{case}");
@@ -131,16 +131,16 @@ async fn what_the_quota_has_no_room_for_is_left_out_from_the_end() {
         site.publish(&bundle);
         let daemon = Daemon::start(&site, &[&origin]).await;
         let status = daemon.prefetch_bundle(&bundle).await;
-        let a = account(&status);
+        let a = tally(&status);
         assert_eq!(status.state(), RequestState::Done, "{status:?}");
-        let counted = (a.fetched_objects, a.skipped_objects, a.skipped_budget_objects);
+        let counted = (a.fetched_objects, a.skipped_objects, a.skipped_cache_full_objects);
         assert_eq!(counted, (fit, 8 - fit, 8 - fit), "{pinned}: {status:?}");
         let (needed_first, rest) = wanted.split_at(fit as usize);
         site.assert_cached(needed_first);
         assert!(rest.iter().all(|object| !site.cached(object).exists()));
         // What is there does not count against the room for the rest.
-        let again = account(&daemon.prefetch_bundle(&bundle).await);
-        assert_eq!(again.already_there_objects, fit);
+        let again = tally(&daemon.prefetch_bundle(&bundle).await);
+        assert_eq!(again.cached_objects, fit);
         assert_eq!(again.fetched_objects, fit.min(8 - fit), "{again:?}");
     }
 }
@@ -168,7 +168,7 @@ async fn files_are_read_through_the_mount_where_nothing_can_be_written() {
     site.publish(&bundle);
     let daemon = Daemon::start(&site, &[&origin]).await;
     let status = daemon.prefetch_bundle(&bundle).await;
-    let a = account(&status);
+    let a = tally(&status);
     assert_eq!((a.fetched_objects, a.failed_transfer, a.fetched_stored_bytes), (5, 1, 0), "{status:?}");
     assert!(status.error.contains("/layer/file-4"), "{}", status.error);
     assert_eq!((origin.requests(), site.cache_files().len()), (0, 0));
@@ -192,7 +192,7 @@ async fn a_mount_that_hangs_fails_its_objects_and_the_daemon_goes_on() {
     fs::remove_dir_all(site.mount()).unwrap();
     nix::unistd::mkfifo(&site.mount(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let status = daemon.prefetch_bundle(&bundle).await;
-    assert_eq!((status.state(), account(&status).failed_transfer), (RequestState::Failed, 40), "{status:?}");
+    assert_eq!((status.state(), tally(&status).failed_transfer), (RequestState::Failed, 40), "{status:?}");
     assert!(status.error.contains("did not give"), "{}", status.error);
     fs::remove_file(site.mount()).unwrap();
     daemon.signal(nix::sys::signal::Signal::SIGTERM);

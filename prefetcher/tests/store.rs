@@ -6,9 +6,10 @@ mod site;
 
 use std::fs;
 
+use api::proto::{RequestState, RequestStatus};
 use bundles::bundle::Bundle;
-use prefetcher::api::{RequestState, RequestStatus};
-use site::{Daemon, Origin, Site, account, bundle, by_chain, by_manifest, objects};
+
+use site::{Daemon, Origin, Site, bundle, by_chain, by_manifest, objects, tally};
 
 /// Chain IDs and numbers of objects.
 async fn listed(daemon: &Daemon) -> Vec<(String, u64)> {
@@ -35,7 +36,7 @@ async fn a_bundle_published_again_takes_the_place_of_the_stored_one() {
     site.publish(&new);
     let status = daemon.prefetch_bundle(&new).await;
     assert!(status.bundle_source.ends_with("/image.bundle"), "{status:?}");
-    assert_eq!((account(&status).wanted_objects, account(&status).fetched_objects), (6, 4));
+    assert_eq!((tally(&status).total_objects, tally(&status).fetched_objects), (6, 4));
     assert!(from_store(&daemon.prefetch(by_manifest(&new)).await));
     assert_eq!(listed(&daemon).await, [(by_chain(&new).chain_id, 6)]);
     // One that cannot be used does not.
@@ -93,7 +94,7 @@ async fn a_hung_mount_delays_the_end_of_few_requests_for_stored_bundles_and_no_o
     // Now all readers are out.
     for bundle in &bundles[4..] {
         let status = daemon.prefetch_bundle(bundle).await;
-        assert!(from_store(&status) && account(&status).fetched_objects == 1, "{status:?}");
+        assert!(from_store(&status) && tally(&status).fetched_objects == 1, "{status:?}");
     }
     for (id, fifo) in waiting.into_iter().zip(&fifos) {
         assert_eq!(daemon.client.status(id).await.unwrap().state(), RequestState::Running);
@@ -118,7 +119,7 @@ async fn a_bundle_that_is_outdated_is_left_for_the_one_that_took_its_place() {
     origin.set(&wanted[0], site::Behaviour::Hold(wanted[0].stored.clone()));
     site.publish(&new);
     let status = daemon.prefetch_bundle(&new).await;
-    assert_eq!((status.state(), account(&status).wanted_objects), (RequestState::Done, 1), "{status:?}");
+    assert_eq!((status.state(), tally(&status).total_objects), (RequestState::Done, 1), "{status:?}");
     site.assert_cached(&wanted[1..]);
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use prefetcher::cvmfs_client::parameters::STOCK_ROOT;
+use node::cvmfs_client::parameters::STOCK_ROOT;
 use snapshotter::check::{self, Finding};
 use snapshotter::config::{Config, DEFAULT_PATH};
 use snapshotter::containerd;

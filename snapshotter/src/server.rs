@@ -77,7 +77,7 @@ async fn serve_metrics(config: &Config, metrics: Arc<Metrics>) -> Result<impl Fu
     };
     Ok(async move {
         if let Some(listener) = listener {
-            prefetcher::metrics::server::serve(listener, move || std::future::ready(metrics.text())).await;
+            node::metrics_http::serve(listener, move || std::future::ready(metrics.text())).await;
         }
         std::future::pending::<()>().await;
     })

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use prefetcher::api::{RequestState, RequestStatus};
-use prefetcher::client::Client as DaemonClient;
+use api::client::Client as DaemonClient;
+use api::proto::{RequestState, RequestStatus};
 use tracer_ebpf::cri::pod::{Outcome, PodSpec};
 
 use crate::client::Client;

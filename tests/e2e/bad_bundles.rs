@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use api::proto::RequestState;
 use bundles::publish::bundle_path;
-use prefetcher::api::RequestState;
 use testbed::node::{Node, NodeSpec};
 use testbed::site::{Site, label, with_round_trip};
 

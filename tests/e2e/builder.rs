@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use api::proto::{Image, RequestState, Tally};
 use bundles::bundle::{Bundle, BundleObject};
 use bundles::cvmfs::{EntryKind, MasterKey, Mounted, Repository, Server};
 use bundles::object::ObjectKind;
 use bundles::pack::PackFile;
 use bundles::path::RootPath;
-use prefetcher::api::{Account, Image, RequestState};
 use testbed::images::{self, ImageBuilder};
 use testbed::node::{Node, NodeSpec};
 use testbed::process::run_command;
@@ -80,21 +80,21 @@ fn several_traces_give_a_common_section_and_one_per_profile() {
         ensure!(shell.need.used_in == 4 && shell.need.first_us <= shell.need.typical_us, "{shell:?}");
 
         site.publish_bundle(&file)?;
-        let account = async |name: &str, profile: &str| -> Result<Account> {
+        let tally = async |name: &str, profile: &str| -> Result<Tally> {
             let node = Node::start(&site, name, NodeSpec { snapshotter: false, ..NodeSpec::default() }).await?;
             let chain_id = bundle.image.chain_id.to_string();
             let image = Image { chain_id, profile: profile.into(), ..Image::default() };
             let id = node.prefetch().prefetch(image).await?;
             let status = node.prefetch().wait(id, LIMIT).await?;
             ensure!(status.state() == RequestState::Done, "{status:?}");
-            status.account.context("no account")
+            status.tally.context("no tally")
         };
         let all = bundle.objects.len() as u64;
         for (name, profile, expected) in
             [("plotter", "plot", all - 10), ("fitter", "fit", all - 10), ("any", "", all), ("other", "what?", all)]
         {
-            let account = account(name, profile).await?;
-            ensure!(account.wanted_objects == expected && account.fetched_objects > 20, "{profile}: {account:?}");
+            let tally = tally(name, profile).await?;
+            ensure!(tally.total_objects == expected && tally.fetched_objects > 20, "{profile}: {tally:?}");
         }
 
         // Each run of fit is evaluated against the others: half of them read 030; the section of plot has no other trace.

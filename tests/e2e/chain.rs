@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use api::proto::RequestState;
 use bundles::object::ObjectKind;
-use prefetcher::api::RequestState;
 use testbed::images::{self, PYTHON_COMMAND};
 use testbed::node::{Node, NodeSpec};
 use testbed::site::{Site, image_cache, label, with_round_trip};
@@ -43,11 +43,11 @@ fn a_prefetched_python_needs_no_request() {
         second.pull(&reference).await?;
         let requests = second.wait_for_prefetch(&reference).await?;
         ensure!(requests.len() == 1 && requests[0].state() == RequestState::Done, "{requests:?}");
-        let account = requests[0].account.unwrap_or_default();
-        let (fetched, present) = (account.fetched_objects, account.already_there_objects);
-        ensure!(fetched + present == bundle.objects.len() as u64 && account.failed_objects == 0, "{account:?}");
+        let tally = requests[0].tally.unwrap_or_default();
+        let (fetched, present) = (tally.fetched_objects, tally.cached_objects);
+        ensure!(fetched + present == bundle.objects.len() as u64 && tally.failed_objects == 0, "{tally:?}");
         // The snapshotter reads the layers at the same time, so their catalogs may be fetched by the client.
-        ensure!(present <= image.layers.len() as u64, "{account:?}");
+        ensure!(present <= image.layers.len() as u64, "{tally:?}");
         let daemon = requested_paths(&site, label::DAEMON);
         ensure!(daemon.len() as u64 == fetched && daemon.values().all(|times| *times == 1), "{daemon:?}");
         for object in bundle.objects.iter().filter(|object| object.kind != ObjectKind::Catalog) {

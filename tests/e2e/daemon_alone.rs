@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use api::proto::{Image, PrefetchRequest, RequestState};
 use bundles::bundle::Bundle;
-use prefetcher::api::{Image, PrefetchRequest, RequestState};
 use testbed::namespace::SiteDirectory;
 use testbed::node::{Cvmfs, CvmfsSpec, Node, NodeSpec, daemon_client};
 use testbed::process::{binary, run};
@@ -88,7 +88,7 @@ fn the_daemon_throttles_only_while_the_client_is_slow() {
         };
         // The request must not end during the test.
         site.daemon_link().cut();
-        let id = client.ask(PrefetchRequest { bundle, ..PrefetchRequest::default() }).await?;
+        let id = client.submit(PrefetchRequest { bundle, ..PrefetchRequest::default() }).await?;
         cvmfs.client.hang()?;
         let result = logged("stepping back").await;
         cvmfs.client.resume()?;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use api::proto::RequestState;
 use bundles::object::ObjectKind;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prefetcher::api::RequestState;
 use testbed::node::{Node, NodeSpec};
 use testbed::site::{Site, label, with_round_trip};
 use testbed::web::LinkSpec;
@@ -77,8 +77,8 @@ fn a_killed_daemon_leaves_whole_objects_and_the_next_finishes() {
     });
 }
 
-fn image_of(bundle: &bundles::bundle::Bundle) -> prefetcher::api::Image {
-    prefetcher::api::Image { chain_id: bundle.image.chain_id.to_string(), ..Default::default() }
+fn image_of(bundle: &bundles::bundle::Bundle) -> api::proto::Image {
+    api::proto::Image { chain_id: bundle.image.chain_id.to_string(), ..Default::default() }
 }
 
 #[test]
@@ -107,9 +107,9 @@ fn a_corrupt_object_is_not_cached_and_fails_as_without_prefetch() {
         if daemon {
             let requests = node.wait_for_prefetch(reference).await?;
             let request = requests.first().context("no request")?;
-            let account = request.account.unwrap_or_default();
-            ensure!(request.state() == RequestState::Failed && account.failed_verification == 1, "{request:?}");
-            ensure!(account.failed_objects == 1 && requested_paths(site, label::DAEMON).len() >= FILES, "{request:?}");
+            let tally = request.tally.unwrap_or_default();
+            ensure!(request.state() == RequestState::Failed && tally.failed_verification == 1, "{request:?}");
+            ensure!(tally.failed_objects == 1 && requested_paths(site, label::DAEMON).len() >= FILES, "{request:?}");
         }
         let output = node.output(reference, &["/bin/sh", "-c", SCRIPT]).await?;
         check_cache(site, &node)?;

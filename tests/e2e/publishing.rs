@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use api::proto::RequestState;
 use bundles::bundle::Bundle;
 use bundles::trace::Trace;
-use prefetcher::api::RequestState;
 use testbed::node::{Node, NodeSpec};
 use testbed::process::{binary, run};
 use testbed::site::{Site, label, with_round_trip};

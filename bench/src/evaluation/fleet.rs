@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use prefetcher::api::{self, RequestState};
+use api::proto::{self, RequestState};
 use serde::{Deserialize, Serialize};
 use testbed::namespace::MemoryDirectory;
 use testbed::node::{Cvmfs, CvmfsSpec, daemon_client};
@@ -124,8 +124,8 @@ fn read(mount: &std::path::Path, files: &[PathBuf], begin: Instant) -> Result<Du
 /// Sends the node's daemon the request that its snapshotter would send, and waits for its end.
 async fn prefetch(node: &FleetNode, prepared: &Prepared) -> Result<()> {
     let daemon = daemon_client(node.memory.directory().path());
-    let image = Some(api::Image { chain_id: prepared.chain_id(), ..api::Image::default() });
-    let id = daemon.ask(api::PrefetchRequest { image, ..api::PrefetchRequest::default() }).await?;
+    let image = Some(proto::Image { chain_id: prepared.chain_id(), ..proto::Image::default() });
+    let id = daemon.submit(proto::PrefetchRequest { image, ..proto::PrefetchRequest::default() }).await?;
     let status = daemon.wait(id, LONG).await?;
     ensure!(status.state() == RequestState::Done, "a prefetch ended with {status:?}");
     Ok(())

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use prefetcher::api::RequestState;
+use api::proto::RequestState;
 use testbed::node::Node;
 use testbed::process::{Daemon, processor_time};
 use testbed::site::{Site, label};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use prefetcher::api::RequestState;
+use api::proto::RequestState;
 use serde::Serialize;
 use testbed::node::Node;
 use testbed::site::Site;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prefetcher::client::Client as DaemonClient;
+use api::client::Client as DaemonClient;
 use testbed::namespace::MemoryDirectory;
 use testbed::node::{Cvmfs, CvmfsSpec, daemon_client};
 use testbed::process::processor_time;

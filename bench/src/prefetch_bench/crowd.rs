@@ -26,7 +26,7 @@ pub(super) async fn measure(site: &Site, workload: &Workload) -> Result<f64> {
         let daemon = node.daemon();
         let node = &node;
         async move {
-            let id = daemon.ask(by_name(&workload.packed)).await?;
+            let id = daemon.submit(by_name(&workload.packed)).await?;
             finished(node, &daemon.wait(id, TIMEOUT).await?)
         }
     };

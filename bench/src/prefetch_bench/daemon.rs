@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use api::proto::{self, RequestState, RequestStatus, Tally};
 use bundles::bundle::Bundle;
-use prefetcher::api::{self, Account, RequestState, RequestStatus};
 use testbed::node::CvmfsSpec;
 use testbed::site::{Site, label};
 use testbed::web::Request;
@@ -23,7 +23,7 @@ const NORMAL_PRIORITY: &str = "nice = 0";
 pub(super) struct Prefetch {
     /// From the request to its end.
     pub(super) took: Duration,
-    pub(super) account: Account,
+    pub(super) tally: Tally,
     /// Time of the bundle lookup.
     pub(super) lookup: Duration,
     /// Processor time of the daemon.
@@ -51,19 +51,19 @@ pub(super) fn with_daemon(site: &Site, options: &[String]) -> CvmfsSpec {
 }
 
 /// A request by image: the daemon finds the bundle in its store or in the repository.
-pub(super) fn by_name(bundle: &Bundle) -> api::PrefetchRequest {
+pub(super) fn by_name(bundle: &Bundle) -> proto::PrefetchRequest {
     let chain_id = bundle.image.chain_id.to_string();
-    let image = Some(api::Image { chain_id, ..api::Image::default() });
-    api::PrefetchRequest { image, ..api::PrefetchRequest::default() }
+    let image = Some(proto::Image { chain_id, ..proto::Image::default() });
+    proto::PrefetchRequest { image, ..proto::PrefetchRequest::default() }
 }
 
 /// A request that contains the bundle.
-pub(super) fn by_content(bundle: &Bundle) -> Result<api::PrefetchRequest> {
-    Ok(api::PrefetchRequest { bundle: bundle.to_bytes()?, ..api::PrefetchRequest::default() })
+pub(super) fn by_content(bundle: &Bundle) -> Result<proto::PrefetchRequest> {
+    Ok(proto::PrefetchRequest { bundle: bundle.to_bytes()?, ..proto::PrefetchRequest::default() })
 }
 
 /// Sends a request to the node's daemon and waits for its end.
-pub(super) async fn prefetch(site: &Site, node: &BenchNode, request: api::PrefetchRequest) -> Result<Prefetch> {
+pub(super) async fn prefetch(site: &Site, node: &BenchNode, request: proto::PrefetchRequest) -> Result<Prefetch> {
     let daemon = node.daemon();
     // Opens the connection.
     daemon.list().await?;
@@ -71,26 +71,26 @@ pub(super) async fn prefetch(site: &Site, node: &BenchNode, request: api::Prefet
     site.origin.take_requests();
     let begin = Instant::now();
     let origin_time = site.origin.now();
-    let id = daemon.ask(request).await?;
+    let id = daemon.submit(request).await?;
     let status = daemon.wait(id, TIMEOUT).await?;
     let took = begin.elapsed();
     let cores = node.daemon_cores()? - before;
-    let account = finished(node, &status)?;
+    let tally = finished(node, &status)?;
     let mut requests = site.origin.take_requests();
     requests.retain(|request| request.client == label::DAEMON);
     let requests = requests.into_iter().map(|request| (request.started.saturating_sub(origin_time), request)).collect();
-    Ok(Prefetch { took, account, lookup: Duration::from_micros(status.lookup_us), cores, requests })
+    Ok(Prefetch { took, tally, lookup: Duration::from_micros(status.lookup_us), cores, requests })
 }
 
 /// The tally of a request, which must have fetched everything.
-pub(super) fn finished(node: &BenchNode, status: &RequestStatus) -> Result<Account> {
-    let account = status.account.context("a status has an account")?;
+pub(super) fn finished(node: &BenchNode, status: &RequestStatus) -> Result<Tally> {
+    let tally = status.tally.context("a status has an tally")?;
     if status.state() != RequestState::Done {
         let log = node.cvmfs.daemon.as_ref().map(testbed::process::Daemon::log).unwrap_or_default();
         bail!("the request ended with {status:?}; the daemon's log:\n{log}");
     }
-    ensure!(account.failed_objects == 0 && account.skipped_objects == 0, "some objects were not fetched: {account:?}");
-    Ok(account)
+    ensure!(tally.failed_objects == 0 && tally.skipped_objects == 0, "some objects were not fetched: {tally:?}");
+    Ok(tally)
 }
 
 /// Makes a daemon bring the bundle into its store.

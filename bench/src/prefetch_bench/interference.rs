@@ -54,7 +54,7 @@ pub(super) async fn measure(
             drop(node);
             let node = BenchNode::start(site, &condition, spec)?;
             let daemon = node.daemon();
-            let id = daemon.ask(by_name(&workload.packed)).await?;
+            let id = daemon.submit(by_name(&workload.packed)).await?;
             during.push(read_all(node.mount(), &other.files, 1)?.as_secs_f64());
             finished(&node, &daemon.wait(id, TIMEOUT).await?)?;
         }

@@ -175,8 +175,8 @@ fn prefetched(run: Run, prefetch: &Prefetch) -> Run {
     let times = Times {
         lookup: prefetch.lookup.as_secs_f64(),
         first_request: first.as_secs_f64(),
-        first_byte: microseconds(prefetch.account.time_to_first_byte_us),
-        critical: microseconds(prefetch.account.time_to_critical_us),
+        first_byte: microseconds(prefetch.tally.time_to_first_byte_us),
+        critical: microseconds(prefetch.tally.time_to_critical_us),
         cores: prefetch.cores.as_secs_f64(),
     };
     Run {

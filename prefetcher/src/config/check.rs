@@ -1,15 +1,17 @@
 //! Refuses values that cannot work: the key, and what to write instead.
 
 use std::collections::HashSet;
-use std::path::Path;
 
-use super::{Config, LEAST_BYTES_PER_SECOND, RepositoryConfig};
-use crate::cvmfs_client::transfer;
+use api::limits::LEAST_BYTES_PER_SECOND;
+use node::config::{BadValue, absolute};
+use node::cvmfs_client::transfer;
+
+use super::{Config, RepositoryConfig};
 
 impl Config {
     /// Puts names into URLs and refuses what cannot work: the key and what to do.
-    pub(super) fn check(&mut self) -> Result<(), (String, String)> {
-        let wrong = |key: &str, why: &str| Err((key.to_owned(), why.to_owned()));
+    pub(super) fn check(&mut self) -> Result<(), BadValue> {
+        let wrong = |key: &str, why: &str| Err(BadValue::new(key, why));
         if self.socket_mode > 0o777 {
             return wrong("socket_mode", "more than permission bits; write it in octal, as 0o660");
         }
@@ -51,17 +53,17 @@ impl Config {
         }
         let paths = [("socket", &self.socket), ("store", &self.store), ("client_config", &self.client_config)];
         for (key, path) in paths {
-            absolute(path).map_err(|why| (key.to_owned(), why))?;
+            absolute(path).map_err(|why| BadValue::new(key, why))?;
         }
         if let Some(tcp) = &self.tcp {
             for (key, path) in [("certificate", &tcp.certificate), ("key", &tcp.key), ("client_ca", &tcp.client_ca)] {
-                absolute(path).map_err(|why| (format!("tcp: {key}"), why))?;
+                absolute(path).map_err(|why| BadValue::new(format!("tcp: {key}"), why))?;
             }
         }
         let mut names = HashSet::new();
         for repository in &mut self.repositories {
             let name = repository.name.clone();
-            repository.check().map_err(|(key, why)| (format!("repository {name:?}: {key}"), why))?;
+            repository.check().map_err(|(key, why)| BadValue::new(format!("repository {name:?}: {key}"), why))?;
             if !names.insert(name.clone()) {
                 return wrong(&format!("repository {name:?}"), "given twice; merge the two [[repository]] tables");
             }
@@ -94,12 +96,5 @@ impl RepositoryConfig {
             transfer::proxies(proxy).map_err(|why| ("proxy", why.to_string()))?;
         }
         Ok(())
-    }
-}
-
-fn absolute(path: &Path) -> Result<(), String> {
-    match path.is_absolute() {
-        true => Ok(()),
-        false => Err(format!("{} is not an absolute path; start it with /", path.display())),
     }
 }

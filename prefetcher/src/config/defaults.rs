@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 pub(super) fn socket() -> PathBuf {
-    super::DEFAULT_SOCKET.into()
+    node::paths::PREFETCHD_SOCKET.into()
 }
 
 pub(super) fn socket_mode() -> u32 {
@@ -11,7 +11,7 @@ pub(super) fn socket_mode() -> u32 {
 }
 
 pub(super) fn store() -> PathBuf {
-    super::DEFAULT_STORE.into()
+    node::paths::PREFETCHD_STORE.into()
 }
 
 pub(super) fn store_bytes() -> u64 {
@@ -27,7 +27,7 @@ pub(super) fn mount_readers() -> usize {
 }
 
 pub(super) fn client_config() -> PathBuf {
-    crate::cvmfs_client::parameters::STOCK_ROOT.into()
+    node::cvmfs_client::parameters::STOCK_ROOT.into()
 }
 
 pub(super) fn cache_share() -> f64 {

@@ -9,19 +9,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use node::cvmfs_client::deadline;
 use tracing::{debug, info};
 
 use super::Daemon;
-use crate::asked::Asked;
-use crate::cvmfs_client::deadline;
+use crate::config::Config;
+use crate::request::spec::PrefetchSpec;
 use crate::source::Search;
 
 /// A mount that does not tell its revision within this is asked again the next time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Looks for new revisions every `interval` until the daemon stops.
-pub(super) async fn watch(daemon: Arc<Daemon>, interval: Duration) {
-    let mounts: Vec<PathBuf> = daemon.repositories.values().map(|repository| repository.mount.clone()).collect();
+impl Daemon {
+    /// Looks up new bundles of images that were requested, as often as configured, until the daemon shuts down.
+    pub fn watch_revisions(self: &Arc<Self>, config: &Config) {
+        if config.revision_check_s > 0 {
+            let interval = Duration::from_secs(config.revision_check_s);
+            self.tasks.spawn(watch(self.clone(), interval));
+        }
+    }
+}
+
+/// Looks for new revisions every `interval` until the daemon shuts down.
+async fn watch(daemon: Arc<Daemon>, interval: Duration) {
+    let mounts: Vec<PathBuf> =
+        daemon.delivery.repositories.values().map(|repository| repository.mount.clone()).collect();
     let mut seen: HashMap<PathBuf, String> = HashMap::new();
     loop {
         let mut renewed = false;
@@ -44,7 +56,7 @@ pub(super) async fn watch(daemon: Arc<Daemon>, interval: Duration) {
 
 /// False if the daemon stops meanwhile.
 async fn pause(daemon: &Daemon, time: Duration) -> bool {
-    tokio::time::timeout(time, daemon.stopping.cancelled()).await.is_err()
+    tokio::time::timeout(time, daemon.shutdown.cancelled()).await.is_err()
 }
 
 async fn renew(daemon: &Arc<Daemon>) {
@@ -52,7 +64,7 @@ async fn renew(daemon: &Arc<Daemon>) {
         match daemon.sources.find(&wanted).await {
             Search::Found(found) if !found.is_stored() => {
                 info!(place = found.place, reference = wanted.reference, "another bundle for an image used here");
-                if let Err(error) = daemon.prefetch(Asked::renewal(wanted)) {
+                if let Err(error) = daemon.prefetch(PrefetchSpec::renewal(wanted)) {
                     debug!(%error, "not prefetched again");
                 }
             }

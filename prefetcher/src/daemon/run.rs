@@ -1,14 +1,14 @@
-//! What becomes of one request, from its bundle to its account.
+//! What becomes of one request, from its bundle to its tally.
 
 use std::sync::Arc;
 
+use api::proto::RequestState;
 use bundles::bundle::Bundle;
 use tracing::info;
 
 use super::Daemon;
-use super::delivery::Delivery;
-use crate::api::RequestState;
-use crate::requests::{Request, Running};
+use crate::delivery::Delivery;
+use crate::request::{Request, Running};
 use crate::source::{AtHand, Compared, Found, Search, Troubles};
 
 impl Daemon {
@@ -19,29 +19,29 @@ impl Daemon {
             biased;
             state = self.outcome(&request, bundle) => state,
             state = request.given_up() => {
-                request.fail_rest(|a| &mut a.failed_given_up);
+                request.fail_rest(|a| &mut a.failed_cancelled);
                 state
             }
         };
         running.end(state);
         let status = request.status();
         self.metrics.ended(&status);
-        let a = status.account.unwrap_or_default();
+        let a = status.tally.unwrap_or_default();
         info!(
             state = state.as_str_name(),
             error = status.error,
-            wanted = a.wanted_objects,
-            already_there = a.already_there_objects,
+            wanted = a.total_objects,
+            already_there = a.cached_objects,
             fetched = a.fetched_objects,
             joined = a.joined_objects,
             failed = a.failed_objects,
             skipped = a.skipped_objects,
-            skipped_budget = a.skipped_budget_objects,
+            skipped_budget = a.skipped_cache_full_objects,
             failed_transfer = a.failed_transfer,
             failed_verification = a.failed_verification,
             failed_write = a.failed_write,
-            failed_stopped = a.failed_stopped,
-            failed_given_up = a.failed_given_up,
+            failed_shutdown = a.failed_shutdown,
+            failed_cancelled = a.failed_cancelled,
             time_to_first_byte_us = a.time_to_first_byte_us,
             time_to_critical_us = a.time_to_critical_us,
             stored_bytes = a.fetched_stored_bytes,
@@ -69,7 +69,7 @@ impl Daemon {
             Search::Absent => RequestState::NoBundle,
             Search::Unsure(why) => {
                 request.error(&why);
-                match self.stopping.is_cancelled() {
+                match self.shutdown.is_cancelled() {
                     true => RequestState::Failed,
                     false => RequestState::NoBundle,
                 }
@@ -84,7 +84,7 @@ impl Daemon {
     async fn search(&self, request: &Request, troubles: Troubles) -> Search {
         tokio::select! {
             search = self.sources.elsewhere(&request.wanted, troubles) => search,
-            () = self.stopping.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+            () = self.shutdown.cancelled() => Search::Unsure("the daemon was told to stop".into()),
         }
     }
 
@@ -96,7 +96,7 @@ impl Daemon {
         let compared = async {
             tokio::select! {
                 compared = self.sources.compared(&known, &request.wanted) => compared,
-                () = self.stopping.cancelled() => Compared::Same,
+                () = self.shutdown.cancelled() => Compared::Same,
             }
         };
         tokio::pin!(delivered, compared);
@@ -116,8 +116,8 @@ impl Daemon {
         let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
         request.found(&found.place, &found.bundle, &plan);
         let name = found.bundle.repository();
-        if !self.repositories.contains_key(name) {
-            let known: Vec<_> = self.repositories.keys().map(String::as_str).collect();
+        if !self.delivery.repositories.contains_key(name) {
+            let known: Vec<_> = self.delivery.repositories.keys().map(String::as_str).collect();
             request.error(&format!(
                 "bundle {} is for repository {name}, which is not configured (only {}); add it as [[repository]]",
                 found.place,
@@ -126,8 +126,8 @@ impl Daemon {
             return RequestState::Failed;
         }
         let bundle = Arc::new(found.bundle);
-        Delivery::new(self, request, &bundle).await.bring(&plan).await;
-        match request.account_so_far().failed_objects {
+        Delivery::new(&self.delivery, request, &bundle).await.bring(&plan).await;
+        match request.tally_so_far().failed_objects {
             0 => RequestState::Done,
             _ => RequestState::Failed,
         }

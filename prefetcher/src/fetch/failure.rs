@@ -3,8 +3,10 @@
 use std::fmt;
 
 use bundles::object::BadObject;
+use tokio::sync::AcquireError;
 
-use crate::sink::SinkError;
+use crate::cache::SinkError;
+use crate::cache::through_mount::ReadError;
 
 /// What went wrong. Each is counted on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum Blame {
 /// One attempt's or one object's failure.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// For the account.
+    /// For the tally.
     pub cause: Cause,
     /// Whose fault it is.
     pub blame: Blame,
@@ -73,9 +75,25 @@ impl fmt::Display for Failure {
     }
 }
 
+impl From<AcquireError> for Failure {
+    /// Semaphores are closed only when the daemon shuts down.
+    fn from(_: AcquireError) -> Self {
+        Self::transient("the daemon is shutting down")
+    }
+}
+
 impl From<BadObject> for Failure {
     fn from(error: BadObject) -> Self {
         Self::wrong(error.to_string())
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Mount(reason) => Self::transient(reason),
+            ReadError::File(reason) => Self::refused(reason),
+        }
     }
 }
 

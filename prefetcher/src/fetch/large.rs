@@ -12,13 +12,12 @@ use futures::StreamExt;
 use tokio::sync::SemaphorePermit;
 use tracing::debug;
 
-use super::Fetcher;
-use super::download::{Ask, Limits};
+use super::failover::{Retry, Turn};
 use super::failure::{Cause, Failure};
-use super::terms::Terms;
-use super::tries::{Tries, Turn};
+use super::http::download::{Ask, Limits};
+use super::limits::per_request::Terms;
 use super::verify::Streamed;
-use crate::repository::Repository;
+use super::{Fetcher, Target};
 
 /// What a stream is counted as: a piece that comes or is worked off, and the unpacker's buffer.
 const STREAM_COST: u64 = 2 << 20;
@@ -35,7 +34,7 @@ impl Fetcher {
     /// Brings a large object in fixed memory.
     pub(super) async fn bring_large(
         &self,
-        repository: &Repository,
+        target: Target<'_>,
         object: &BundleObject,
         terms: Terms<'_>,
     ) -> Result<u64, Failure> {
@@ -43,10 +42,10 @@ impl Fetcher {
         // Ranges are for speed.
         let in_ranges = size > ONE_STREAM && terms.own.bytes_per_second().is_none();
         if in_ranges
-            && !repository.routes.is_proxied(repository.routes.first())
+            && !target.routes.is_proxied(target.routes.first())
             && let Some((abreast, _memory)) = self.ranges_abreast()
         {
-            match self.bring_ranges(repository, object, terms, abreast).await {
+            match self.bring_ranges(target, object, terms, abreast).await {
                 Err(failure) if failure.cause != Cause::Write => {
                     // A server without ranges, or two that disagree.
                     debug!(object = %object.hash, error = %failure, "not to be had in ranges");
@@ -56,13 +55,13 @@ impl Fetcher {
         }
         let _memory = self.streams.take(STREAM_COST).await?;
         let path = object.hash.url_path(object.kind);
-        let mut tries = Tries::new(&repository.routes);
+        let mut tries = Retry::new(target.routes);
         while let Some(turn) = tries.next().await {
-            let url = repository.routes.url(turn.way, &path);
+            let url = target.routes.url(turn.way, &path);
             let ask =
                 Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh, own: terms.own.bucket() };
-            let _place = repository.routes.enter(turn.way, terms.rank).await;
-            match self.stream(repository, object, turn, &ask).await {
+            let _place = target.routes.enter(turn.way, terms.rank).await;
+            match self.stream(target, object, turn, &ask).await {
                 Err(failure) => tries.failed(failure)?,
                 done => return done,
             }
@@ -77,13 +76,13 @@ impl Fetcher {
 
     async fn stream(
         &self,
-        repository: &Repository,
+        target: Target<'_>,
         object: &BundleObject,
         turn: Turn,
         ask: &Ask<'_>,
     ) -> Result<u64, Failure> {
-        let mut body = self.open(&repository.routes, turn.way, ask).await?;
-        let mut streamed = self.begin(repository, object).await?;
+        let mut body = self.open(target.routes, turn.way, ask).await?;
+        let mut streamed = self.begin(target, object).await?;
         loop {
             let piece = body.piece(PIECE).await?;
             if piece.is_empty() {
@@ -97,14 +96,14 @@ impl Fetcher {
 
     async fn bring_ranges(
         &self,
-        repository: &Repository,
+        target: Target<'_>,
         object: &BundleObject,
         terms: Terms<'_>,
         abreast: usize,
     ) -> Result<u64, Failure> {
-        let spans = spans(object.stored_size).map(|span| self.range(repository, object, span, terms));
+        let spans = spans(object.stored_size).map(|span| self.range(target, object, span, terms));
         let mut coming = futures::stream::iter(spans).buffered(abreast);
-        let mut streamed = self.begin(repository, object).await?;
+        let mut streamed = self.begin(target, object).await?;
         while let Some(piece) = coming.next().await {
             streamed = self.feed(streamed, piece?).await?;
         }
@@ -114,19 +113,19 @@ impl Fetcher {
 
     async fn range(
         &self,
-        repository: &Repository,
+        target: Target<'_>,
         object: &BundleObject,
         span: Range<u64>,
         terms: Terms<'_>,
     ) -> Result<Vec<u8>, Failure> {
         let path = object.hash.url_path(object.kind);
         let limits = Limits::exactly(span.end - span.start);
-        let mut tries = Tries::new(&repository.routes);
+        let mut tries = Retry::new(target.routes);
         while let Some(Turn { way, fresh }) = tries.next().await {
-            let url = repository.routes.url(way, &path);
+            let url = target.routes.url(way, &path);
             let ask = Ask { url: &url, limits, range: Some(span.clone()), fresh, own: terms.own.bucket() };
-            let _place = repository.routes.enter(way, terms.rank).await;
-            let download = async { self.open(&repository.routes, way, &ask).await?.whole().await };
+            let _place = target.routes.enter(way, terms.rank).await;
+            let download = async { self.open(target.routes, way, &ask).await?.whole().await };
             match download.await {
                 Err(failure) => tries.failed(failure)?,
                 done => return done,
@@ -135,8 +134,8 @@ impl Fetcher {
         Err(tries.failure())
     }
 
-    async fn begin(&self, repository: &Repository, object: &BundleObject) -> Result<Streamed, Failure> {
-        let (sink, object) = (repository.sink.clone(), object.clone());
+    async fn begin(&self, target: Target<'_>, object: &BundleObject) -> Result<Streamed, Failure> {
+        let (sink, object) = (target.sink.clone(), object.clone());
         self.cores.run(move |_| Streamed::begin(&*sink, &object)).await
     }
 

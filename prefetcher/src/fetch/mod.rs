@@ -19,35 +19,29 @@
 //! [`route`] knows by which proxy and from which server, [`failure`] tells what failed, [`flight`] keeps an object from being
 //! fetched twice at a time, [`download`] speaks HTTP, [`verify`] checks and unpacks, [`pack`] cuts packs into objects.
 
-pub mod bandwidth;
-pub mod bucket;
-pub mod cores;
-pub mod download;
+pub mod failover;
 pub mod failure;
-pub mod flight;
+pub mod http;
 mod large;
-pub mod pace;
+pub mod limits;
 pub mod pack;
-pub mod route;
-pub mod terms;
-mod tries;
-mod trust;
+pub mod single_flight;
 pub mod verify;
-pub mod window;
+
+use std::sync::Arc;
 
 use bundles::bundle::BundleObject;
 use bundles::object::{BadObject, ContentHash, HashAlgorithm, ObjectKind};
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::repository::Repository;
-use bandwidth::Bandwidth;
-use cores::Cores;
-use download::{Ask, Body, Limits};
+use crate::cache::Sink;
+use failover::{Retry, Routes, Turn, Way};
 use failure::Failure;
-use flight::{Flights, Seat};
-use route::{Routes, Way};
-use terms::Terms;
-use tries::{Tries, Turn};
+use http::download::{self, Ask, Body, Limits};
+use limits::bandwidth::Bandwidth;
+use limits::cpu::CpuPool;
+use limits::per_request::Terms;
+use single_flight::{Seat, SingleFlight};
 
 /// Bytes of streams in memory at a time: a large object in ranges and another one, five that are streams, or two parts of
 /// packs and a large object.
@@ -75,6 +69,19 @@ pub enum Outcome {
     Failed(Failure),
 }
 
+/// Where an object is fetched from, and the cache that it is fetched into.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Fully qualified name of the repository.
+    pub repository: &'a str,
+    /// Ways to the repository's objects.
+    pub routes: &'a Routes,
+    /// Cache of the repository's client.
+    pub sink: &'a Arc<dyn Sink>,
+    /// Number of the cache. Repositories that share a cache share the number.
+    pub sink_number: usize,
+}
+
 /// One sink's object. The same in all repositories that share the sink.
 type Key = (usize, ContentHash);
 /// How a flight ended, and from where it was tried: another repository may still have the object.
@@ -84,22 +91,22 @@ type Origin = (String, ObjectKind);
 /// Shared by all requests of the daemon.
 #[derive(Debug)]
 pub struct Fetcher {
-    flights: Flights<Key, Landing>,
+    flights: SingleFlight<Key, Landing>,
     streams: Memory,
     small_objects: Memory,
     bandwidth: Bandwidth,
-    cores: Cores,
+    cores: CpuPool,
 }
 
 impl Fetcher {
     /// A fetcher that takes at most so many bytes a second.
     pub fn new(bytes_per_second: Option<u64>) -> Self {
         Self {
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             streams: Memory::new(STREAMS),
             small_objects: Memory::new(SMALL_OBJECTS),
             bandwidth: Bandwidth::new(bytes_per_second),
-            cores: Cores::all(),
+            cores: CpuPool::all(),
         }
     }
 
@@ -109,12 +116,12 @@ impl Fetcher {
     }
 
     /// Brings `object` into the repository's sink, unless it is there or on its way.
-    pub async fn fetch(&self, repository: &Repository, object: &BundleObject, terms: Terms<'_>) -> Outcome {
+    pub async fn fetch(&self, target: Target<'_>, object: &BundleObject, terms: Terms<'_>) -> Outcome {
         if object.hash.algorithm != HashAlgorithm::Sha1 {
             return Outcome::Failed(BadObject::Unverifiable(object.hash).into());
         }
-        let key = (repository.sink_number, object.hash);
-        let origin = (repository.name.clone(), object.kind);
+        let key = (target.sink_number, object.hash);
+        let origin = (target.repository.to_owned(), object.kind);
         loop {
             let turn = match terms.own.turn().await {
                 Ok(turn) => turn,
@@ -124,11 +131,11 @@ impl Fetcher {
                 Seat::Leader(leader) => {
                     // Another flight may have landed since the plan was made. One stat of a local file: no need to
                     // leave the thread.
-                    if repository.sink.contains(&object.hash, object.raw_size) {
+                    if target.sink.contains(&object.hash, object.raw_size) {
                         leader.land((Ok(()), origin));
                         return Outcome::AlreadyThere;
                     }
-                    let result = self.bring(repository, object, terms).await;
+                    let result = self.bring(target, object, terms).await;
                     leader.land((result.as_ref().map(|_| ()).map_err(Failure::clone), origin));
                     return match result {
                         Ok(stored) => Outcome::Fetched { stored },
@@ -148,15 +155,15 @@ impl Fetcher {
         }
     }
 
-    async fn bring(&self, repository: &Repository, object: &BundleObject, terms: Terms<'_>) -> Result<u64, Failure> {
+    async fn bring(&self, target: Target<'_>, object: &BundleObject, terms: Terms<'_>) -> Result<u64, Failure> {
         let limits = Limits::of(object);
         if object.raw_size.saturating_add(limits.most) > SMALL {
-            return self.bring_large(repository, object, terms).await;
+            return self.bring_large(target, object, terms).await;
         }
         let path = object.hash.url_path(object.kind);
-        let mut tries = Tries::new(&repository.routes);
+        let mut tries = Retry::new(target.routes);
         while let Some(turn) = tries.next().await {
-            match self.bring_small(repository, object, &path, turn, terms).await {
+            match self.bring_small(target, object, &path, turn, terms).await {
                 Err(failure) => tries.failed(failure)?,
                 done => return done,
             }
@@ -166,29 +173,29 @@ impl Fetcher {
 
     async fn bring_small(
         &self,
-        repository: &Repository,
+        target: Target<'_>,
         object: &BundleObject,
         path: &str,
         turn: Turn,
         terms: Terms<'_>,
     ) -> Result<u64, Failure> {
-        let url = repository.routes.url(turn.way, path);
+        let url = target.routes.url(turn.way, path);
         let ask =
             Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh, own: terms.own.bucket() };
-        let place = repository.routes.enter(turn.way, terms.rank).await;
-        let body = self.open(&repository.routes, turn.way, &ask).await?;
+        let place = target.routes.enter(turn.way, terms.rank).await;
+        let body = self.open(target.routes, turn.way, &ask).await?;
         let _memory = self.small_objects.take(ask.limits.most).await?;
         let stored = body.whole().await?;
         drop(place);
-        let (sink, object, size) = (repository.sink.clone(), object.clone(), stored.len() as u64);
+        let (sink, object, size) = (target.sink.clone(), object.clone(), stored.len() as u64);
         self.cores.run(move |scratch| verify::put(scratch, &*sink, &object, &stored)).await?;
         Ok(size)
     }
 
     /// Asks by one way, and tells its window how long that took.
     async fn open<'a>(&'a self, routes: &Routes, way: Way, ask: &Ask<'a>) -> Result<Body<'a>, Failure> {
-        let (window, upstream) = (routes.window(way), routes.upstream());
-        let patience = upstream.timeout.max(upstream.timeout_direct);
+        let (window, policy) = (routes.window(way), routes.upstream().policy);
+        let patience = policy.timeout.max(policy.timeout_direct);
         match download::open(routes.http(way), ask, patience, &self.bandwidth).await {
             Ok((body, took)) => {
                 window.answered(took);
@@ -219,17 +226,13 @@ impl Memory {
     /// Waits for so many, or for all if that is less.
     async fn take(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Failure> {
         let permits = bytes.min(self.all).div_ceil(KIB).max(1);
-        self.free.acquire_many(permits as u32).await.map_err(closed)
+        Ok(self.free.acquire_many(permits as u32).await?)
     }
 
     /// So many, if they are free and nobody waits.
     fn spare(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
         self.free.try_acquire_many(bytes.div_ceil(KIB) as u32).ok()
     }
-}
-
-fn closed(_: AcquireError) -> Failure {
-    Failure::transient("the daemon is stopping")
 }
 
 #[cfg(test)]

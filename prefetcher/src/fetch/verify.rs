@@ -6,7 +6,7 @@ use bundles::bundle::BundleObject;
 use bundles::object::{Scratch, Unpacker};
 
 use super::failure::Failure;
-use crate::sink::{Incoming, Sink, SinkError};
+use crate::cache::{Incoming, Sink, SinkError};
 
 /// Checks a whole object and puts it into the sink.
 pub fn put(scratch: &mut Scratch, sink: &dyn Sink, object: &BundleObject, stored: &[u8]) -> Result<(), Failure> {
@@ -57,8 +57,8 @@ mod tests {
     /// What [`Unpacker`] holds at a time.
     const BUFFER: usize = 256 << 10;
 
+    use crate::cache::PosixCache;
     use crate::fetch::failure::Cause;
-    use crate::sink::PosixCache;
     use bundles::object::ContentHash;
     use bundles::path::RootPath;
     use std::io::Write as _;

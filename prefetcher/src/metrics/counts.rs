@@ -1,16 +1,16 @@
-//! Counters made of the accounts of all requests, at the moment in which they are asked for.
+//! Counters made of the tallies of all requests, at the moment in which they are asked for.
 
 use std::fmt::Error;
 use std::sync::Arc;
 
+use api::proto::RequestState;
+use node::metrics_http::counter;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::api::RequestState;
-use crate::requests::Requests;
-use crate::sink::quota_manager;
+use crate::cache::quota_manager;
+use crate::request::Requests;
 
 /// The requests.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Counts(pub(super) Arc<Requests>);
 impl Collector for Counts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let totals = self.0.totals();
-        let a = totals.account;
+        let a = totals.tally;
         let ends = RequestState::all().filter(|s| !matches!(s, RequestState::Unspecified | RequestState::Running));
         let ended: Vec<_> =
             ends.map(|state| (state.name(), totals.ended.get(&state).copied().unwrap_or_default())).collect();
@@ -27,7 +27,7 @@ impl Collector for Counts {
             values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
         };
         let outcomes = named(&[
-            ("already_there", a.already_there_objects),
+            ("already_there", a.cached_objects),
             ("fetched", a.fetched_objects),
             ("joined", a.joined_objects),
             ("failed", a.failed_objects),
@@ -37,11 +37,11 @@ impl Collector for Counts {
             ("transfer", a.failed_transfer),
             ("verification", a.failed_verification),
             ("write", a.failed_write),
-            ("stopped", a.failed_stopped),
-            ("given_up", a.failed_given_up),
+            ("stopped", a.failed_shutdown),
+            ("given_up", a.failed_cancelled),
         ]);
-        let elsewhere = a.skipped_objects.saturating_sub(a.skipped_budget_objects);
-        let skipped = named(&[("repository", elsewhere), ("room", a.skipped_budget_objects)]);
+        let elsewhere = a.skipped_objects.saturating_sub(a.skipped_cache_full_objects);
+        let skipped = named(&[("repository", elsewhere), ("room", a.skipped_cache_full_objects)]);
         let told = quota_manager::counts();
         let registrations = named(&[
             ("registered", told.registered),
@@ -62,21 +62,4 @@ impl Collector for Counts {
         let metric = encoder.encode_descriptor("running_requests", "Requests that run", None, running.metric_type())?;
         running.encode(metric)
     }
-}
-
-/// Writes a counter that has a value for each of some values of a label.
-pub fn counter(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[(impl AsRef<str>, u64)],
-) -> Result<(), Error> {
-    let metric_type = ConstCounter::new(0u64).metric_type();
-    let mut family = encoder.encode_descriptor(name, help, None, metric_type)?;
-    for (value, count) in values {
-        let labels = [(label, value.as_ref())];
-        ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
 }

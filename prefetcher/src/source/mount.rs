@@ -8,13 +8,14 @@ use std::time::Duration;
 use bundles::bundle::{Bundle, PackRef};
 use bundles::cvmfs::version;
 use bundles::file::FileError;
+use bundles::pack::PackPlace as Pack;
 use bundles::publish::{DIRECTORY, bundle_path, manifest_path};
 use bundles::store::Origin;
 use tokio::sync::Semaphore;
 
-use super::{Found, Miss, check_image, packs, within};
-use crate::fetch::pack::Pack;
-use crate::wanted::Wanted;
+use super::lookup::{Found, Miss, check_image, within};
+use super::packs;
+use crate::request::image_query::ImageQuery;
 
 /// Most threads that read through one mount. The CVMFS client serves 10 before it makes others wait.
 const READERS: usize = 4;
@@ -42,7 +43,7 @@ impl Mount {
 
     /// Looks for the bundle of `wanted`. Of one that is stored, `known` is the version: then a mount on which all readers are
     /// out is not waited for.
-    pub(super) async fn look(&self, wanted: &Wanted, known: Option<&str>) -> Result<Sight, Miss> {
+    pub(super) async fn look(&self, wanted: &ImageQuery, known: Option<&str>) -> Result<Sight, Miss> {
         let by_chain = wanted.chain.iter().map(bundle_path);
         let by_manifest = wanted.manifest.iter().map(manifest_path);
         let paths: Vec<PathBuf> = by_chain.chain(by_manifest).map(|path| self.path.join(path)).collect();

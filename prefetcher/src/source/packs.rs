@@ -9,11 +9,10 @@ use bundles::bundle::PackRef;
 use bundles::cvmfs::{Content, Mounted};
 use bundles::image::Digest;
 use bundles::object::ObjectKind;
+use bundles::pack::{PackPart as Part, PackPlace as Pack};
 use bundles::path::RootPath;
 use bundles::publish::pack_path;
 use tracing::debug;
-
-use crate::fetch::pack::{Pack, Part};
 
 /// Most packs that are remembered.
 const MAX_KNOWN: usize = 4096;

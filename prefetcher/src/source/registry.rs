@@ -7,8 +7,8 @@ use std::time::Duration;
 use bundles::bundle::Bundle;
 use bundles::image::registry::fetch_bundle;
 
-use super::{Found, Miss, check_image};
-use crate::wanted::Wanted;
+use super::lookup::{Found, Miss, check_image};
+use crate::request::image_query::ImageQuery;
 
 /// The registries that are asked.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +24,7 @@ impl Registries {
     }
 
     /// Looks beside `wanted`, if its registry is one of ours.
-    pub(super) async fn look(&self, wanted: &Wanted) -> Result<Box<Found>, Miss> {
+    pub(super) async fn look(&self, wanted: &ImageQuery) -> Result<Box<Found>, Miss> {
         let Some((reference, plain_http)) = self.reference(wanted) else { return Err(Miss::Absent) };
         let place = format!("registry {reference}");
         let answer = tokio::time::timeout(self.deadline, fetch_bundle(&reference, plain_http)).await;
@@ -36,7 +36,7 @@ impl Registries {
     }
 
     /// What to ask for, by digest if that is known, and whether without TLS.
-    fn reference(&self, wanted: &Wanted) -> Option<(String, bool)> {
+    fn reference(&self, wanted: &ImageQuery) -> Option<(String, bool)> {
         let (host, rest) = wanted.reference.split_once('/')?;
         let ours = self.hosts.iter().find(|ours| ours.strip_prefix("http://").unwrap_or(ours) == host)?;
         let reference = match wanted.manifest {
@@ -63,7 +63,7 @@ mod tests {
         let registries = Registries::new(hosts, Duration::from_secs(1));
         let manifest = Digest::of(b"m");
         let asked = |reference: &str, manifest| {
-            let wanted = Wanted { chain: None, manifest, reference: reference.into(), profile: String::new() };
+            let wanted = ImageQuery { chain: None, manifest, reference: reference.into(), profile: String::new() };
             registries.reference(&wanted)
         };
         let by_digest = |name: &str| format!("{name}@{manifest}");

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use api::client::Client;
+use api::proto::{Image, RequestStatus};
 use bundles::bundle::Bundle;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prefetcher::api::{Image, RequestStatus};
-use prefetcher::client::Client;
 
 use super::{LONG, Origin, Site, by_chain, until};
 
@@ -41,7 +41,7 @@ impl Daemon {
         let log = site.path("log");
         let mut daemon = Self {
             child: spawn(command, &log),
-            client: Client::connect_lazy(&site.path("prefetchd.sock")).with_deadline(LONG),
+            client: Client::connect_lazy(&site.path("prefetchd.sock")).with_timeout(LONG),
             log,
         };
         let started = std::time::Instant::now();

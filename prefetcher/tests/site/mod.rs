@@ -8,23 +8,23 @@ mod daemon;
 mod origin;
 mod quota_manager;
 
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::proto::{Image, RequestStatus, Tally};
+use bundles::bundle::{Bundle, BundleObject};
+use bundles::image::{ChainId, Digest, ImageId};
+use bundles::object::{ContentHash, ObjectKind};
+use bundles::path::RootPath;
+
 pub use daemon::Daemon;
 #[allow(unused_imports, reason = "not every test has a server that misbehaves")]
 pub use origin::Behaviour;
 pub use origin::Origin;
 #[allow(unused_imports, reason = "not every test has a quota manager")]
 pub use quota_manager::{Registered, TestManager, make_fifo, open_reader};
-
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use bundles::bundle::{Bundle, BundleObject};
-use bundles::image::{ChainId, Digest, ImageId};
-use bundles::object::{ContentHash, ObjectKind};
-use bundles::path::RootPath;
-use prefetcher::api::{Account, Image, RequestStatus};
 
 /// The repository of all tests.
 pub const REPOSITORY: &str = "unpacked.test.example";
@@ -103,13 +103,13 @@ pub fn by_manifest(bundle: &Bundle) -> Image {
     Image { manifest_digest: bundle.image.manifest.unwrap().to_string(), ..Image::default() }
 }
 
-/// The account of a request that has ended, which must add up.
-pub fn account(status: &RequestStatus) -> Account {
-    let a = status.account.unwrap();
-    let told = a.already_there_objects + a.fetched_objects + a.joined_objects + a.failed_objects + a.skipped_objects;
-    assert_eq!(a.wanted_objects, told, "{status:?}");
-    assert!(a.skipped_budget_objects <= a.skipped_objects, "{status:?}");
-    let causes = a.failed_transfer + a.failed_verification + a.failed_write + a.failed_stopped + a.failed_given_up;
+/// The tally of a request that has ended, which must add up.
+pub fn tally(status: &RequestStatus) -> Tally {
+    let a = status.tally.unwrap();
+    let told = a.cached_objects + a.fetched_objects + a.joined_objects + a.failed_objects + a.skipped_objects;
+    assert_eq!(a.total_objects, told, "{status:?}");
+    assert!(a.skipped_cache_full_objects <= a.skipped_objects, "{status:?}");
+    let causes = a.failed_transfer + a.failed_verification + a.failed_write + a.failed_shutdown + a.failed_cancelled;
     assert_eq!(a.failed_objects, causes, "{status:?}");
     a
 }

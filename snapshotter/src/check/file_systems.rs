@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
-use prefetcher::cvmfs_client::cache::{ClientCache, client_cache};
-use prefetcher::cvmfs_client::parameters::ClientConfiguration;
-use prefetcher::cvmfs_client::shell::Values;
+use node::cvmfs_client::cache::{ClientCache, client_cache};
+use node::cvmfs_client::parameters::ClientConfiguration;
+use node::cvmfs_client::shell::Values;
 
 /// Parameter of the client: how many requests it serves at a time.
 const THREADS: &str = "CVMFS_FUSE3_MAX_THREADS";

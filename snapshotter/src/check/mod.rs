@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use prefetcher::client::Client;
-use prefetcher::cvmfs_client::deadline::within;
-use prefetcher::cvmfs_client::parameters::ClientConfiguration;
+use api::client::Client;
+use node::cvmfs_client::deadline::within;
+use node::cvmfs_client::parameters::ClientConfiguration;
 use serde::Serialize;
 
 use crate::config::{Config, Repository};
@@ -138,7 +138,7 @@ async fn check_daemon(config: &Config) -> Finding {
         let result = Err(anyhow!("`prefetch_socket` is not configured: nothing is prefetched"));
         return Finding::new("prefetch daemon", result);
     };
-    let listed = Client::connect_lazy(socket).with_deadline(TIMEOUT).list().await;
+    let listed = Client::connect_lazy(socket).with_timeout(TIMEOUT).list().await;
     let result = listed.map(|list| format!("answers, stores {} bundles", list.bundles.len()));
     Finding::new(format!("prefetch daemon {}", socket.display()), result.map_err(Into::into))
 }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use api::client::{Client, ClientError};
+use api::proto;
 use bundles::image::{ChainId, Digest};
 use parking_lot::Mutex;
-use prefetcher::api;
-use prefetcher::client::{Client, ClientError};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
@@ -46,7 +46,7 @@ pub struct PrefetchClient {
 #[derive(Debug)]
 struct Daemon {
     client: Client,
-    queue: mpsc::Sender<api::PrefetchRequest>,
+    queue: mpsc::Sender<proto::PrefetchRequest>,
     health: Arc<Health>,
 }
 
@@ -61,7 +61,7 @@ impl PrefetchClient {
     pub fn start(config: &Config, metrics: Arc<Metrics>) -> Self {
         let daemon = config.prefetch_socket.as_deref().map(|socket| {
             let (queue, receiver) = mpsc::channel(QUEUE);
-            let client = Client::connect_lazy(socket).with_deadline(TIMEOUT);
+            let client = Client::connect_lazy(socket).with_timeout(TIMEOUT);
             let health = Arc::new(Health::default());
             tokio::spawn(send_queue(client.clone(), receiver, Arc::clone(&health), Arc::clone(&metrics)));
             Daemon { client, queue, health }
@@ -73,10 +73,10 @@ impl PrefetchClient {
     pub fn layer_pulled(&self, layer: &LayerLabels<'_>) {
         let Some(manifest) = layer.manifest else { return };
         if self.pulls.lock().begins_pull(manifest, layer.chain_id) {
-            let image = api::Image {
+            let image = proto::Image {
                 manifest_digest: manifest.to_string(),
                 reference: layer.reference.to_owned(),
-                ..api::Image::default()
+                ..proto::Image::default()
             };
             self.enqueue(request(image, layer.chain_id));
         }
@@ -102,7 +102,7 @@ impl PrefetchClient {
         self.enqueue(request(image_of_chain(chain_id.to_owned()), chain_id));
     }
 
-    fn enqueue(&self, request: api::PrefetchRequest) {
+    fn enqueue(&self, request: proto::PrefetchRequest) {
         if let Some(daemon) = &self.daemon
             && let Err(error) = daemon.queue.try_send(request)
         {
@@ -111,10 +111,10 @@ impl PrefetchClient {
         }
     }
 
-    async fn send_and_wait(&self, daemon: &Daemon, request: api::PrefetchRequest) -> WaitOutcome {
+    async fn send_and_wait(&self, daemon: &Daemon, request: proto::PrefetchRequest) -> WaitOutcome {
         let deadline = tokio::time::Instant::now() + self.max_wait;
-        let client = daemon.client.clone().with_deadline(TIMEOUT.min(self.max_wait));
-        match client.ask(request).await {
+        let client = daemon.client.clone().with_timeout(TIMEOUT.min(self.max_wait));
+        match client.submit(request).await {
             Ok(id) => {
                 self.metrics.prefetch_requests.increment(PrefetchOutcome::Sent);
                 let wait = wait(&client, self.wait, id);
@@ -149,13 +149,17 @@ impl Health {
     }
 }
 
-fn image_of_chain(chain_id: String) -> api::Image {
-    api::Image { chain_id, ..api::Image::default() }
+fn image_of_chain(chain_id: String) -> proto::Image {
+    proto::Image { chain_id, ..proto::Image::default() }
 }
 
 /// The daemon's log shows `snapshot` with the request, so both logs can be compared.
-fn request(image: api::Image, snapshot: &str) -> api::PrefetchRequest {
-    api::PrefetchRequest { image: Some(image), correlation_id: snapshot.to_owned(), ..api::PrefetchRequest::default() }
+fn request(image: proto::Image, snapshot: &str) -> proto::PrefetchRequest {
+    proto::PrefetchRequest {
+        image: Some(image),
+        correlation_id: snapshot.to_owned(),
+        ..proto::PrefetchRequest::default()
+    }
 }
 
 /// Follows a request until the policy ends the wait. The caller limits the time.
@@ -177,14 +181,14 @@ async fn wait(client: &Client, policy: WaitPolicy, request: u64) -> WaitOutcome 
 
 async fn send_queue(
     client: Client,
-    mut queue: mpsc::Receiver<api::PrefetchRequest>,
+    mut queue: mpsc::Receiver<proto::PrefetchRequest>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
 ) {
     while let Some(request) = queue.recv().await {
-        let api::Image { chain_id, manifest_digest: manifest, .. } = request.image.clone().unwrap_or_default();
+        let proto::Image { chain_id, manifest_digest: manifest, .. } = request.image.clone().unwrap_or_default();
         let snapshot = request.correlation_id.clone();
-        match client.ask(request).await {
+        match client.submit(request).await {
             Ok(request) => {
                 metrics.prefetch_requests.increment(PrefetchOutcome::Sent);
                 tracing::info!(request, snapshot, chain_id, manifest, "prefetch requested");

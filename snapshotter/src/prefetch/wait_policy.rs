@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use prefetcher::api::{RequestState, RequestStatus};
+use api::proto::{RequestState, RequestStatus};
 
 use crate::config::WaitPolicy;
 use crate::metrics::WaitOutcome;
@@ -24,11 +24,11 @@ pub fn outcome(policy: WaitPolicy, status: &RequestStatus) -> Option<WaitOutcome
 
 /// Ends when the critical objects are in the cache or will not come.
 fn critical(status: &RequestStatus) -> Option<WaitOutcome> {
-    let account = status.account.unwrap_or_default();
+    let tally = status.tally.unwrap_or_default();
     let bundle_found = !status.bundle_source.is_empty();
-    if bundle_found && account.critical_awaited_objects == 0 {
+    if bundle_found && tally.critical_pending_objects == 0 {
         // If one of them failed, the daemon never sets that time.
-        let all_cached = account.time_to_critical_us > 0;
+        let all_cached = tally.time_to_critical_us > 0;
         return Some(if all_cached { WaitOutcome::Ready } else { WaitOutcome::Unavailable });
     }
     (status.state() != RequestState::Running).then_some(WaitOutcome::Unavailable)
@@ -36,27 +36,27 @@ fn critical(status: &RequestStatus) -> Option<WaitOutcome> {
 
 /// Ends when the container would not overtake the daemon any more, or when the daemon makes no progress.
 fn adaptive(status: &RequestStatus) -> Option<WaitOutcome> {
-    let account = status.account.unwrap_or_default();
-    let elapsed = Duration::from_micros(account.elapsed_us);
+    let tally = status.tally.unwrap_or_default();
+    let elapsed = Duration::from_micros(tally.elapsed_us);
     if status.bundle_source.is_empty() {
         return (elapsed > BUNDLE_LOOKUP).then_some(WaitOutcome::Stalled);
     }
-    if let Some(recommended_delay) = account.head_start_us {
+    if let Some(recommended_delay) = tally.recommended_delay_us {
         return (recommended_delay == 0).then_some(WaitOutcome::InTime);
     }
     // No object was fetched yet. In a round trip for each object the container could fetch them itself.
-    let round_trip = match account.round_trip_us {
+    let round_trip = match tally.round_trip_us {
         0 => ROUND_TRIP,
         measured => Duration::from_micros(measured),
     };
-    let pending = u32::try_from(account.critical_awaited_objects).unwrap_or(u32::MAX);
+    let pending = u32::try_from(tally.critical_pending_objects).unwrap_or(u32::MAX);
     (elapsed > round_trip.saturating_mul(pending)).then_some(WaitOutcome::Stalled)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use prefetcher::api::Account;
+    use api::proto::Tally;
 
     use super::*;
 
@@ -68,12 +68,12 @@ mod tests {
         RequestStatus {
             state: state.into(),
             bundle_source: source.to_owned(),
-            account: Some(Account {
+            tally: Some(Tally {
                 critical_objects: critical,
-                critical_awaited_objects: pending,
+                critical_pending_objects: pending,
                 time_to_critical_us: u64::from(pending == 0),
                 elapsed_us: elapsed.as_micros() as u64,
-                ..Account::default()
+                ..Tally::default()
             }),
             ..RequestStatus::default()
         }
@@ -98,7 +98,7 @@ mod tests {
         }
         for (delay_us, expected) in [(Some(1), None), (Some(u64::MAX), None), (Some(0), Some(WaitOutcome::InTime))] {
             let mut status = status(Running, "store", 50, 25, ms(60_000));
-            status.account.as_mut().unwrap().head_start_us = delay_us;
+            status.tally.as_mut().unwrap().recommended_delay_us = delay_us;
             assert_eq!(outcome(WaitPolicy::Adaptive, &status), expected, "{status:?}");
         }
     }
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_critical_object_that_failed_ends_the_wait() {
         let status = RequestStatus {
-            account: Some(Account { critical_objects: 3, ..Account::default() }),
+            tally: Some(Tally { critical_objects: 3, ..Tally::default() }),
             ..status(RequestState::Running, "store", 3, 0, ms(1))
         };
         for policy in [WaitPolicy::Critical, WaitPolicy::Adaptive] {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use prefetcher::client::Client as DaemonClient;
+use api::client::Client as DaemonClient;
 
 use super::start;
 use crate::client::{Client, ClientSpec};
@@ -76,7 +76,7 @@ pub(super) fn socket_of(directory: &Path) -> PathBuf {
 
 /// A client of the daemon in `directory`.
 pub fn daemon_client(directory: &Path) -> DaemonClient {
-    DaemonClient::connect_lazy(&socket_of(directory)).with_deadline(TIMEOUT)
+    DaemonClient::connect_lazy(&socket_of(directory)).with_timeout(TIMEOUT)
 }
 
 /// Starts the daemon (again).

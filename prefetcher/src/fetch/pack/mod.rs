@@ -19,15 +19,13 @@ use futures::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::download::{Ask, Limits};
+use super::failover::{Retry, Way};
 use super::failure::{Cause, Failure};
-use super::flight::{Leader, Seat};
+use super::http::download::{Ask, Limits};
 use super::large::PIECE;
-use super::route::Way;
-use super::terms::Terms;
-use super::tries::Tries;
-use super::{Fetcher, Key, Landing, verify};
-use crate::repository::Repository;
+use super::limits::per_request::Terms;
+use super::single_flight::{Leader, Seat};
+use super::{Fetcher, Key, Landing, Target, verify};
 use cutter::{Cut, Cutter, Seams, Slot};
 
 /// What a part is counted as: a piece that comes, one that is unpacked, what was cut of it, and what is being written.
@@ -71,7 +69,7 @@ pub struct FromPack {
 
 /// What is going on with one pack, shared by its parts.
 struct Delivery<'a> {
-    repository: &'a Repository,
+    target: Target<'a>,
     bundle: &'a Arc<Bundle>,
     /// Objects that are still wanted.
     leaders: Mutex<HashMap<usize, Leader<'a, Key, Landing>>>,
@@ -85,7 +83,7 @@ impl Fetcher {
     /// Brings those of `wanted` objects of `bundle` that are in `pack` into the sink; tells `delivered` of each.
     pub async fn fetch_pack(
         &self,
-        repository: &Repository,
+        target: Target<'_>,
         bundle: &Arc<Bundle>,
         pack: &Pack,
         wanted: &[usize],
@@ -95,7 +93,7 @@ impl Fetcher {
         let (mut left, mut leaders) = (Vec::new(), HashMap::new());
         for &index in wanted {
             let object = &bundle.objects[index];
-            match self.flights.board(&(repository.sink_number, object.hash)) {
+            match self.flights.board(&(target.sink_number, object.hash)) {
                 Seat::Leader(leader) if fits(object) => _ = leaders.insert(index, leader),
                 // On its way already, or not for a pack: to be waited for, or fetched, on its own.
                 _ => left.push(index),
@@ -105,7 +103,7 @@ impl Fetcher {
         let parts = pack.parts.iter().filter(|part| slots.iter().any(|slot| has(part, slot)));
         let (spoiled, transferred) = Default::default();
         let leaders = Mutex::new(leaders);
-        let delivery = Delivery { repository, bundle, leaders, spoiled, transferred, delivered };
+        let delivery = Delivery { target, bundle, leaders, spoiled, transferred, delivered };
         let seams = Arc::new(Seams::default());
         let parts = parts.map(|part| self.fetch_part(&delivery, part, &slots, &seams, terms));
         // What bounds them are memory and the window; they are asked for in the order of need.
@@ -135,9 +133,9 @@ impl Fetcher {
     ) -> Result<(), Failure> {
         let _turn = terms.own.turn().await?;
         let _memory = self.streams.take(PART_COST).await?;
-        let routes = &delivery.repository.routes;
+        let routes = delivery.target.routes;
         let path = part.hash.url_path(part.kind);
-        let mut tries = Tries::new(routes);
+        let mut tries = Retry::new(routes);
         while let Some(turn) = tries.next().await {
             // Of another attempt some may be there.
             let open = delivery.open(slots, part);
@@ -169,7 +167,7 @@ impl Fetcher {
         way: Way,
         ask: &Ask<'_>,
     ) -> Result<(), Failure> {
-        let mut body = self.open(&delivery.repository.routes, way, ask).await?;
+        let mut body = self.open(delivery.target.routes, way, ask).await?;
         let mut writing = Writing::new();
         let mut piece = body.piece(PIECE).await?;
         while !piece.is_empty() {
@@ -198,7 +196,7 @@ impl Fetcher {
 
     /// Begins to check and write some objects; each with what came of it.
     fn write(&self, delivery: &Delivery<'_>, batch: Vec<Cut>) -> JoinHandle<Result<Vec<Written>, Failure>> {
-        let (sink, bundle) = (delivery.repository.sink.clone(), delivery.bundle.clone());
+        let (sink, bundle) = (delivery.target.sink.clone(), delivery.bundle.clone());
         self.cores.start(move |scratch| {
             let put = |cut: Cut| {
                 let object = &bundle.objects[cut.index];
@@ -249,7 +247,7 @@ impl Delivery<'_> {
                 debug!(object = %object.hash, %error, "not in its pack as it should be");
                 lock(&self.spoiled).insert(index);
             } else if let Some(leader) = lock(&self.leaders).remove(&index) {
-                leader.land((Ok(()), (self.repository.name.clone(), object.kind)));
+                leader.land((Ok(()), (self.target.repository.to_owned(), object.kind)));
                 (self.delivered)(index);
             }
         }

@@ -1,0 +1,20 @@
+//! What the CVMFS client of this node is configured to do: where it fetches from and where it caches.
+//!
+//! The daemons use the client's own configuration, so that an administrator has one place to configure.
+//!
+//! 1. [`parameters`] gives a repository's parameters: as `cvmfs_config showconfig` prints them ([`showconfig`]), or
+//!    read from the files ([`shell`]).
+//! 2. [`transfer`] makes servers, proxies and time-outs of them, [`cache`] the cache they describe.
+//! 3. [`mounted`] asks the live mount for what the parameters lack.
+//!
+//! All that may hang is asked on a thread of its own ([`deadline`]).
+
+pub mod cache;
+pub mod deadline;
+pub mod mounted;
+pub mod parameters;
+pub mod proxy;
+pub mod shell;
+pub mod showconfig;
+pub mod transfer;
+pub mod url;

@@ -1,0 +1,55 @@
+//! What of a bundle is to be fetched.
+
+use std::sync::Arc;
+
+use bundles::bundle::BundleObject;
+
+use crate::cache::Sink;
+
+/// Which of some objects are missing in a cache.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Indices of the missing ones, in the order in which they are wanted.
+    pub indices: Vec<usize>,
+    /// Indices of those that are there.
+    pub already_there: Vec<usize>,
+}
+
+/// Looks up objects by their indices, each in the cache that is beside it. Blocks for a `stat` each.
+pub fn missing(objects: &[BundleObject], wanted: &[(usize, Arc<dyn Sink>)]) -> Missing {
+    let is_missing = |(i, sink): &&(usize, Arc<dyn Sink>)| !sink.contains(&objects[*i].hash, objects[*i].raw_size);
+    let (missing, there): (Vec<_>, Vec<_>) = wanted.iter().partition(is_missing);
+    let indices = |of: Vec<&(usize, Arc<dyn Sink>)>| of.into_iter().map(|(i, _)| *i).collect();
+    Missing { indices: indices(missing), already_there: indices(there) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::cache::PosixCache;
+    use bundles::object::{ContentHash, ObjectKind};
+    use bundles::path::RootPath;
+
+    fn object(name: u8, raw_size: u64) -> BundleObject {
+        let path = RootPath::new("/x").unwrap();
+        let (hash, kind) = (ContentHash::sha1([name; 20]), ObjectKind::File);
+        BundleObject { kind, stored_size: 1, ..BundleObject::file(hash, raw_size, path) }
+    }
+
+    #[test]
+    fn what_is_there_with_its_size_is_not_fetched_and_the_order_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = PosixCache::new(dir.path());
+        let objects = [object(9, 3), object(8, 3), object(7, 3), object(6, 0)];
+        for (object, content) in [(&objects[1], "abc"), (&objects[2], "cut"), (&objects[3], "")] {
+            let mut incoming = cache.begin(&object.hash, object.raw_size, b"/x").unwrap();
+            incoming.write_all(content.as_bytes()).unwrap();
+            incoming.commit().unwrap();
+        }
+        std::fs::write(dir.path().join(objects[2].hash.cache_path()), "c").unwrap();
+        let cache: Arc<dyn Sink> = Arc::new(cache);
+        let wanted = [3, 2, 0, 1].map(|i| (i, cache.clone()));
+        assert_eq!(missing(&objects, &wanted), Missing { indices: vec![2, 0], already_there: vec![3, 1] });
+    }
+}

@@ -1,0 +1,149 @@
+//! What is counted, as Prometheus reads it. `docs/src/metrics.md` lists every metric; a test compares it with this.
+//!
+//! Counters are not kept beside the tallies of requests but made of them when somebody asks: see [`counts`].
+
+mod counts;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use api::proto::RequestStatus;
+use bundles::store::Usage;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::request::Requests;
+use counts::Counts;
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    request_time: Histogram,
+    first_byte_time: Histogram,
+    critical_time: Histogram,
+    bundles: Gauge,
+    bundle_bytes: Gauge,
+}
+
+/// Metrics that other parts of the daemon update.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Damaged bundles that were found in the store.
+    pub damaged_bundles: Counter,
+    /// Files that were not read through their mount.
+    pub left_out_reads: Counter,
+    /// Share of the connections that may be used.
+    pub connection_share: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Metrics of these requests.
+    pub fn new(requests: Arc<Requests>, shared: Shared) -> Self {
+        let mut registry = Registry::with_prefix("cvmfs_prefetch");
+        // From 1 ms to somewhat over half an hour.
+        let times = || Histogram::new(exponential_buckets(0.001, 4.0, 11));
+        let (request_time, first_byte_time, critical_time) = (times(), times(), times());
+        let (bundles, bundle_bytes) = (Gauge::default(), Gauge::default());
+        let Shared { damaged_bundles: damaged, left_out_reads: left_out, connection_share: share } = shared;
+        share.set(1.0);
+        registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        for (name, help, histogram) in [
+            ("request", "Time from a request to its end", &request_time),
+            ("time_to_first_byte", "Time from a request to its first bytes over the network", &first_byte_time),
+            ("time_to_critical", "Time from a request until its critical objects were in the cache", &critical_time),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        }
+        registry.register("stored_bundles", "Bundles in the daemon's store", bundles.clone());
+        registry.register_with_unit("stored_bundle", "Size of these", Unit::Bytes, bundle_bytes.clone());
+        registry.register("damaged_bundles", "Damaged bundles that were found in the store, and removed", damaged);
+        registry.register("left_out_reads", "Files and directories that were not read through their mount", left_out);
+        registry.register("window_share", "How much of the connections may be used, for clients to go first", share);
+        registry.register_collector(Box::new(Counts(requests)));
+        Self { registry, request_time, first_byte_time, critical_time, bundles, bundle_bytes }
+    }
+
+    /// A request has ended.
+    pub fn ended(&self, status: &RequestStatus) {
+        let tally = status.tally.unwrap_or_default();
+        self.request_time.observe(seconds(tally.elapsed_us));
+        for (time, microseconds) in
+            [(&self.first_byte_time, tally.time_to_first_byte_us), (&self.critical_time, tally.time_to_critical_us)]
+        {
+            // 0: it has not come to that.
+            if microseconds > 0 {
+                time.observe(seconds(microseconds));
+            }
+        }
+    }
+
+    /// All of them in the text format of OpenMetrics. `stored` is unknown if the store does not answer.
+    pub fn text(&self, stored: Option<Usage>) -> String {
+        if let Some(Usage { bundles, bytes }) = stored {
+            self.bundles.set(bundles as i64);
+            self.bundle_bytes.set(bytes as i64);
+        }
+        let mut text = String::new();
+        // A `String` takes whatever is written.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn seconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const DOCUMENTATION: &str = include_str!("../../../docs/src/metrics.md");
+
+    #[test]
+    fn the_documentation_lists_what_is_served() {
+        let text = Metrics::new(Requests::new(1, 1), Shared::default()).text(Some(Usage::default()));
+        let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
+        let base = |name: String| match ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)) {
+            Some(histogram) => histogram.to_owned(),
+            None => name,
+        };
+        let served: BTreeSet<String> = text.lines().filter(|line| !line.starts_with('#')).map(name).map(base).collect();
+        let rows = DOCUMENTATION.lines().filter_map(|line| line.strip_prefix("| `"));
+        let documented: BTreeSet<String> = rows.map(|row| name(&row.replace('`', " "))).collect();
+        assert_eq!(documented, served);
+        // Odd pieces are between quotation marks: values of labels, apart from buckets and the version.
+        let values =
+            |text: &str| -> BTreeSet<String> { text.split('"').skip(1).step_by(2).map(str::to_owned).collect() };
+        let labels = text.lines().filter(|line| !line.contains("_bucket") && !line.contains("_info"));
+        for value in labels.flat_map(values) {
+            assert!(DOCUMENTATION.contains(&format!("`{value}`")), "{value} is not documented");
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let shared = Shared::default();
+        let (damaged, left_out, share) =
+            (shared.damaged_bundles.clone(), shared.left_out_reads.clone(), shared.connection_share.clone());
+        let metrics = Metrics::new(Requests::new(1, 1), shared);
+        damaged.inc_by(3);
+        left_out.inc_by(4);
+        share.set(0.5);
+        let text = metrics.text(None);
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        for line in ["damaged_bundles_total 3", "left_out_reads_total 4", "window_share 0.5"] {
+            assert!(text.contains(&format!("cvmfs_prefetch_{line}\n")), "{text}");
+        }
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            assert!(line.starts_with("cvmfs_prefetch_") && !line.contains("_total "), "{line}");
+        }
+    }
+}

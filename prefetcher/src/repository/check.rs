@@ -1,0 +1,254 @@
+//! What the daemon would do, and why: `cvmfs-prefetchd check`. Writes nothing, apart from asking the quota manager.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use node::cvmfs_client::deadline::within;
+use node::cvmfs_client::mounted::LiveClient;
+use node::cvmfs_client::parameters::ClientConfiguration;
+use node::cvmfs_client::proxy::Proxy;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use crate::cache::capacity::Room;
+use crate::cache::quota_manager::{PROTOCOL, QuotaManager};
+use crate::config::{Config, RepositoryConfig};
+use crate::repository::cache_choice::{Access, Kind};
+use crate::repository::settings::{self, Settings, SettingsError};
+use crate::repository::sink as repository_sink;
+
+/// One repository's.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Fully qualified name.
+    pub repository: String,
+    /// Why it cannot be served at all.
+    pub problem: Option<String>,
+    /// What could not be learned.
+    pub notes: Vec<String>,
+    /// Where its objects come from.
+    pub upstream: Option<UpstreamReport>,
+    /// Where they go.
+    pub sink: Option<SinkReport>,
+    /// Its mount.
+    pub mount: MountReport,
+}
+
+/// Where objects come from.
+#[derive(Debug, Serialize)]
+pub struct UpstreamReport {
+    /// The preferred one first.
+    pub servers: Vec<String>,
+    /// Groups in the order of fail-over.
+    pub proxies: Vec<Vec<String>>,
+    /// Seconds without a byte through a proxy.
+    pub timeout_s: u64,
+    /// The same without one.
+    pub timeout_direct_s: u64,
+    /// Further attempts.
+    pub retries: u32,
+    /// Where certificates of authorities are, beside the system's, for `https`.
+    pub certificates: Vec<PathBuf>,
+}
+
+/// Where objects go.
+#[derive(Debug, Serialize)]
+pub struct SinkReport {
+    /// Its kind.
+    pub kind: Kind,
+    /// Why this one.
+    pub reason: String,
+    /// The cache directory, if it is known.
+    pub directory: Option<PathBuf>,
+    /// The user that this daemon runs as.
+    pub user: u32,
+    /// The user that the cache belongs to.
+    pub expected_user: Option<u32>,
+    /// Whether this user may write there.
+    pub writable: Option<bool>,
+    /// Where the quota manager's FIFO is looked for.
+    pub workspace: Option<PathBuf>,
+    /// The revision that the quota manager speaks, if it can be told of objects.
+    pub quota_protocol: Option<u32>,
+    /// Why it cannot.
+    pub quota_manager: Option<String>,
+    /// What may be written now.
+    pub room: Option<Room>,
+}
+
+/// The mount.
+#[derive(Debug, Serialize)]
+pub struct MountReport {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it answers within the deadline.
+    pub answers: bool,
+    /// What its client tells.
+    pub client: Option<LiveClient>,
+    /// Why it does not.
+    pub why: Option<String>,
+}
+
+/// Looks at every repository. Blocks for as long as programs and mounts do, within their deadlines.
+pub fn check(config: &Config) -> Result<Vec<Report>, SettingsError> {
+    let client = settings::client_of(config);
+    Ok(settings::repositories(config, &client)?.iter().map(|one| report(one, config, &client)).collect())
+}
+
+fn report(one: &RepositoryConfig, config: &Config, client: &ClientConfiguration) -> Report {
+    let mount = mount(one, client);
+    match Settings::of(one, config, client) {
+        Ok(settings) => {
+            let sink = sink(&settings, config);
+            let problem = problem(&sink, &mount);
+            Report {
+                repository: one.name.clone(),
+                problem,
+                upstream: Some(upstream(&settings)),
+                notes: settings.notes,
+                sink: Some(sink),
+                mount,
+            }
+        }
+        Err(e) => Report {
+            repository: one.name.clone(),
+            problem: Some(e.to_string()),
+            notes: Vec::new(),
+            upstream: None,
+            sink: None,
+            mount,
+        },
+    }
+}
+
+fn upstream(settings: &Settings) -> UpstreamReport {
+    let name = |proxy: &Proxy| match proxy {
+        Proxy::Direct => "DIRECT".to_owned(),
+        Proxy::Via(url) => url.clone(),
+    };
+    let found = &settings.upstream;
+    UpstreamReport {
+        servers: found.servers.clone(),
+        proxies: found.proxies.iter().map(|group| group.iter().map(name).collect()).collect(),
+        timeout_s: found.policy.timeout.as_secs(),
+        timeout_direct_s: found.policy.timeout_direct.as_secs(),
+        retries: found.policy.retries,
+        certificates: found.certificates.clone(),
+    }
+}
+
+fn sink(settings: &Settings, config: &Config) -> SinkReport {
+    let choice = &settings.choice;
+    let directory = choice.directory.as_ref();
+    let access = directory.map(|found| Access::to(&found.path));
+    let written = directory.filter(|_| choice.kind != Kind::Mount);
+    let workspace = written.filter(|found| found.has_quota_manager()).map(|found| &found.workspace);
+    let manager = workspace.map(|workspace| QuotaManager::in_workspace(workspace).reachable());
+    let sink = repository_sink(settings, config, &Arc::new(Semaphore::new(1)));
+    SinkReport {
+        kind: choice.kind,
+        reason: choice.reason.clone(),
+        directory: directory.map(|found| found.path.clone()),
+        user: nix::unistd::geteuid().as_raw(),
+        expected_user: access.and_then(|access| access.owner),
+        writable: access.map(|access| access.writable),
+        workspace: workspace.cloned(),
+        quota_protocol: manager.as_ref().and_then(|manager| manager.is_ok().then_some(PROTOCOL)),
+        quota_manager: manager.and_then(Result::err).map(|why| why.to_string()),
+        room: sink.room().ok(),
+    }
+}
+
+fn mount(one: &RepositoryConfig, client: &ClientConfiguration) -> MountReport {
+    let (path, deadline) = (one.mount(), client.deadline());
+    let (root, what) = (path.clone(), format!("mount {}", path.display()));
+    let listed = within(deadline, &what, move || std::fs::read_dir(&root).map(|_| ()));
+    let answer = listed.and_then(|listed| listed.map_err(|e| format!("{what}: {e}")));
+    match answer {
+        // A mount that hangs is not asked twice.
+        Err(why) => MountReport { path, answers: false, client: None, why: Some(why) },
+        Ok(()) => {
+            let told = LiveClient::ask(&path, &one.name, deadline);
+            MountReport { path, answers: true, why: told.as_ref().err().cloned(), client: told.ok() }
+        }
+    }
+}
+
+/// Why nothing would come of a request.
+fn problem(sink: &SinkReport, mount: &MountReport) -> Option<String> {
+    let directory = sink.directory.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    match (sink.kind, sink.expected_user, sink.writable) {
+        (Kind::Mount, ..) if !mount.answers => mount.why.clone(),
+        (Kind::Mount, ..) => None,
+        (_, None, _) => Some(format!("the cache directory {directory} is not there")),
+        (_, _, Some(false)) => Some(format!("user {} must not write to the cache {directory}", sink.user)),
+        (Kind::Managed, Some(owner), _) if sink.user != 0 && sink.user != owner => {
+            Some(format!("the cache {directory} belongs to user {owner}, run the daemon as that one"))
+        }
+        _ => None,
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.repository)?;
+        if let Some(upstream) = &self.upstream {
+            writeln!(f, "  servers    {}", or_none(&upstream.servers.join(", ")))?;
+            let groups: Vec<_> = upstream.proxies.iter().map(|group| group.join(" | ")).collect();
+            writeln!(f, "  proxies    {}", groups.join(", then "))?;
+            let UpstreamReport { timeout_s, timeout_direct_s, retries, .. } = upstream;
+            writeln!(f, "  patience   {timeout_s} s, {timeout_direct_s} s without a proxy, {retries} more attempts")?;
+            if !upstream.certificates.is_empty() {
+                let places: Vec<_> = upstream.certificates.iter().map(|path| path.display().to_string()).collect();
+                writeln!(f, "  https      the system's authorities, and those in {}", places.join(", "))?;
+            }
+        }
+        if let Some(sink) = &self.sink {
+            write!(f, "{sink}")?;
+        }
+        let state = if self.mount.answers { "answers" } else { "does not answer" };
+        write!(f, "  mount      {} {state}", self.mount.path.display())?;
+        match (&self.mount.client, &self.mount.why) {
+            (Some(LiveClient { version: Some(version), .. }), _) => writeln!(f, " (client {version})")?,
+            (_, Some(why)) => writeln!(f, ": {why}")?,
+            _ => writeln!(f)?,
+        }
+        for note in &self.notes {
+            writeln!(f, "  note       {note}")?;
+        }
+        match &self.problem {
+            Some(problem) => writeln!(f, "  PROBLEM    {problem}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for SinkReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  sink       {}: {}", self.kind, self.reason)?;
+        if let Some(directory) = &self.directory {
+            let owner = self.expected_user.map_or("nobody, it is not there".into(), |user| format!("user {user}"));
+            let writable = if self.writable == Some(true) { "may" } else { "must not" };
+            let user = self.user;
+            writeln!(f, "  directory  {} of {owner}; user {user} {writable} write", directory.display())?;
+        }
+        match (&self.quota_protocol, &self.quota_manager) {
+            (Some(protocol), _) => writeln!(f, "  manager    listens, protocol {protocol}")?,
+            (None, Some(why)) => writeln!(f, "  manager    not told: {why}")?,
+            (None, None) => {}
+        }
+        let Some(room) = &self.room else { return Ok(()) };
+        let bytes = |value: Option<u64>| value.map_or("not known".into(), |bytes| format!("{} MiB", bytes >> 20));
+        let (limit, used, pinned) = (bytes(room.quota), bytes(room.used), bytes(room.pinned));
+        write!(f, "  quota      limit {limit}, used {used}, pinned {pinned}; ")?;
+        match room.bytes {
+            u64::MAX => writeln!(f, "room not bounded"),
+            room => writeln!(f, "room {}", bytes(Some(room))),
+        }
+    }
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}

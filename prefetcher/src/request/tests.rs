@@ -1,0 +1,192 @@
+#![allow(clippy::unwrap_used)]
+use std::time::Duration;
+
+use api::proto::{Image, PrefetchRequest, Priority};
+use bundles::bundle::{Bundle, BundleObject};
+use bundles::image::{ChainId, Digest, ImageId};
+use bundles::object::ContentHash;
+use bundles::path::RootPath;
+
+use super::*;
+
+fn image(name: &str) -> Image {
+    Image { chain_id: Digest::of(name.as_bytes()).to_string(), ..Image::default() }
+}
+
+fn asked(name: &str) -> PrefetchSpec {
+    PrefetchSpec::from_api(PrefetchRequest { image: Some(image(name)), ..PrefetchRequest::default() }).unwrap()
+}
+
+fn new(requests: &Arc<Requests>, asked: &PrefetchSpec) -> Running {
+    match requests.admit(asked).unwrap() {
+        Admitted::New(running) => running,
+        Admitted::Joined(request) => panic!("{asked:?} joined {}", request.id),
+    }
+}
+
+fn bundle(objects: u8) -> Bundle {
+    let id = ImageId { chain_id: ChainId(Digest::of(b"a")), manifest: None, reference: String::new() };
+    let mut bundle = Bundle::of(id, "unpacked.test.example");
+    for name in 0..objects {
+        let hash = ContentHash::sha1([name; 20]);
+        bundle.objects.push(BundleObject::file(hash, 10, RootPath::new("/x").unwrap()));
+    }
+    bundle
+}
+
+#[tokio::test]
+async fn a_running_image_is_joined_and_an_ended_one_starts_anew() {
+    let requests = Requests::new(2, 2);
+    let first = new(&requests, &asked("a"));
+    let id = first.request().id;
+    assert!(matches!(requests.admit(&asked("a")).unwrap(), Admitted::Joined(joined) if joined.id == id));
+    let waiting = requests.get(id).unwrap();
+    let waiter = tokio::spawn(async move { waiting.ended().await });
+    first.request().error("one");
+    first.request().error("two");
+    first.end(RequestState::NoBundle);
+    let status = waiter.await.unwrap();
+    assert_eq!((status.state(), status.error.as_str()), (RequestState::NoBundle, "one"));
+    assert_ne!(new(&requests, &asked("a")).request().id, id);
+}
+
+#[test]
+fn running_and_remembered_requests_are_bounded() {
+    let requests = Requests::new(2, 3);
+    let held = [new(&requests, &asked("a")), new(&requests, &asked("b"))];
+    assert!(requests.admit(&asked("c")).unwrap_err().to_string().contains("ask again later"));
+    drop(held);
+    for name in ["d", "e"] {
+        new(&requests, &asked(name)).end(RequestState::Done);
+    }
+    let known: Vec<u64> = requests.list().iter().map(|r| r.request_id).collect();
+    assert_eq!(known, [4, 3, 2]);
+    assert!(requests.get(1).is_none());
+}
+
+#[test]
+fn a_request_that_nobody_runs_any_more_has_failed() {
+    let requests = Requests::new(1, 1);
+    let running = new(&requests, &asked("a"));
+    let id = running.request().id;
+    running.request().found("store", &bundle(5), &[0, 1, 2, 3, 4]);
+    running.request().tally(|a| a.fetched_objects = 2);
+    drop(running);
+    let status = requests.get(id).unwrap().status();
+    assert_eq!(status.state(), RequestState::Failed);
+    assert!(status.error.contains("stopped"));
+    let tally = status.tally.unwrap();
+    assert_eq!((tally.failed_objects, tally.failed_shutdown), (3, 3));
+}
+
+#[test]
+fn who_joins_brings_the_higher_priority_and_the_later_deadline() {
+    let requests = Requests::new(2, 1);
+    let with = |priority, seconds: u64| PrefetchSpec {
+        priority,
+        deadline: (seconds > 0).then(|| Duration::from_secs(seconds)),
+        ..asked("a")
+    };
+    let running = new(&requests, &with(Priority::Low, 100));
+    for (priority, seconds, expected, least_ms, most_ms) in [
+        (Priority::High, 50, Priority::High, 100_000, 100_000),
+        (Priority::Normal, 200, Priority::High, 200_000, 201_000),
+        (Priority::Normal, 0, Priority::High, 0, 0),
+        (Priority::Normal, 10, Priority::High, 0, 0),
+    ] {
+        assert!(matches!(requests.admit(&with(priority, seconds)).unwrap(), Admitted::Joined(_)));
+        let status = running.request().status();
+        assert_eq!(status.priority(), expected);
+        assert!((least_ms..=most_ms).contains(&status.deadline_ms), "{status:?}");
+    }
+    assert_eq!(running.request().status().joined_calls, 4);
+    // Not joined: one that is to end, and one with a bundle of its own.
+    let own = new(&requests, &PrefetchSpec { bundle: Some(Box::new(bundle(1))), ..asked("a") });
+    own.end(RequestState::Done);
+    running.request().cancel();
+    new(&requests, &asked("a")).end(RequestState::Done);
+}
+
+#[tokio::test]
+async fn a_deadline_that_is_put_off_passes_later() {
+    let requests = Requests::new(1, 1);
+    let within = |ms| PrefetchSpec { deadline: Some(Duration::from_millis(ms)), ..asked("a") };
+    let running = new(&requests, &within(50));
+    let request = running.request().clone();
+    let given_up = tokio::spawn(async move { request.given_up().await });
+    tokio::task::yield_now().await;
+    requests.admit(&within(60_000)).unwrap();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert!(!given_up.is_finished());
+    running.request().cancel();
+    assert_eq!(given_up.await.unwrap(), RequestState::Cancelled);
+}
+
+#[tokio::test]
+async fn the_critical_objects_are_in_when_each_has_come_and_never_when_one_failed() {
+    let requests = Requests::new(3, 3);
+    for (failed, is_in) in [(None, true), (Some(1), false)] {
+        let running = new(&requests, &asked("a"));
+        let request = running.request();
+        assert!(!request.critical(Duration::ZERO).await, "nothing is known yet");
+        request.found("store", &bundle(3), &[0, 1, 2]);
+        request.skipped(&[2]);
+        assert_eq!(request.delivered(2), Arrival::Other);
+        assert_eq!(request.delivered(0), Arrival::Critical);
+        assert_eq!(request.delivered(0), Arrival::Other, "once");
+        assert!(!request.critical(Duration::from_millis(1)).await);
+        match failed {
+            Some(index) => request.missed(index),
+            None => assert_eq!(request.delivered(1), Arrival::LastCritical),
+        }
+        assert_eq!(request.critical(Duration::from_secs(60)).await, is_in);
+        let tally = request.tally_so_far();
+        assert_eq!((tally.critical_objects, tally.time_to_critical_us > 0), (2, is_in));
+        running.end(RequestState::Done);
+    }
+}
+
+#[test]
+fn totals_never_shrink_and_outlive_what_is_forgotten() {
+    let requests = Requests::new(2, 1);
+    for name in ["a", "b", "c"] {
+        let running = new(&requests, &asked(name));
+        running.request().tally(|a| a.fetched_objects += 2);
+        let while_running = requests.totals();
+        running.end(RequestState::Done);
+        assert_eq!((while_running.running, requests.totals().running), (1, 0));
+        assert_eq!(while_running.tally.fetched_objects, requests.totals().tally.fetched_objects);
+    }
+    let totals = requests.totals();
+    assert_eq!((totals.tally.fetched_objects, totals.ended[&RequestState::Done]), (6, 3));
+}
+
+#[test]
+fn a_request_that_is_dropped_tells_of_every_object_once() {
+    let requests = Requests::new(1, 1);
+    let running = new(&requests, &asked("a"));
+    let (request, bundle) = (running.request().clone(), bundle(6));
+    request.found("store", &bundle, &[0, 1, 2, 3, 4, 5]);
+    request.skipped(&[0]);
+    request.tally(|a| {
+        a.skipped_objects += 2;
+        a.skipped_cache_full_objects += 2;
+        a.fetched_objects += 1;
+    });
+    drop(running);
+    let a = request.status().tally.unwrap();
+    assert_eq!((a.skipped_objects, a.skipped_cache_full_objects, a.fetched_objects), (3, 2, 1));
+    assert_eq!((a.failed_objects, a.failed_shutdown), (2, 2));
+    assert_eq!(requests.totals().tally.skipped_cache_full_objects, 2);
+}
+
+#[test]
+fn who_joins_without_a_limit_lifts_it() {
+    let requests = Requests::new(1, 1);
+    let with = |limit| PrefetchSpec { bytes_per_second: limit, ..asked("a") };
+    let running = new(&requests, &with(Some(2000)));
+    for (limit, expected) in [(Some(1500), 2000), (Some(3000), 3000), (None, 0), (Some(5000), 0)] {
+        assert!(matches!(requests.admit(&with(limit)).unwrap(), Admitted::Joined(_)));
+        assert_eq!(running.request().status().bytes_per_second, expected, "{limit:?}");
+    }
+}

@@ -1,0 +1,160 @@
+//! The API as gRPC sees it: checks what comes in, asks the [`Daemon`], answers. Nothing here waits for a network.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::limits::MAX_BUNDLE;
+use api::proto;
+use api::proto::prefetcher_server::{Prefetcher, PrefetcherServer};
+use bundles::bundle::Bundle;
+use futures::Stream;
+use tokio::sync::Semaphore;
+use tonic::{Request as Call, Response, Status};
+use tracing::{debug, info};
+
+use super::status_stream;
+use crate::daemon::{Daemon, Refused};
+use crate::request::Request;
+use crate::request::image_query::ImageQuery;
+use crate::request::spec::{PrefetchSpec, SpecError};
+
+/// The longest message that is taken: one with a bundle.
+const MAX_MESSAGE: usize = MAX_BUNDLE + (64 << 10);
+/// Bundles that callers bring are decoded so many at a time.
+const DECODERS: usize = 2;
+/// Nobody waits longer for critical objects.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// How often a watcher is told, unless it says otherwise.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// And how often at most.
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Serves a daemon.
+#[derive(Debug)]
+pub struct Service {
+    daemon: Arc<Daemon>,
+    decoders: Semaphore,
+}
+
+impl Service {
+    /// The service to be given to tonic.
+    pub fn server(daemon: Arc<Daemon>) -> PrefetcherServer<Self> {
+        let service = Self { daemon, decoders: Semaphore::new(DECODERS) };
+        PrefetcherServer::new(service).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    fn request(&self, id: u64) -> Result<Arc<Request>, Status> {
+        let unknown = || Status::not_found(format!("request {id} is not known, or was forgotten"));
+        self.daemon.requests().get(id).ok_or_else(unknown)
+    }
+
+    /// A bundle is decoded off the asynchronous threads.
+    async fn check(&self, call: proto::PrefetchRequest) -> Result<PrefetchSpec, Status> {
+        let invalid = |error: SpecError| Status::invalid_argument(error.to_string());
+        if call.bundle.is_empty() {
+            return PrefetchSpec::from_api(call).map_err(invalid);
+        }
+        let stopping = |error: String| Status::unavailable(format!("the prefetch daemon is stopping: {error}"));
+        let _decoder = self.decoders.acquire().await.map_err(|e| stopping(e.to_string()))?;
+        let check = tokio::task::spawn_blocking(move || PrefetchSpec::from_api(call));
+        check.await.map_err(|e| stopping(e.to_string()))?.map_err(invalid)
+    }
+}
+
+#[tonic::async_trait]
+impl Prefetcher for Service {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<proto::RequestStatus, Status>> + Send>>;
+
+    async fn prefetch(&self, call: Call<proto::PrefetchRequest>) -> Result<Response<proto::PrefetchReply>, Status> {
+        let asked = self.check(call.into_inner()).await?;
+        match self.daemon.prefetch(asked) {
+            Ok(request_id) => Ok(Response::new(proto::PrefetchReply { request_id })),
+            Err(e @ Refused::TooMany(_)) => Err(Status::resource_exhausted(e.to_string())),
+            Err(e @ Refused::Stopping) => Err(Status::unavailable(e.to_string())),
+        }
+    }
+
+    async fn status(&self, call: Call<proto::StatusRequest>) -> Result<Response<proto::RequestStatus>, Status> {
+        let proto::StatusRequest { request_id, wait } = call.into_inner();
+        let request = self.request(request_id)?;
+        if !wait {
+            return Ok(Response::new(request.status()));
+        }
+        debug!(request = request_id, "client waits");
+        Ok(Response::new(request.ended().await))
+    }
+
+    async fn watch(&self, call: Call<proto::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let proto::WatchRequest { request_id, interval_ms } = call.into_inner();
+        let interval = match interval_ms {
+            0 => INTERVAL,
+            given => Duration::from_millis(given).max(MIN_INTERVAL),
+        };
+        Ok(Response::new(Box::pin(status_stream::statuses(self.request(request_id)?, interval))))
+    }
+
+    async fn wait_critical(
+        &self,
+        call: Call<proto::WaitCriticalRequest>,
+    ) -> Result<Response<proto::WaitCriticalReply>, Status> {
+        let proto::WaitCriticalRequest { request_id, timeout_ms } = call.into_inner();
+        let request = self.request(request_id)?;
+        let critical = request.critical(Duration::from_millis(timeout_ms).min(MAX_WAIT)).await;
+        Ok(Response::new(proto::WaitCriticalReply { critical, status: Some(request.status()) }))
+    }
+
+    async fn cancel(&self, call: Call<proto::CancelRequest>) -> Result<Response<proto::RequestStatus>, Status> {
+        let request = self.request(call.into_inner().request_id)?;
+        info!(request = request.id, "to be cancelled");
+        request.cancel();
+        Ok(Response::new(request.ended().await))
+    }
+
+    async fn set_priority(
+        &self,
+        call: Call<proto::SetPriorityRequest>,
+    ) -> Result<Response<proto::RequestStatus>, Status> {
+        let call = call.into_inner();
+        let request = self.request(call.request_id)?;
+        match call.priority() {
+            proto::Priority::Unspecified => return Err(Status::invalid_argument("priority: low, normal or high")),
+            priority => request.set_priority(priority),
+        }
+        info!(request = request.id, priority = request.priority().name(), "priority set");
+        Ok(Response::new(request.status()))
+    }
+
+    async fn list(&self, _: Call<proto::ListRequest>) -> Result<Response<proto::ListReply>, Status> {
+        let sources = self.daemon.sources();
+        let bundles = sources.stored(summary).await.map_err(Status::internal)?;
+        let requests = self.daemon.requests().list();
+        Ok(Response::new(proto::ListReply { requests, bundles, damaged_bundles: sources.damaged().get() }))
+    }
+
+    async fn remove_bundle(
+        &self,
+        call: Call<proto::RemoveBundleRequest>,
+    ) -> Result<Response<proto::RemoveBundleReply>, Status> {
+        let image = call.into_inner().image.unwrap_or_default();
+        let wanted = ImageQuery::from_api(image).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let removed = self.daemon.sources().remove(&wanted).await.map_err(Status::internal)?;
+        info!(removed, image = ?wanted, "bundles dropped from the store");
+        Ok(Response::new(proto::RemoveBundleReply { removed_bundles: removed as u64 }))
+    }
+}
+
+fn summary(bundle: &Bundle) -> proto::StoredBundle {
+    let image = proto::Image {
+        chain_id: bundle.image.chain_id.to_string(),
+        manifest_digest: bundle.image.manifest.map(|m| m.to_string()).unwrap_or_default(),
+        reference: bundle.image.reference.clone(),
+        profile: String::new(),
+    };
+    proto::StoredBundle {
+        image: Some(image),
+        repository: bundle.repository().to_owned(),
+        objects: bundle.objects.len() as u64,
+        stored_bytes: bundle.bytes().0,
+    }
+}

@@ -1,0 +1,5 @@
+//! The daemon's interfaces: the gRPC API ([`grpc`]) on its Unix socket and over TCP, and metrics ([`listen`]).
+
+pub mod grpc;
+pub mod listen;
+mod status_stream;

@@ -1,0 +1,34 @@
+//! What the store has, and what of it was damaged.
+
+use bundles::store::{Store, StoreError, Stored};
+use prometheus_client::metrics::counter::Counter;
+
+use crate::request::image_query::ImageQuery;
+
+/// What `of` makes of the bundles in the store; damaged ones are counted.
+pub(super) fn list<T>(store: &Store, damaged: &Counter, of: impl FnMut(&Stored) -> T) -> Result<Vec<T>, StoreError> {
+    let listed = store.list(of)?;
+    damaged.inc_by(listed.damaged as u64);
+    Ok(listed.bundles)
+}
+
+/// An image's bundle, by the best name there is. References are no keys: all bundles are read for them.
+pub(super) fn find(store: &Store, damaged: &Counter, wanted: &ImageQuery) -> Result<Option<Stored>, StoreError> {
+    if let Some(chain) = &wanted.chain
+        && let Some(stored) = store.by_chain(chain)?
+    {
+        return Ok(Some(stored));
+    }
+    if let Some(manifest) = &wanted.manifest {
+        return store.by_manifest(manifest);
+    }
+    if wanted.only_reference().is_none() {
+        return Ok(None);
+    }
+    let named = |stored: &Stored| {
+        let image = &stored.bundle.image;
+        wanted.is(image).then_some((stored.facts.used, image.chain_id))
+    };
+    let last_used = list(store, damaged, named)?.into_iter().flatten().max_by_key(|(used, _)| *used);
+    last_used.map_or(Ok(None), |(_, chain)| store.by_chain(&chain))
+}
