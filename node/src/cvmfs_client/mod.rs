@@ -7,10 +7,9 @@
 //! 2. [`transfer`] makes servers, proxies and time-outs of them, [`cache`] the cache they describe.
 //! 3. [`mounted`] asks the live mount for what the parameters lack.
 //!
-//! All that may hang is asked on a thread of its own ([`deadline`]).
+//! Everything below a mount is read through its guard, [`crate::mount`].
 
 pub mod cache;
-pub mod deadline;
 pub mod mounted;
 pub mod parameters;
 pub mod proxy;

@@ -1,13 +1,13 @@
 //! What the live mount tells of its client, by extended attributes.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bundles::cvmfs::attribute;
 use serde::Serialize;
 
-use super::deadline::within;
 use super::transfer::{self, ProxyGroups};
+use crate::mount::{Mount, MountError};
 
 /// A mounted client's own words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -24,28 +24,51 @@ pub struct LiveClient {
     pub proxies: Option<String>,
 }
 
+/// Why the running client cannot be queried.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveClientError {
+    /// The mount did not respond, or responded with an error.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Another repository is mounted there.
+    #[error("mount {mount} belongs to the repository {found:?}, not to {expected}")]
+    OtherRepository {
+        /// The mount point.
+        mount: PathBuf,
+        /// The repository that is mounted.
+        found: String,
+        /// The repository that was expected.
+        expected: String,
+    },
+    /// No CVMFS client has anything mounted there.
+    #[error("mount {0} has no attribute user.fqrn; no CVMFS client is mounted there")]
+    NotMounted(PathBuf),
+}
+
 impl LiveClient {
-    /// Asks the mount at `path` for the repository `fqrn`. A mount that hangs is given up after the deadline.
-    pub fn ask(path: &Path, fqrn: &str, deadline: Duration) -> Result<Self, String> {
-        let (root, what) = (path.to_owned(), format!("mount {}", path.display()));
-        let told = within(deadline, &what, move || {
-            let told = |name: &str| attribute(&root, name);
-            let Some(fqrn) = told("user.fqrn")? else { return Ok(None) };
+    /// Queries the client that has the repository `fqrn` at `mount`.
+    pub fn query(mount: &Mount, fqrn: &str, timeout: Duration) -> Result<Self, LiveClientError> {
+        let live = mount.run_blocking(timeout, |call| {
+            let get = |name: &str| attribute(call.root(), name);
+            let Some(fqrn) = get("user.fqrn")? else { return Ok(None) };
             // Older clients have fewer of these.
-            let maybe = |name: &str| told(name).ok().flatten();
-            Ok::<_, std::io::Error>(Some(Self {
+            let optional = |name: &str| get(name).ok().flatten();
+            Ok(Some(Self {
                 fqrn,
-                version: maybe("user.version"),
-                pid: maybe("user.pid").and_then(|pid| pid.trim().parse().ok()),
-                hosts: maybe("user.host_list"),
-                proxies: maybe("user.proxy_list"),
+                version: optional("user.version"),
+                pid: optional("user.pid").and_then(|pid| pid.trim().parse().ok()),
+                hosts: optional("user.host_list"),
+                proxies: optional("user.proxy_list"),
             }))
         })?;
-        match told {
-            Ok(Some(told)) if told.fqrn == fqrn => Ok(told),
-            Ok(Some(told)) => Err(format!("{what} is of the repository {:?}, not of {fqrn}", told.fqrn)),
-            Ok(None) => Err(format!("{what} has no attribute user.fqrn; no CVMFS client is mounted there")),
-            Err(e) => Err(format!("{what}: {e}")),
+        match live {
+            Some(live) if live.fqrn == fqrn => Ok(live),
+            Some(live) => Err(LiveClientError::OtherRepository {
+                mount: mount.path().to_owned(),
+                found: live.fqrn,
+                expected: fqrn.to_owned(),
+            }),
+            None => Err(LiveClientError::NotMounted(mount.path().to_owned())),
         }
     }
 
@@ -82,9 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_a_client_is_told() {
+    fn a_directory_without_a_client_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
-        let said = LiveClient::ask(directory.path(), "a.b", Duration::from_secs(30)).unwrap_err();
-        assert!(said.contains(&directory.path().display().to_string()), "{said}");
+        let mount = Mount::new(directory.path());
+        let error = LiveClient::query(&mount, "a.b", Duration::from_secs(30)).unwrap_err();
+        assert!(error.to_string().contains(&directory.path().display().to_string()), "{error}");
     }
 }

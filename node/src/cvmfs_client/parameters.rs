@@ -5,12 +5,15 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::deadline::within;
 use super::shell::{self, Refused, Values};
 use super::showconfig;
+use crate::mount::Mount;
 
 /// Where the stock client reads its configuration, and the only place that `cvmfs_config` knows.
 pub const STOCK_ROOT: &str = "/etc/cvmfs";
+
+/// Directory of the client's configuration in the configuration repository.
+const SHARED: &str = "etc/cvmfs";
 
 /// Larger files are no configuration.
 const MAX_FILE: u64 = 1 << 20;
@@ -36,14 +39,14 @@ pub enum ParametersError {
 pub struct ClientConfiguration {
     root: PathBuf,
     program: Option<PathBuf>,
-    deadline: Duration,
+    timeout: Duration,
 }
 
 impl ClientConfiguration {
-    /// The one in `root`; what may hang is given up after `deadline`.
+    /// The configuration in `root`. `timeout` is that of every program and mount that is queried.
     pub fn at(root: &Path, deadline: Duration) -> Self {
         let program = (root == Path::new(STOCK_ROOT)).then(showconfig::program).flatten();
-        Self { root: root.to_owned(), program, deadline }
+        Self { root: root.to_owned(), program, timeout }
     }
 
     /// Where it is.
@@ -51,9 +54,9 @@ impl ClientConfiguration {
         &self.root
     }
 
-    /// What may hang is given up after so long.
-    pub fn deadline(&self) -> Duration {
-        self.deadline
+    /// Timeout of every program and mount that is queried.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// The parameters for the repository `fqrn`.
@@ -61,7 +64,7 @@ impl ClientConfiguration {
         if !self.root.is_dir() {
             return Err(ParametersError::Absent(self.root.clone()));
         }
-        let asked = self.program.as_ref().map(|program| showconfig::ask(program, fqrn, self.deadline));
+        let asked = self.program.as_ref().map(|program| showconfig::query(program, fqrn, self.timeout));
         match asked {
             Some(Ok(values)) => Ok(values),
             Some(Err(why)) => {
@@ -95,9 +98,9 @@ impl ClientConfiguration {
         for path in self.defaults()? {
             self.file(&path, &mut values)?;
         }
-        let shared = fqrn.and_then(|fqrn| shared_root(fqrn, &values));
+        let shared = fqrn.and_then(|fqrn| shared_mount(fqrn, &values));
         let shared_file = |name: &str, values: &mut Values| match &shared {
-            Some(root) => self.file_in_mount(root.join(name), values),
+            Some(mount) => self.file_in_mount(mount, name, values),
             None => Ok(()),
         };
         if shared.is_some() {
@@ -136,22 +139,24 @@ impl ClientConfiguration {
         }
     }
 
-    /// The same for a file of the configuration repository, whose mount may hang.
-    fn file_in_mount(&self, path: PathBuf, values: &mut Values) -> Result<(), ParametersError> {
-        let asked = path.clone();
-        let found = within(self.deadline, &format!("mount with {}", path.display()), move || text(&asked));
-        match found.and_then(|found| found).map_err(ParametersError::Unreadable)? {
+    /// Adds the assignments of a file of the configuration repository; none if it does not exist.
+    fn file_in_mount(&self, mount: &Mount, name: &str, values: &mut Values) -> Result<(), ParametersError> {
+        let below = Path::new(SHARED).join(name);
+        let path = mount.path().join(&below);
+        let found = mount.run_blocking(self.timeout, move |call| Ok(text(&call.root().join(below))));
+        let found = found.map_err(|e| ParametersError::Unreadable(e.to_string()))?;
+        match found.map_err(ParametersError::Unreadable)? {
             Some(text) => Ok(shell::read(&text, &path, values)?),
             None => Ok(()),
         }
     }
 }
 
-/// Where the configuration repository has its files, if there is one and it is not `fqrn` itself.
-fn shared_root(fqrn: &str, values: &Values) -> Option<PathBuf> {
+/// The mount of the configuration repository, if there is one and it is not `fqrn` itself.
+fn shared_mount(fqrn: &str, values: &Values) -> Option<Mount> {
     let name = values.get("CVMFS_CONFIG_REPOSITORY").filter(|name| *name != fqrn && bundles::bundle::is_fqrn(name))?;
     let mounts = values.get("CVMFS_MOUNT_DIR").map_or("/cvmfs", String::as_str);
-    Some(Path::new(mounts).join(name).join("etc/cvmfs"))
+    Some(Mount::new(Path::new(mounts).join(name)))
 }
 
 fn text(path: &Path) -> Result<Option<String>, String> {
@@ -233,7 +238,7 @@ mod tests {
         std::fs::remove_file(&hung).unwrap();
         nix::unistd::mkfifo(&hung, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let message = ClientConfiguration::at(dir.path(), Duration::from_millis(50)).of("unpacked.cern.ch");
-        assert!(message.unwrap_err().to_string().contains("did not answer"));
+        assert!(message.unwrap_err().to_string().contains("did not respond"));
     }
 
     #[test]

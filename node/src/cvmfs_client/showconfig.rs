@@ -1,15 +1,17 @@
 //! What `cvmfs_config showconfig` prints: the parameters as the client itself understands its files.
 
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::deadline::within;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::shell::Values;
 
-/// Most bytes of output that are read.
-const MOST: u64 = 1 << 20;
+/// Maximum number of bytes of output that are read.
+const MAX_OUTPUT: usize = 1 << 20;
 
 /// The client's program, if it is installed.
 pub fn program() -> Option<PathBuf> {
@@ -17,29 +19,46 @@ pub fn program() -> Option<PathBuf> {
     std::env::split_paths(&directories).map(|dir| dir.join("cvmfs_config")).find(|path| path.is_file())
 }
 
-/// Asks `program` for the parameters of `fqrn`.
-pub fn ask(program: &Path, fqrn: &str, deadline: Duration) -> Result<Values, String> {
-    let what = format!("{} showconfig -s {fqrn}", program.display());
+/// Runs `program` to get the parameters of `fqrn`.
+pub fn query(program: &Path, fqrn: &str, timeout: Duration) -> Result<Values, String> {
+    let command = format!("{} showconfig -s {fqrn}", program.display());
     let mut child = Command::new(program)
         .args(["showconfig", "-s", fqrn])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|e| format!("{what}: {e}"))?;
-    let output = child.stdout.take();
-    let read = within(deadline, &what, move || {
-        let mut text = String::new();
-        output.map_or(Ok(0), |output| output.take(MOST).read_to_string(&mut text)).map(|_| text)
-    });
+        .map_err(|e| format!("{command}: {e}"))?;
+    let read = child.stdout.take().map_or(Ok(Vec::new()), |output| read(output, timeout));
     // It has closed its output or is late; neither is waited for.
     let _ = child.kill();
     let _ = child.wait();
-    let values = parse(&read?.map_err(|e| format!("{what}: {e}"))?);
-    match values.keys().any(|key| key.starts_with("CVMFS_")) {
-        true => Ok(values),
-        false => Err(format!("{what} printed no parameters")),
+    let output = read.map_err(|e| format!("{command}: {e}"))?;
+    let output = output.ok_or_else(|| format!("{command} did not end within {} s", timeout.as_secs_f32()))?;
+    let values = parse(&String::from_utf8_lossy(&output));
+    if values.keys().any(|key| key.starts_with("CVMFS_")) {
+        Ok(values)
+    } else {
+        Err(format!("{command} printed no parameters"))
     }
+}
+
+/// Reads the output of a program to its end, or to [`MAX_OUTPUT`] bytes; none if it does not end in time.
+fn read(mut output: ChildStdout, timeout: Duration) -> io::Result<Option<Vec<u8>>> {
+    let end = Instant::now() + timeout;
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    while bytes.len() < MAX_OUTPUT {
+        let rest = end.saturating_duration_since(Instant::now());
+        let rest = PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX);
+        if poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], rest)? == 0 {
+            return Ok(None);
+        }
+        match output.read(&mut piece)? {
+            0 => break,
+            read => bytes.extend_from_slice(&piece[..read]),
+        }
+    }
+    Ok(Some(bytes))
 }
 
 /// Lines of the form `KEY=value    # from /etc/cvmfs/default.conf`; others are comments for people.
@@ -84,14 +103,14 @@ Warning: a = b
         let cases = [
             ("prints", format!("test \"$*\" = 'showconfig -s a.b' && cat <<'X'\n{PRINTED}X"), ""),
             ("nothing", "exit 0".into(), "no parameters"),
-            ("hangs", "exec sleep 60".into(), "did not answer"),
+            ("hangs", "exec sleep 60".into(), "did not end"),
         ];
         for (name, script, expected) in cases {
             let program = dir.path().join(name);
             std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
             std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
             let deadline = Duration::from_millis(if name == "hangs" { 50 } else { 30_000 });
-            match ask(&program, "a.b", deadline) {
+            match query(&program, "a.b", deadline) {
                 Ok(values) => assert_eq!((values.len(), expected), (5, ""), "{name}"),
                 Err(message) => assert!(!expected.is_empty() && message.contains(expected), "{name}: {message}"),
             }

@@ -1,27 +1,27 @@
 //! Having the client itself fetch objects, by reading files through its mount.
 //!
-//! For caches that nothing can be written to. It is slower, for a client has one thread for all it receives, and it must
-//! not be overdone: ten opens at a time block every look-up on the mount. So a daemon reads [`READERS`] files at a time at
-//! most, over all mounts. A read that does not return in time is given up: its thread stays behind until the mount lets
-//! go, and until then nothing more is read there.
+//! For caches that nothing can be written to. It is slower, because a client receives everything in one thread, and it must
+//! not be overdone: ten opens at a time block every lookup on the mount. So a daemon reads at most [`READS`] files at
+//! a time, over all mounts. Every read goes through the guard of the mount, [`node::mount`].
 
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bundles::bundle::BundleObject;
 use bundles::object::{ContentHash, ObjectKind};
+use bundles::path::RootPath;
+use node::mount::{Mount, MountError};
 use tokio::sync::Semaphore;
 
 use super::capacity::{Allowed, Room};
 use super::sink::{Incoming, Sink, SinkError};
 use crate::mount::open;
 
-/// Files that the daemon reads through mounts at a time.
-pub const READERS: usize = 8;
+/// Maximum number of files that the daemon reads at a time, over all mounts.
+pub const READS: usize = 8;
 /// How many reads one may have to wait for before it is its turn.
 const QUEUE: u32 = 16;
 /// The slowest line that is worth waiting for, in bytes per second.
@@ -30,69 +30,44 @@ const SLOWEST: u64 = 32 << 10;
 /// The mount of a repository.
 #[derive(Debug)]
 pub struct ThroughMount {
-    mount: PathBuf,
+    mount: Mount,
     allowed: Allowed,
-    deadline: Duration,
-    readers: Arc<Semaphore>,
-    /// Reads that were given up and have not returned.
-    hung: Arc<AtomicUsize>,
+    timeout: Duration,
+    reads: Arc<Semaphore>,
 }
 
 /// Why a file could not be read through the mount.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The mount did not answer, or too many reads are waiting for it.
-    #[error("{0}")]
-    Mount(String),
-    /// The mount answered, but the file is not the one that the bundle describes.
-    #[error("{0}")]
-    File(String),
+    /// Reads of other files took so long that this one was not started.
+    #[error("mount {0}: reads of other files did not end in time")]
+    Queue(PathBuf),
+    /// The mount did not respond, or the file is not the one that the bundle describes.
+    #[error("{path}: {source}")]
+    Mount {
+        /// Path of the file in the repository.
+        path: RootPath,
+        /// What the guard of the mount says.
+        source: MountError,
+    },
 }
 
 impl ThroughMount {
-    /// The mount at `mount`; `readers` is shared by all mounts of the daemon. A read gets `deadline`, and time for its
+    /// Reads through `mount`. `reads` is shared by all mounts of the daemon. A read may take `timeout`, and time for its
     /// bytes.
-    pub fn new(mount: &Path, allowed: Allowed, deadline: Duration, readers: Arc<Semaphore>) -> Self {
-        Self { mount: mount.to_owned(), allowed, deadline, readers, hung: Arc::default() }
+    pub fn new(mount: Mount, allowed: Allowed, timeout: Duration, reads: Arc<Semaphore>) -> Self {
+        Self { mount, allowed, timeout, reads }
     }
 
     /// Has the client fetch `object`, if it does not have it.
     pub async fn read(&self, object: &BundleObject) -> Result<(), ReadError> {
-        let mount = self.mount.display();
-        let deadline = self.deadline.saturating_add(Duration::from_secs(object.raw_size / SLOWEST));
-        // Others that wait before us may each use up their time.
-        let reader = tokio::time::timeout(deadline.saturating_mul(QUEUE), self.readers.acquire()).await;
-        let Ok(Ok(_reader)) = reader else {
-            return Err(ReadError::Mount(format!("mount {mount}: no reader was free")));
-        };
-        if self.hung.load(Ordering::Relaxed) > 0 {
-            return Err(ReadError::Mount(format!("mount {mount} hangs")));
-        }
-        let (root, wanted, hung) = (self.mount.clone(), object.clone(), self.hung.clone());
-        // Set by who comes second: the thread that returns, or we who give it up.
-        let over = Arc::new(AtomicBool::new(false));
-        let returned = over.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            let result = touch(&root, &wanted);
-            if returned.swap(true, Ordering::Relaxed) {
-                hung.fetch_sub(1, Ordering::Relaxed);
-            }
-            result
-        });
-        match tokio::time::timeout(deadline, task).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(e))) => Err(ReadError::File(format!("{mount}{}: {e}", object.path))),
-            Ok(Err(e)) => Err(ReadError::Mount(format!("{mount}: reading ended unexpectedly: {e}"))),
-            Err(_) => {
-                // Counted before it can be taken back.
-                self.hung.fetch_add(1, Ordering::Relaxed);
-                if over.swap(true, Ordering::Relaxed) {
-                    self.hung.fetch_sub(1, Ordering::Relaxed);
-                }
-                let seconds = deadline.as_secs();
-                Err(ReadError::Mount(format!("mount {mount} did not give {} within {seconds} s", object.path)))
-            }
-        }
+        let timeout = self.timeout.saturating_add(Duration::from_secs(object.raw_size / SLOWEST));
+        // Reads that wait before this one may each use up their time.
+        let permit = tokio::time::timeout(timeout.saturating_mul(QUEUE), self.reads.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(ReadError::Queue(self.mount.path().to_owned())) };
+        let wanted = object.clone();
+        let read = self.mount.run(timeout, move |call| touch(call.root(), &wanted)).await;
+        read.map_err(|source| ReadError::Mount { path: object.path.clone(), source })
     }
 }
 
@@ -128,7 +103,7 @@ impl Sink for ThroughMount {
     }
 
     fn begin(&self, _: &ContentHash, _: u64, _: &[u8]) -> Result<Box<dyn Incoming>, SinkError> {
-        Err(SinkError::MountOnly(self.mount.clone()))
+        Err(SinkError::MountOnly(self.mount.path().to_owned()))
     }
 
     fn clean(&self) {}
@@ -142,10 +117,10 @@ impl Sink for ThroughMount {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use bundles::path::RootPath;
 
-    fn sink(mount: &Path, deadline: Duration, quota: Option<u64>) -> ThroughMount {
-        ThroughMount::new(mount, Allowed { share: 0.5, quota }, deadline, Arc::new(Semaphore::new(READERS)))
+    fn sink(mount: &Path, timeout: Duration, quota: Option<u64>) -> ThroughMount {
+        let reads = Arc::new(Semaphore::new(READS));
+        ThroughMount::new(Mount::new(mount), Allowed { share: 0.5, quota }, timeout, reads)
     }
 
     fn object(path: &str, kind: ObjectKind, offset: u64, raw_size: u64) -> BundleObject {
@@ -177,22 +152,18 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_is_given_up_is_counted_until_it_returns() {
+    async fn a_hung_mount_keeps_no_reads_from_other_mounts() {
         // The mount is a FIFO: opening it without a writer blocks as a hung mount does.
         let dir = tempfile::tempdir().unwrap();
         let mount = dir.path().join("mount");
         nix::unistd::mkfifo(&mount, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let sink = sink(&mount, Duration::from_millis(50), None);
         let wanted = object("/f", ObjectKind::File, 0, 4);
-        let said = sink.read(&wanted).await.unwrap_err().to_string();
-        assert!(said.contains("did not give /f"), "{said}");
-        let said = sink.read(&wanted).await.unwrap_err().to_string();
-        assert!(said.ends_with("hangs") && sink.readers.available_permits() == READERS, "{said}");
+        let error = sink.read(&wanted).await.unwrap_err().to_string();
+        assert!(error.contains("/f: ") && error.contains("did not respond"), "{error}");
+        let error = sink.read(&wanted).await.unwrap_err().to_string();
+        assert!(error.contains("is busy") && sink.reads.available_permits() == READS, "{error}");
+        // Lets the thread go.
         let _writer = std::fs::File::options().read(true).write(true).open(&mount).unwrap();
-        let end = std::time::Instant::now() + Duration::from_secs(30);
-        while sink.hung.load(Ordering::Relaxed) > 0 {
-            assert!(std::time::Instant::now() < end, "the thread has not returned");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
     }
 }

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::delivery;
 use crate::fetch::Fetcher;
 use crate::metrics::{self, Metrics};
-use crate::mount::page_cache::Readers;
+use crate::mount::page_cache::Preloader;
 use crate::repository::Repository;
 use crate::repository::settings::{Settings, SettingsError};
 use crate::request::spec::PrefetchSpec;
@@ -81,8 +81,8 @@ impl Daemon {
             warn!(repository, note, "not learned from the CVMFS client");
         }
         let mounts = settings.iter().map(|one| one.mount.clone()).collect();
-        let mount_readers = Arc::new(Semaphore::new(cache::through_mount::READERS));
-        let repositories = Repository::all(settings, config, &mount_readers)?;
+        let mount_reads = Arc::new(Semaphore::new(cache::through_mount::READS));
+        let repositories = Repository::all(settings, config, &mount_reads)?;
         for repository in repositories.values() {
             match repository.sink.prepare() {
                 Ok(()) => {}
@@ -95,11 +95,11 @@ impl Daemon {
         let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
         let sources = Sources::new(Arc::new(store), mounts, config.registries.clone(), deadline, remember_absent);
         let sources = Arc::new(sources);
-        let page_cache = Readers::new(config.mount_readers, &mount_readers);
+        let page_cache = Preloader::new(config.mount_readers, &mount_reads);
         let connection_share = Gauge::default();
         let counters = metrics::Shared {
             damaged_bundles: sources.damaged().clone(),
-            left_out_reads: page_cache.left_out().clone(),
+            left_out_reads: page_cache.skipped().clone(),
             connection_share: connection_share.clone(),
         };
         let shutdown = CancellationToken::new();
@@ -115,7 +115,7 @@ impl Daemon {
                 shutdown: shutdown.clone(),
             },
             sources,
-            mount_reads: mount_readers,
+            mount_reads,
             connection_share,
             tasks: TaskTracker::new(),
             shutdown,

@@ -5,11 +5,11 @@
 //! after a random pause, for all nodes see the new revision within minutes.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use node::cvmfs_client::deadline;
+use node::mount::Mount;
 use tracing::{debug, info};
 
 use super::Daemon;
@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::request::spec::PrefetchSpec;
 use crate::source::Search;
 
-/// A mount that does not tell its revision within this is asked again the next time.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A mount that does not respond within this is queried again the next time.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Looks up new bundles of images that were requested, as often as configured, until the daemon shuts down.
@@ -32,16 +32,15 @@ impl Daemon {
 
 /// Looks for new revisions every `interval` until the daemon shuts down.
 async fn watch(daemon: Arc<Daemon>, interval: Duration) {
-    let mounts: Vec<PathBuf> =
-        daemon.delivery.repositories.values().map(|repository| repository.mount.clone()).collect();
+    let mounts: Vec<Mount> = daemon.delivery.repositories.values().map(|repository| repository.mount.clone()).collect();
     let mut seen: HashMap<PathBuf, String> = HashMap::new();
     loop {
         let mut renewed = false;
         for mount in &mounts {
             let Some(revision) = revision(mount).await else { continue };
-            let before = seen.insert(mount.clone(), revision.clone());
+            let before = seen.insert(mount.path().to_owned(), revision.clone());
             if before.as_ref().is_some_and(|before| *before != revision) {
-                info!(mount = %mount.display(), revision, "the repository has a new revision");
+                info!(mount = %mount.path().display(), revision, "the repository has a new revision");
                 renewed = true;
             }
         }
@@ -73,12 +72,8 @@ async fn renew(daemon: &Arc<Daemon>) {
     }
 }
 
-/// What the client says; none if nothing is mounted, or it does not answer.
-async fn revision(mount: &Path) -> Option<String> {
-    let mount = mount.to_owned();
-    let asked = tokio::task::spawn_blocking(move || {
-        let told = deadline::within(PATIENCE, "mount", move || xattr::get(&mount, "user.revision"));
-        String::from_utf8(told.ok()?.ok()??).ok()
-    });
-    asked.await.ok()?
+/// The revision of the repository; none if nothing is mounted, or the mount does not respond.
+async fn revision(mount: &Mount) -> Option<String> {
+    let value = mount.run(TIMEOUT, |call| xattr::get(call.root(), "user.revision")).await;
+    String::from_utf8(value.ok()??).ok()
 }

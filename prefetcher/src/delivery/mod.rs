@@ -24,7 +24,7 @@ use crate::cache::capacity::Allowance;
 use crate::fetch::failure::{Cause, Failure};
 use crate::fetch::pack::{Pack, parts_of};
 use crate::fetch::{Fetcher, Outcome};
-use crate::mount::page_cache::Readers;
+use crate::mount::page_cache::Preloader;
 use crate::repository::Repository;
 use crate::request::Request;
 use crate::request::tally::fail;
@@ -49,7 +49,7 @@ pub struct Context {
     /// Knows where packs are.
     pub sources: Arc<Sources>,
     /// Reads files through their mount.
-    pub page_cache: Readers,
+    pub page_cache: Preloader,
     /// How many objects of one request may be on their way.
     pub max_connections: usize,
     /// Set when no more objects may be started.
@@ -150,7 +150,7 @@ impl<'a> Delivery<'a> {
     fn read(&self, came: Vec<usize>) {
         for object in came.into_iter().map(|index| &self.bundle.objects[index]) {
             if let Some(repository) = self.repository_of(object) {
-                self.context.page_cache.want(&repository.mount, object);
+                self.context.page_cache.preload(&repository.mount, object);
             }
         }
     }
@@ -163,7 +163,7 @@ impl<'a> Delivery<'a> {
         for catalog in &self.bundle.catalogs {
             let name = self.bundle.repositories.get(usize::from(catalog.repository));
             if let Some(repository) = name.and_then(|name| self.context.repositories.get(name)) {
-                self.context.page_cache.want_catalog(&repository.mount, &catalog.mountpoint);
+                self.context.page_cache.preload_catalog(&repository.mount, &catalog.mountpoint);
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bundles::object::BadObject;
+use node::mount::MountError;
 use tokio::sync::AcquireError;
 
 use crate::cache::SinkError;
@@ -90,9 +91,9 @@ impl From<BadObject> for Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Mount(reason) => Self::transient(reason),
-            ReadError::File(reason) => Self::refused(reason),
+        match &error {
+            ReadError::Mount { source: MountError::Io { .. }, .. } => Self::refused(error.to_string()),
+            ReadError::Mount { .. } | ReadError::Queue(_) => Self::transient(error.to_string()),
         }
     }
 }

@@ -1,113 +1,112 @@
-//! Has the kernel read files through the mount as soon as their objects are in the client's cache.
+//! Page cache preload: has the kernel read files through the mount as soon as their objects are in the client's cache.
 //!
-//! With an object in the client's cache, a container's first use of the file still costs the kernel some questions to the
-//! client: where is each name, what is in the file. That is asked here, while the container is still being made.
+//! With an object in the client's cache, a container's first use of the file still costs the kernel several requests to the
+//! client: where each name is, and what is in the file. They are made here, while the container is still being created.
 //!
-//! Invariants: at most [`Readers::new`]'s number of files are open at a time (a stock client answers look-ups late when ten
-//! or more opens are under way); a mount that hangs stops these readers and nothing else; what does not fit into the
-//! queue is left out; nothing outside of the mount is opened, whatever a bundle says.
+//! Invariants: at most the configured number of files are open at a time (a stock client answers lookups late when ten or
+//! more opens are under way); every read goes through the guard of the mount, so a hung mount stops nothing else; files that do
+//! not fit into the queue are skipped; nothing outside of the mount is opened, whatever a bundle says.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bundles::bundle::BundleObject;
 use bundles::object::ObjectKind;
 use bundles::path::RootPath;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use node::mount::Mount;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tracing::{debug, warn};
+use tokio::sync::{Mutex, Semaphore};
+use tracing::debug;
 
 use super::open;
 
-/// Files that wait to be read.
+/// Maximum number of files that wait to be read.
 const QUEUE: usize = 64 << 10;
-/// Of larger files only so many bytes are read: libraries of this size are used in part.
-const MOST: u64 = 16 << 20;
+/// Maximum number of bytes that are read of a file. Larger files are libraries that are used in part.
+const MAX_BYTES: u64 = 16 << 20;
+/// Timeout of a read. The client may have to download a catalog first.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A few threads that read files.
+/// Reads files into the kernel's page cache.
 #[derive(Debug)]
-pub struct Readers {
-    /// Takes memory only for what is in it.
+pub struct Preloader {
+    /// `None` if nothing is read. Takes memory only for what is in it.
     queue: Option<Sender<Wanted>>,
-    left_out: Counter,
+    skipped: Counter,
 }
 
 #[derive(Debug)]
 struct Wanted {
-    mount: PathBuf,
+    mount: Mount,
     path: RootPath,
-    /// Of a file; none for a directory, which is only touched.
+    /// Of a file; none for a directory, which is only opened.
     size: Option<u64>,
 }
 
-impl Readers {
-    /// Starts `count` threads; with none, files are never read. A thread reads with one of `permits`, which are shared with
-    /// the others that read through mounts.
+impl Preloader {
+    /// Reads at most `count` files at a time; with 0, none is ever read. Each read takes one of `permits`, which are shared with
+    /// all reads through mounts. Must be called in a tokio runtime.
     pub fn new(count: usize, permits: &Arc<Semaphore>) -> Self {
-        let left_out = Counter::default();
+        let skipped = Counter::default();
         if count == 0 {
-            return Self { queue: None, left_out };
+            return Self { queue: None, skipped };
         }
         let (queue, wanted) = channel(QUEUE);
         let wanted = Arc::new(Mutex::new(wanted));
-        for number in 0..count {
-            let (wanted, left_out, permits) = (Arc::clone(&wanted), left_out.clone(), Arc::clone(permits));
-            let spawned = std::thread::Builder::new()
-                .name(format!("reader-{number}"))
-                .spawn(move || read(&wanted, &left_out, &permits));
-            if let Err(error) = spawned {
-                warn!(%error, "no thread to read files through mounts");
-            }
+        for _ in 0..count {
+            tokio::spawn(work(Arc::clone(&wanted), skipped.clone(), Arc::clone(permits)));
         }
-        Self { queue: Some(queue), left_out }
+        Self { queue: Some(queue), skipped }
     }
 
-    /// Has the file of `object` in the repository at `mount` read, some time. Never waits.
-    pub fn want(&self, mount: &Path, object: &BundleObject) {
+    /// Queues the file of `object`. Never waits.
+    pub fn preload(&self, mount: &Mount, object: &BundleObject) {
         // A chunk does not say where in its file it is.
         if object.kind == ObjectKind::File {
-            self.queue(Wanted { mount: mount.to_owned(), path: object.path.clone(), size: Some(object.raw_size) });
+            self.queue(Wanted { mount: mount.clone(), path: object.path.clone(), size: Some(object.raw_size) });
         }
     }
 
-    /// Has the client load the nested catalog of a directory, some time. Never waits. A layer's catalog costs a container
-    /// several round trips, one after the other, at its first look into the layer.
-    pub fn want_catalog(&self, mount: &Path, directory: &RootPath) {
-        self.queue(Wanted { mount: mount.to_owned(), path: directory.clone(), size: None });
+    /// Queues a directory, so that the client loads its nested catalog. Never waits. A layer's catalog costs a container
+    /// several round trips, one after the other, at its first lookup in the layer.
+    pub fn preload_catalog(&self, mount: &Mount, directory: &RootPath) {
+        self.queue(Wanted { mount: mount.clone(), path: directory.clone(), size: None });
     }
 
     fn queue(&self, wanted: Wanted) {
         if self.queue.as_ref().is_some_and(|queue| queue.try_send(wanted).is_err()) {
-            self.left_out.inc();
+            self.skipped.inc();
         }
     }
 
-    /// Files that were not read: the queue was full, or they could not be opened, or have another size.
-    pub fn left_out(&self) -> &Counter {
-        &self.left_out
+    /// Counts files that were not read: the queue was full, or the file could not be opened or has another size.
+    pub fn skipped(&self) -> &Counter {
+        &self.skipped
     }
 }
 
-fn read(wanted: &Mutex<Receiver<Wanted>>, left_out: &Counter, permits: &Semaphore) {
+async fn work(wanted: Arc<Mutex<Receiver<Wanted>>>, skipped: Counter, permits: Arc<Semaphore>) {
     loop {
-        let next = wanted.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        let Some(wanted) = next else { return };
-        let Ok(_permit) = futures::executor::block_on(permits.acquire()) else { return };
-        if let Err(error) = read_one(&wanted) {
-            left_out.inc();
-            debug!(path = %wanted.path, %error, "not read through the mount");
+        let next = wanted.lock().await.recv().await;
+        let Some(Wanted { mount, path, size }) = next else { return };
+        let Ok(_permit) = permits.acquire().await else { return };
+        let file = path.clone();
+        if let Err(error) = mount.run(TIMEOUT, move |call| read(call.root(), &file, size)).await {
+            skipped.inc();
+            debug!(%path, %error, "page cache preload skipped a file");
         }
     }
 }
 
-fn read_one(Wanted { mount, path, size }: &Wanted) -> std::io::Result<()> {
+fn read(mount: &Path, path: &RootPath, size: Option<u64>) -> std::io::Result<()> {
     match size {
         None => open::open(mount, path).map(drop),
         Some(size) => {
-            let file = open::open_sized(mount, path, *size)?;
-            Ok(posix_fadvise(&file, 0, (*size).min(MOST) as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?)
+            let file = open::open_sized(mount, path, size)?;
+            Ok(posix_fadvise(&file, 0, size.min(MAX_BYTES) as i64, PosixFadviseAdvice::POSIX_FADV_WILLNEED)?)
         }
     }
 }
@@ -132,9 +131,7 @@ mod tests {
         std::fs::create_dir(mount.path().join("d")).unwrap();
         std::fs::write(mount.path().join("d/f"), "four").unwrap();
         std::os::unix::fs::symlink(outside.path(), mount.path().join("link")).unwrap();
-        let read = |path: &str, size| {
-            read_one(&Wanted { mount: mount.path().to_owned(), path: RootPath::new(path).unwrap(), size })
-        };
+        let read = |path: &str, size| super::read(mount.path(), &RootPath::new(path).unwrap(), size);
         read("/d/f", Some(4)).unwrap();
         read("/d", None).unwrap();
         for (path, size) in
@@ -144,16 +141,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_cannot_be_read_is_counted() {
-        let mount = tempfile::tempdir().unwrap();
-        let readers = Readers::new(2, &Arc::new(Semaphore::new(8)));
-        readers.want(mount.path(), &object("/none", 1));
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while readers.left_out().get() == 0 {
+    #[tokio::test]
+    async fn files_that_cannot_be_read_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = Mount::new(dir.path());
+        let preloader = Preloader::new(2, &Arc::new(Semaphore::new(8)));
+        preloader.preload(&mount, &object("/none", 1));
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while preloader.skipped().get() == 0 {
             assert!(std::time::Instant::now() < end, "nothing was tried");
-            std::thread::yield_now();
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Readers::new(0, &Arc::new(Semaphore::new(8))).want(mount.path(), &object("/none", 1));
+        Preloader::new(0, &Arc::new(Semaphore::new(8))).preload(&mount, &object("/none", 1));
     }
 }

@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use node::cvmfs_client::deadline::within;
 use node::cvmfs_client::mounted::LiveClient;
 use node::cvmfs_client::parameters::ClientConfiguration;
 use node::cvmfs_client::proxy::Proxy;
+use node::mount::Mount;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -161,16 +161,14 @@ fn sink(settings: &Settings, config: &Config) -> SinkReport {
 }
 
 fn mount(one: &RepositoryConfig, client: &ClientConfiguration) -> MountReport {
-    let (path, deadline) = (one.mount(), client.deadline());
-    let (root, what) = (path.clone(), format!("mount {}", path.display()));
-    let listed = within(deadline, &what, move || std::fs::read_dir(&root).map(|_| ()));
-    let answer = listed.and_then(|listed| listed.map_err(|e| format!("{what}: {e}")));
-    match answer {
-        // A mount that hangs is not asked twice.
-        Err(why) => MountReport { path, answers: false, client: None, why: Some(why) },
+    let (mount, timeout) = (Mount::new(one.mount()), client.timeout());
+    let path = mount.path().to_owned();
+    match mount.run_blocking(timeout, |call| std::fs::read_dir(call.root()).map(drop)) {
+        // A mount that hangs is not queried again.
+        Err(error) => MountReport { path, answers: false, client: None, why: Some(error.to_string()) },
         Ok(()) => {
-            let told = LiveClient::ask(&path, &one.name, deadline);
-            MountReport { path, answers: true, why: told.as_ref().err().cloned(), client: told.ok() }
+            let live = LiveClient::query(&mount, &one.name, timeout);
+            MountReport { path, answers: true, why: live.as_ref().err().map(ToString::to_string), client: live.ok() }
         }
     }
 }

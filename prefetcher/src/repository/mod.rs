@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use node::mount::Mount;
 use tokio::sync::Semaphore;
 use tracing::info;
 
@@ -28,7 +29,7 @@ pub struct Repository {
     /// Fully qualified name.
     pub name: String,
     /// Where it is mounted.
-    pub mount: PathBuf,
+    pub mount: Mount,
     /// Where its objects come from.
     pub routes: Routes,
     /// Where its objects go.
@@ -104,7 +105,7 @@ pub fn sink(settings: &Settings, config: &Config, readers: &Arc<Semaphore>) -> A
         }
         None => {
             let deadline = Duration::from_secs(config.lookup_timeout_s);
-            Arc::new(ThroughMount::new(&settings.mount, allowed, deadline, readers.clone()))
+            Arc::new(ThroughMount::new(settings.mount.clone(), allowed, deadline, readers.clone()))
         }
     }
 }

@@ -10,14 +10,19 @@ use node::cvmfs_client::parameters::{ClientConfiguration, ParametersError};
 use node::cvmfs_client::proxy::Proxy;
 use node::cvmfs_client::shell::Values;
 use node::cvmfs_client::transfer::{self, ProxyGroups, TransferPolicy};
+use node::mount::Mount;
 
 use super::cache_choice::{Access, Choice, Kind, choose};
+use crate::cache::through_mount::READS;
 use crate::config::{Config, RepositoryConfig, SinkKind};
 use crate::fetch::failover::Upstream;
 
 /// Pauses between retries where servers are set in this daemon's configuration.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// Maximum number of outstanding calls to a mount: the reads of all requests ([`READS`](crate::cache::through_mount::READS)) and one
+/// lookup. With ten calls at a time, a CVMFS client makes containers wait.
+const MAX_CALLS: usize = READS + 1;
 const MIB: u64 = 1 << 20;
 
 /// One repository's.
@@ -26,7 +31,7 @@ pub struct Settings {
     /// Fully qualified name.
     pub name: String,
     /// Where it is mounted.
-    pub mount: PathBuf,
+    pub mount: Mount,
     /// Where its objects come from. Without servers they are read through the mount.
     pub upstream: Upstream,
     /// Where they go.
@@ -91,14 +96,15 @@ impl Settings {
                 None
             }
         };
-        let source = Source { one, config, client, values: values.as_ref() };
+        let mount = Mount::with_max_calls(one.mount(), MAX_CALLS);
+        let source = Source { one, config, client, mount: mount.clone(), values: values.as_ref() };
         let upstream = source.upstream(&mut notes);
         let wrong = |why: String| SettingsError::Repository { name: one.name.clone(), why };
         let choice = source.choice(!upstream.servers.is_empty()).map_err(wrong)?;
         if choice.kind != Kind::Mount && upstream.servers.is_empty() {
             return Err(wrong(format!("no servers are known ({}); write servers = [...]", notes.join("; "))));
         }
-        Ok(Self { name: one.name.clone(), mount: one.mount(), upstream, choice, notes })
+        Ok(Self { name: one.name.clone(), mount, upstream, choice, notes })
     }
 }
 
@@ -107,6 +113,7 @@ struct Source<'a> {
     one: &'a RepositoryConfig,
     config: &'a Config,
     client: &'a ClientConfiguration,
+    mount: Mount,
     values: Option<&'a Values>,
 }
 
@@ -115,7 +122,7 @@ impl Source<'_> {
         let name = &self.one.name;
         let mut live = None;
         let mut ask = || {
-            let ask = || LiveClient::ask(&self.one.mount(), name, self.client.deadline());
+            let ask = || LiveClient::query(&self.mount, name, self.client.timeout()).map_err(|e| e.to_string());
             live.get_or_insert_with(ask).clone()
         };
         let servers = self.one.servers.clone().or_else(|| {

@@ -4,9 +4,8 @@
 //! than a `stat`: another one takes its place, and if there is none any more it goes. A repository that does not answer, or
 //! is not mounted, changes nothing: the stored one is used.
 //!
-//! All of these can block for ever (a FUSE mount whose process hangs) and must not block us: every look-up runs on a
-//! thread of its own with a deadline, and at most `READERS` at a time are out on one mount, so that a hung one costs
-//! so many threads and no more. What is absent is believed for a while; what timed out is not.
+//! All of these can block for ever. Mounts are read through their guard ([`node::mount`]), the store on threads of the runtime with
+//! a timeout. That a bundle is absent is remembered for a while; that a lookup timed out is not.
 
 mod absent;
 mod lookup;
@@ -15,7 +14,6 @@ mod packs;
 mod registry;
 mod store;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +23,7 @@ use bundles::pack::PackPlace as Pack;
 use bundles::store::{Origin, Store, StoreError, Stored, Usage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use node::mount::Mount;
 use prometheus_client::metrics::counter::Counter;
 use tracing::{debug, info, warn};
 
@@ -32,7 +31,7 @@ use crate::request::image_query::ImageQuery;
 use absent::Absent;
 pub use lookup::{AtHand, Compared, Found, Known, Search, Troubles};
 use lookup::{Miss, STORE, check_image, note, within};
-use mount::{Mount, Sight};
+use mount::{MountSource, Sight};
 use packs::Packs;
 use registry::Registries;
 
@@ -43,7 +42,7 @@ const PACKS_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sources {
     store: Arc<Store>,
-    mounts: Vec<Mount>,
+    mounts: Vec<MountSource>,
     deadline: Duration,
     remember_absent: Duration,
     absent: Absent,
@@ -57,12 +56,12 @@ impl Sources {
     /// `deadline`, and remembers what is absent for `remember_absent`.
     pub fn new(
         store: Arc<Store>,
-        mounts: Vec<PathBuf>,
+        mounts: Vec<Mount>,
         registries: Vec<String>,
         deadline: Duration,
         remember_absent: Duration,
     ) -> Self {
-        let mounts = mounts.into_iter().map(|path| Mount::new(path, deadline)).collect();
+        let mounts = mounts.into_iter().map(|mount| MountSource::new(mount, deadline)).collect();
         let registries = Registries::new(registries, deadline);
         let (damaged, packs) = Default::default();
         let absent = Absent::new(remember_absent);
@@ -134,9 +133,10 @@ impl Sources {
     }
 
     /// Where the repository at `mount` has the packs of `bundle`: for each its parts, or none if that is not known.
-    pub async fn packs(&self, mount: &Path, bundle: &Bundle) -> Vec<Option<Arc<Pack>>> {
+    pub async fn packs(&self, mount: &Mount, bundle: &Bundle) -> Vec<Option<Arc<Pack>>> {
         let (found, unknown) = self.packs.known(&bundle.packs, self.remember_absent);
-        let Some(mount) = self.mounts.iter().find(|m| m.path == mount).filter(|_| !unknown.is_empty()) else {
+        let Some(mount) = self.mounts.iter().find(|m| m.mount.path() == mount.path()).filter(|_| !unknown.is_empty())
+        else {
             return found;
         };
         match mount.packs(&unknown, self.deadline.min(PACKS_PATIENCE)).await {
@@ -228,7 +228,7 @@ impl Sources {
         let Known { chain, origin } = known;
         // By the name that every bundle has: a manifest may no longer lead to it.
         let wanted = &ImageQuery { chain: Some(*chain), ..wanted.clone() };
-        let is_origin = |mount: &&Mount| origin.as_ref().is_none_or(|origin| origin.mount == mount.path);
+        let is_origin = |mount: &&Mount| origin.as_ref().is_none_or(|origin| origin.mount == mount.mount.path());
         let mounts = self.mounts.iter().filter(is_origin);
         let version = Some(origin.as_ref().map_or("", |origin| origin.version.as_str()));
         let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, version)).collect();
@@ -267,14 +267,14 @@ impl Sources {
     }
 }
 
-async fn in_mount(mount: &Mount, wanted: &ImageQuery, known: Option<&str>) -> Result<Sight, Miss> {
+async fn in_mount(mount: &MountSource, wanted: &ImageQuery, known: Option<&str>) -> Result<Sight, Miss> {
     let started = Instant::now();
     let result = mount.look(wanted, known).await;
     let bundle = result.as_ref().map(|sight| match sight {
         Sight::Found { found, .. } => Some(&found.bundle),
         Sight::Same => None,
     });
-    note(&mount.path.to_string_lossy(), started, bundle);
+    note(&mount.mount.path().to_string_lossy(), started, bundle);
     result
 }
 

@@ -48,7 +48,12 @@ impl Policy {
         self.share
     }
 
-    /// There is no client, or it hangs: nobody to give way to. What is usual stays known.
+    /// How much may be used, as the last answer said.
+    pub(super) fn share(&self) -> f64 {
+        self.share
+    }
+
+    /// There is no client, or it hangs: nothing to give way to. The usual time stays known.
     pub(super) fn unknown(&mut self) -> f64 {
         (self.share, self.was_late) = (FULL, false);
         self.share

@@ -1,17 +1,17 @@
-//! What running containers ask for themselves comes first: when a CVMFS client answers late, the daemon steps back.
+//! Measures how soon CVMFS clients answer, and throttles the daemon while they answer late.
 //!
-//! While a request runs, each mount's client is asked every now and then for an extended attribute of its root. No cache of
-//! the kernel answers that, and it needs no network: it takes long when all threads of the client wait for downloads, or
-//! the node's cores are taken. That is when a container's look-ups take long, too. [`Policy`] says what follows. There
-//! is one question at a time to a mount, so one that hangs costs one thread.
+//! While a request runs, each mount's client is queried every now and then for an extended attribute of the mount point. The kernel does
+//! not cache it, and the client needs no network to answer: the answer is late when all threads of the client wait for downloads, or
+//! the node's cores are busy. Then lookups of containers are late, too. [`Policy`] says what follows. There is one query at a
+//! time to a mount, through its guard.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bundles::cvmfs::attribute;
 use futures::FutureExt;
+use node::mount::{Call, Mount, MountError};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -19,14 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::policy::Policy;
-use crate::cache::through_mount::READERS;
+use crate::cache::through_mount::READS;
 use crate::repository::Repository;
 
-/// How often clients are asked.
+/// Interval between two queries of a client.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// A client that is silent for so long hangs, and nobody gets anything from it.
+/// A client that is silent for this long hangs. Throttling does not help it.
 const HUNG: Duration = Duration::from_secs(10);
-/// Known without a look at anything but the mount's configuration.
+/// An attribute that the client answers from memory.
 const ATTRIBUTE: &str = "user.fqrn";
 
 /// What is throttled, and what says when.
@@ -48,13 +48,12 @@ impl Throttle {
     /// Asks the clients of all repositories while requests run, until the daemon shuts down.
     pub async fn watch(mut self) {
         let mounts = self.repositories.iter().map(|repository| repository.mount.clone());
-        let ask = |mount: PathBuf| move || attribute(&mount, ATTRIBUTE).is_ok_and(|value| value.is_some());
-        let mut clients: Vec<Client<_>> = mounts.map(|mount| Client::new(ask(mount))).collect();
+        let mut clients: Vec<Client<_>> = mounts.map(|mount| Client::new(move || query(mount.clone()))).collect();
         let mut steps = Steps { share: 1.0, held: Vec::new() };
         self.connection_share.set(1.0);
         loop {
             while *self.running.borrow_and_update() == 0 {
-                clients.iter_mut().for_each(|client| _ = client.courtesy.unknown());
+                clients.iter_mut().for_each(|client| _ = client.policy.unknown());
                 steps.to(1.0, &self);
                 tokio::select! {
                     () = self.shutdown.cancelled() => return,
@@ -65,7 +64,7 @@ impl Throttle {
             if tokio::time::timeout(INTERVAL, self.shutdown.cancelled()).await.is_ok() {
                 return;
             }
-            steps.to(clients.iter_mut().map(|client| client.heard(Instant::now())).fold(1.0, f64::min), &self);
+            steps.to(clients.iter_mut().map(|client| client.share(Instant::now())).fold(1.0, f64::min), &self);
         }
     }
 }
@@ -79,9 +78,9 @@ struct Steps {
 
 impl Steps {
     fn to(&mut self, share: f64, throttle: &Throttle) {
-        let readers = ((READERS as f64 * share) as usize).max(1);
-        self.held.truncate(READERS - readers);
-        while self.held.len() < READERS - readers {
+        let readers = ((READS as f64 * share) as usize).max(1);
+        self.held.truncate(READS - readers);
+        while self.held.len() < READS - readers {
             // Those that read now are asked again the next time.
             let Ok(permit) = throttle.mount_reads.clone().try_acquire_owned() else { break };
             self.held.push(permit);
@@ -90,9 +89,9 @@ impl Steps {
             return;
         }
         if share < 1.0 && self.share >= 1.0 {
-            info!(share, "a CVMFS client answers late: stepping back");
+            info!(share, "throttling: a CVMFS client answers late");
         } else if share >= 1.0 {
-            info!("CVMFS clients answer in time");
+            info!("throttling ended: CVMFS clients answer in time");
         }
         self.share = share;
         throttle.repositories.iter().for_each(|repository| repository.routes.set_share(share));
@@ -100,43 +99,61 @@ impl Steps {
     }
 }
 
-/// One mount's client, and the question to it that is on its way.
-struct Client<A> {
-    /// Asks it; false if there is none.
-    question: A,
-    courtesy: Policy,
-    asked: Option<(Instant, JoinHandle<Option<Duration>>)>,
+/// What a query of a client came to.
+#[derive(Debug)]
+enum Answer {
+    /// It answered, after this time.
+    After(Duration),
+    /// No client is mounted there, or it hangs.
+    None,
+    /// It was not queried, because too many other calls were outstanding.
+    Unknown,
 }
 
-impl<A: Fn() -> bool + Clone + Send + 'static> Client<A> {
-    fn new(question: A) -> Self {
-        Self { question, courtesy: Policy::new(), asked: None }
+/// Queries the client of a mount for an attribute.
+async fn query(mount: Mount) -> Answer {
+    let query = |call: &Call| {
+        let started = Instant::now();
+        Ok(attribute(call.root(), ATTRIBUTE)?.map(|_| started.elapsed()))
+    };
+    match mount.try_run(HUNG, query).await {
+        Ok(Some(time)) => Answer::After(time),
+        Err(MountError::Busy { .. }) if !mount.is_hung() => Answer::Unknown,
+        Ok(None) | Err(_) => Answer::None,
+    }
+}
+
+/// One mount's client, and the query of it that is under way.
+struct Client<Q> {
+    query: Q,
+    policy: Policy,
+    under_way: Option<(Instant, JoinHandle<Answer>)>,
+}
+
+impl<Q: Fn() -> F, F: Future<Output = Answer> + Send + 'static> Client<Q> {
+    fn new(query: Q) -> Self {
+        Self { query, policy: Policy::new(), under_way: None }
     }
 
-    /// Asks, unless an answer is still awaited.
+    /// Queries the client, unless a query is still under way.
     fn ask(&mut self) {
-        if self.asked.is_some() {
-            return;
+        if self.under_way.is_none() {
+            self.under_way = Some((Instant::now(), tokio::spawn((self.query)())));
         }
-        let question = self.question.clone();
-        let work = move || {
-            let started = Instant::now();
-            question().then(|| started.elapsed())
-        };
-        self.asked = Some((Instant::now(), tokio::task::spawn_blocking(work)));
     }
 
-    /// What follows from the answer, or from its absence.
-    fn heard(&mut self, now: Instant) -> f64 {
-        let Some((since, mut answer)) = self.asked.take() else { return self.courtesy.unknown() };
+    /// The share that follows from the answer, or from its absence.
+    fn share(&mut self, now: Instant) -> f64 {
+        let Some((since, mut answer)) = self.under_way.take() else { return self.policy.unknown() };
         match (&mut answer).now_or_never() {
-            Some(Ok(Some(took))) => self.courtesy.answered(took),
-            Some(Ok(None) | Err(_)) => self.courtesy.unknown(),
+            Some(Ok(Answer::After(time))) => self.policy.answered(time),
+            Some(Ok(Answer::Unknown)) => self.policy.share(),
+            Some(Ok(Answer::None) | Err(_)) => self.policy.unknown(),
             None => {
-                self.asked = Some((since, answer));
+                self.under_way = Some((since, answer));
                 match now.saturating_duration_since(since) {
-                    silent if silent < HUNG => self.courtesy.answered(silent),
-                    _ => self.courtesy.unknown(),
+                    silent if silent < HUNG => self.policy.answered(silent),
+                    _ => self.policy.unknown(),
                 }
             }
         }
@@ -146,62 +163,74 @@ impl<A: Fn() -> bool + Clone + Send + 'static> Client<A> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc::{Sender, channel};
+
+    use futures::future::BoxFuture;
+    use tokio::sync::{Mutex, mpsc};
 
     use super::*;
 
-    /// A client that answers when the test says what.
-    fn client() -> (Client<impl Fn() -> bool + Clone + Send + 'static>, Sender<bool>, Arc<AtomicUsize>) {
-        let (answers, questions) = channel();
-        let (questions, count) = (Arc::new(Mutex::new(questions)), Arc::new(AtomicUsize::new(0)));
+    /// Answers of a client when the test sends them: whether it is there.
+    type Answers = mpsc::UnboundedSender<bool>;
+
+    /// A client that answers when the test says what, and the number of queries.
+    fn client() -> (Client<impl Fn() -> BoxFuture<'static, Answer>>, Answers, Arc<AtomicUsize>) {
+        let (answers, queries) = mpsc::unbounded_channel();
+        let (queries, count) = (Arc::new(Mutex::new(queries)), Arc::new(AtomicUsize::new(0)));
         let counted = count.clone();
-        let question = move || {
+        let query = move || {
             counted.fetch_add(1, Ordering::Relaxed);
-            questions.lock().unwrap().recv().unwrap_or(false)
+            let queries = queries.clone();
+            let answer = async move {
+                let started = Instant::now();
+                match queries.lock().await.recv().await {
+                    Some(true) => Answer::After(started.elapsed()),
+                    Some(false) | None => Answer::None,
+                }
+            };
+            answer.boxed()
         };
-        (Client::new(question), answers, count)
+        (Client::new(query), answers, count)
     }
 
-    async fn answered(client: &Client<impl Fn() -> bool>) {
-        while !client.asked.as_ref().unwrap().1.is_finished() {
+    async fn answered<Q>(client: &Client<Q>) {
+        while !client.under_way.as_ref().unwrap().1.is_finished() {
             tokio::task::yield_now().await;
         }
     }
 
     #[tokio::test]
-    async fn a_silent_client_is_asked_once_and_given_way_to_until_it_is_thought_to_hang() {
+    async fn a_silent_client_throttles_until_it_counts_as_hung() {
         let (mut client, answers, count) = client();
         client.ask();
         answers.send(true).unwrap();
         answered(&client).await;
         // What is usual, however busy the machine of this test is.
-        assert_eq!(client.heard(Instant::now()), 1.0);
-        client.courtesy = Policy::new();
-        client.courtesy.answered(Duration::from_millis(1));
+        assert_eq!(client.share(Instant::now()), 1.0);
+        client.policy = Policy::new();
+        client.policy.answered(Duration::from_millis(1));
         client.ask();
         let (since, second) = (Instant::now(), Duration::from_secs(1));
         let shares: Vec<f64> = [1, 2, 3, 20]
             .map(|late| {
                 client.ask();
-                client.heard(since + second * late)
+                client.share(since + second * late)
             })
             .to_vec();
         assert_eq!(shares, [1.0, 0.5, 0.25, 1.0]);
         answers.send(true).unwrap();
         answered(&client).await;
-        assert_eq!(count.load(Ordering::Relaxed), 2, "a thread for each question");
+        assert_eq!(count.load(Ordering::Relaxed), 2, "one query at a time");
     }
 
     #[tokio::test]
-    async fn where_no_client_is_mounted_nobody_is_given_way_to() {
+    async fn without_a_mounted_client_nothing_is_throttled() {
         let (mut client, answers, _) = client();
-        (0..3).for_each(|_| _ = client.courtesy.answered(Duration::from_millis(1)));
-        (0..3).for_each(|_| _ = client.courtesy.answered(Duration::from_secs(1)));
+        (0..3).for_each(|_| _ = client.policy.answered(Duration::from_millis(1)));
+        (0..3).for_each(|_| _ = client.policy.answered(Duration::from_secs(1)));
         client.ask();
         answers.send(false).unwrap();
         answered(&client).await;
-        assert_eq!(client.heard(Instant::now()), 1.0);
+        assert_eq!(client.share(Instant::now()), 1.0);
     }
 }

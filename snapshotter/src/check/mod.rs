@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use api::client::Client;
-use node::cvmfs_client::deadline::within;
 use node::cvmfs_client::parameters::ClientConfiguration;
+use node::mount::Mount;
 use serde::Serialize;
 
 use crate::config::{Config, Repository};
@@ -96,7 +96,8 @@ fn check_mount(repository: &Repository) -> Result<String> {
     let layers = repository.mount.join(".layers");
     let shown = layers.display().to_string();
     let name = &repository.name;
-    let found = within(TIMEOUT, &shown, move || std::fs::metadata(&layers).map(|found| found.is_dir()))
+    let found = Mount::new(&repository.mount)
+        .run_blocking(TIMEOUT, move |_| Ok(std::fs::metadata(&layers).map(|found| found.is_dir())))
         .map_err(|error| anyhow!("{error}: the mount hangs; run `cvmfs_config probe {name}`"))?;
     let is_directory = found.map_err(|error| {
         anyhow!(
