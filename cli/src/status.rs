@@ -14,7 +14,7 @@ use crate::{output, prefetch, request, text};
 #[derive(clap::Args)]
 pub(crate) struct Daemon {
     /// Socket of cvmfs-prefetchd
-    #[arg(long, env = "CVMFS_PREFETCH_SOCKET", default_value = node::paths::PREFETCHD_SOCKET)]
+    #[arg(long, env = "CVMFS_PREFETCHD_SOCKET", default_value = node::paths::PREFETCHD_SOCKET)]
     socket: PathBuf,
 }
 

@@ -26,7 +26,7 @@ const LAST_THREADS: Duration = Duration::from_millis(500);
 #[command(version)]
 struct Arguments {
     /// Configuration file.
-    #[arg(long, global = true, default_value = paths::PREFETCHD_CONFIG)]
+    #[arg(long, global = true, env = "CVMFS_PREFETCHD_CONFIG", default_value = paths::PREFETCHD_CONFIG)]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,

@@ -42,7 +42,7 @@ async fn the_next_proxy_takes_over_from_one_that_fails_in_any_way() {
             bad.set(object, behaviour(object));
         }
         let proxies = format!("{};{}", bad.proxy(), good.proxy());
-        let (site, status) = through(&proxies, &behind, &wanted, "timeout_s = 1").await;
+        let (site, status) = through(&proxies, &behind, &wanted, "timeout = \"1s\"").await;
         assert_eq!(status.state(), RequestState::Done, "{what}: {status:?}");
         site.assert_cached(&wanted);
         assert_eq!((good.requests(), behind.requests()), (20, 0), "{what}");
@@ -85,7 +85,7 @@ async fn a_server_that_sends_a_byte_a_second_is_not_waited_for() {
     slow.set(&wanted[1], Behaviour::Trickle(wanted[1].stored.clone()));
     let image = bundle("image", &wanted);
     site.publish(&image);
-    let daemon = Daemon::start_with(&site, &[&slow, &good], "timeout_s = 2").await;
+    let daemon = Daemon::start_with(&site, &[&slow, &good], "timeout = \"2s\"").await;
     let status = daemon.prefetch_bundle(&image).await;
     assert_eq!(status.state(), RequestState::Done, "{status:?}");
     site.assert_cached(&wanted);

@@ -118,7 +118,7 @@ async fn a_bundle_that_cannot_be_used_ends_its_request_and_nothing_else() {
         ("newer", "upgrade cvmfs-prefetch"),
         ("flipped", "checksum"),
         ("other image", "publish it again"),
-        ("other repository", "add it as [[repository]]"),
+        ("other repository", "add it to [[repositories]]"),
     ];
     for (what, expected) in cases {
         let status = daemon.prefetch_bundle(&name(what)).await;
@@ -151,7 +151,7 @@ async fn absence_is_believed_for_as_long_as_configured() {
     let origin = Origin::start(&wanted).await;
     let (late, early) = (bundle("late", &wanted), bundle("early", &wanted));
     site.publish(&early);
-    let daemon = Daemon::start_with(&site, &[&origin], "remember_absent_s = 3600").await;
+    let daemon = Daemon::start_with(&site, &[&origin], "absent_ttl = \"3600s\"").await;
     assert_eq!(daemon.prefetch_bundle(&late).await.state(), RequestState::NoBundle);
     site.publish(&late);
     assert_eq!(daemon.prefetch_bundle(&late).await.state(), RequestState::NoBundle);
@@ -165,7 +165,7 @@ async fn a_hung_mount_stops_neither_other_requests_nor_the_end() {
     let origin = Origin::start(&wanted).await;
     let good = bundle("good", &wanted);
     site.publish(&good);
-    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout_s = 1").await;
+    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout = \"1s\"").await;
     assert_eq!(daemon.prefetch_bundle(&good).await.state(), RequestState::Done);
     // Opening a FIFO without a writer blocks as a hung mount does. More of them than threads may hang.
     let hung: Vec<_> = (0..6).map(|i| bundle(&format!("hung {i}"), &wanted)).collect();

@@ -19,7 +19,7 @@ async fn in_mid_transfer(site: &Site, wanted: &[Object]) -> (Origin, Daemon, u64
     origin.set(&wanted[0], Behaviour::Hold(wanted[0].stored.clone()));
     let bundle = bundle("image", wanted);
     site.publish(&bundle);
-    let daemon = Daemon::start_with(site, &[&origin], "connections = 1").await;
+    let daemon = Daemon::start_with(site, &[&origin], "max_connections = 1").await;
     let id = daemon.client.prefetch(by_chain(&bundle)).await.unwrap();
     until("a temporary file", || !site.temporary_files().is_empty()).await;
     (origin, daemon, id)

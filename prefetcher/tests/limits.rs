@@ -23,7 +23,7 @@ async fn a_proxy_is_asked_no_more_often_than_configured() {
     site.proxy = Some(proxy.proxy());
     let bundle = bundle("image", &wanted);
     site.publish(&bundle);
-    let daemon = Daemon::start_with(&site, &[&proxy], "requests_per_second = 25").await;
+    let daemon = Daemon::start_with(&site, &[&proxy], "max_requests_per_second = 25").await;
     let before = Instant::now();
     let status = daemon.prefetch_bundle(&bundle).await;
     assert_eq!((status.state(), tally(&status).fetched_objects), (RequestState::Done, 40), "{status:?}");

@@ -73,7 +73,7 @@ async fn objects_are_asked_for_in_the_order_of_the_bundle() {
     let bundle = bundle("ordered", wanted.iter().rev());
     site.publish(&bundle);
     // One connection: the order on the wire is the order of asking.
-    let daemon = Daemon::start_with(&site, &[&origin], "connections = 1").await;
+    let daemon = Daemon::start_with(&site, &[&origin], "max_connections = 1").await;
     assert_eq!(daemon.prefetch_bundle(&bundle).await.state(), RequestState::Done);
     let asked: Vec<String> = origin.log().iter().map(|p| p[p.find("data/").unwrap()..].to_owned()).collect();
     assert_eq!(asked, wanted.iter().rev().map(Object::url_path).collect::<Vec<_>>());

@@ -35,7 +35,7 @@ async fn a_new_revision_brings_the_new_bundles_of_images_that_were_used_here() {
     let changing = |objects: usize| bundle("changing", &wanted[1..1 + objects]);
     [&same, &changing(2)].into_iter().for_each(|bundle| _ = site.publish(bundle));
     set_revision(&site, "7");
-    let daemon = Daemon::start_with(&site, &[&origin], "revision_check_s = 1").await;
+    let daemon = Daemon::start_with(&site, &[&origin], "revision_check_interval = \"1s\"").await;
     for bundle in [&same, &changing(2)] {
         assert_eq!(daemon.prefetch_bundle(bundle).await.state(), RequestState::Done);
     }

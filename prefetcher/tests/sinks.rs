@@ -95,7 +95,7 @@ fn fill(fifo: &std::path::Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alien_cache_is_filled_for_its_group_and_nobody_is_told() {
     let mut site = Site::new();
-    site.repository = "sink = \"alien\"\n".into();
+    site.repository = "destination = \"alien\"\n".into();
     let wanted = objects(3, 5);
     let origin = Origin::start(&wanted).await;
     let mut reader = open_reader(&make_fifo(&site.path("cache"), "2"));
@@ -148,7 +148,7 @@ async fn what_the_quota_has_no_room_for_is_left_out_from_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_read_through_the_mount_where_nothing_can_be_written() {
     let mut site = Site::new();
-    site.repository = "sink = \"mount\"\n".into();
+    site.repository = "destination = \"mount\"\n".into();
     let mut wanted = objects(4, 5);
     for (number, object) in wanted.iter_mut().enumerate() {
         object.entry.path = RootPath::new(format!("/layer/file-{number}")).unwrap();
@@ -177,7 +177,7 @@ async fn files_are_read_through_the_mount_where_nothing_can_be_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mount_that_hangs_fails_its_objects_and_the_daemon_goes_on() {
     let mut site = Site::new();
-    site.repository = "sink = \"mount\"\n".into();
+    site.repository = "destination = \"mount\"\n".into();
     let mut wanted = objects(5, 40);
     for (number, object) in wanted.iter_mut().enumerate() {
         object.entry.path = RootPath::new(format!("/file-{number}")).unwrap();
@@ -186,7 +186,7 @@ async fn a_mount_that_hangs_fails_its_objects_and_the_daemon_goes_on() {
     let origin = Origin::start(&wanted).await;
     let bundle = bundle("image", &wanted);
     site.publish(&bundle);
-    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout_s = 1").await;
+    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout = \"1s\"").await;
     assert_eq!(daemon.prefetch_bundle(&bundle).await.state(), RequestState::Done);
     // Opening a FIFO without a writer blocks as a hung mount does.
     fs::remove_dir_all(site.mount()).unwrap();
@@ -205,7 +205,7 @@ fn check(site: &Site, local: &str) -> (bool, serde_json::Value, String) {
     fs::write(site.client_config().join("default.local"), local).unwrap();
     let config = site.path("check.toml");
     let (client, mount) = (site.client_config(), site.mount());
-    let repository = format!("[[repository]]\nname = {:?}\nmount = {mount:?}\n", site::REPOSITORY);
+    let repository = format!("[[repositories]]\nname = {:?}\nmount = {mount:?}\n", site::REPOSITORY);
     fs::write(&config, format!("client_config = {client:?}\n{repository}")).unwrap();
     let run = |more: &[&str]| {
         let program = env!("CARGO_BIN_EXE_cvmfs-prefetchd");

@@ -73,7 +73,7 @@ async fn a_hung_mount_delays_the_end_of_few_requests_for_stored_bundles_and_no_o
     let site = Site::new();
     let wanted = objects(3, 6);
     let origin = Origin::start(&wanted).await;
-    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout_s = 600").await;
+    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout = \"600s\"").await;
     let image = |(n, object)| bundle(&format!("image {n}"), [object]);
     let bundles: Vec<Bundle> = wanted.iter().enumerate().map(image).collect();
     let mut fifos = Vec::new();
@@ -128,7 +128,7 @@ async fn the_store_keeps_to_its_limit() {
     let site = Site::new();
     let wanted = objects(4, 1);
     let origin = Origin::start(&wanted).await;
-    let daemon = Daemon::start_with(&site, &[&origin], "store_bytes = 1048576").await;
+    let daemon = Daemon::start_with(&site, &[&origin], "store_max_bytes = 1048576").await;
     // Hashes do not compress: about 400 kB each.
     let large = |name: &str| {
         let mut large = bundle(name, &wanted);

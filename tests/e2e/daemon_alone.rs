@@ -75,7 +75,7 @@ fn the_daemon_throttles_only_while_the_client_is_slow() {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let file = unpublished(&mut site).await?;
         let bundle = std::fs::read(&file)?;
-        let (cvmfs, directory) = start(&site, "node", "mount_readers = 0".to_owned())?;
+        let (cvmfs, directory) = start(&site, "node", "page_cache_threads = 0".to_owned())?;
         let client = daemon_client(directory.path());
         let log = || cvmfs.daemon.as_ref().map(|daemon| daemon.log()).unwrap_or_default();
         let logged = async |what: &str| -> Result<()> {

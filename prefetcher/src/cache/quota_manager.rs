@@ -42,8 +42,8 @@ const POLL: u8 = 1;
 static NEXT_RETURN_PIPE: AtomicI32 = AtomicI32::new(FIRST_RETURN_PIPE);
 static REGISTERED: AtomicU64 = AtomicU64::new(0);
 static NO_MANAGER: AtomicU64 = AtomicU64::new(0);
-static OTHER_PROTOCOL: AtomicU64 = AtomicU64::new(0);
-static FULL: AtomicU64 = AtomicU64::new(0);
+static UNSUPPORTED_PROTOCOL: AtomicU64 = AtomicU64::new(0);
+static PIPE_FULL: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicU64 = AtomicU64::new(0);
 
 /// How many objects were registered since the start of the process, and how many were not, by cause.
@@ -54,9 +54,9 @@ pub struct Counts {
     /// Nobody reads the FIFO, or there is none.
     pub no_manager: u64,
     /// The manager speaks another revision.
-    pub other_protocol: u64,
+    pub unsupported_protocol: u64,
     /// The manager does not keep up.
-    pub full: u64,
+    pub pipe_full: u64,
     /// Anything else.
     pub failed: u64,
 }
@@ -67,8 +67,8 @@ pub fn counts() -> Counts {
     Counts {
         registered: now(&REGISTERED),
         no_manager: now(&NO_MANAGER),
-        other_protocol: now(&OTHER_PROTOCOL),
-        full: now(&FULL),
+        unsupported_protocol: now(&UNSUPPORTED_PROTOCOL),
+        pipe_full: now(&PIPE_FULL),
         failed: now(&FAILED),
     }
 }
@@ -81,7 +81,7 @@ pub enum Untold {
     NoManager(PathBuf),
     /// Records of another form.
     #[error("{path} holds {found:?}, this daemon speaks revision {PROTOCOL}; upgrade cvmfs-prefetch")]
-    OtherProtocol {
+    UnsupportedProtocol {
         /// The file with the revision.
         path: PathBuf,
         /// What it holds.
@@ -164,13 +164,13 @@ impl QuotaManager {
         let counter = match &untold {
             None => &REGISTERED,
             Some(Untold::NoManager(_)) => &NO_MANAGER,
-            Some(Untold::OtherProtocol { .. }) => &OTHER_PROTOCOL,
-            Some(Untold::Full) => &FULL,
+            Some(Untold::UnsupportedProtocol { .. }) => &UNSUPPORTED_PROTOCOL,
+            Some(Untold::Full) => &PIPE_FULL,
             Some(Untold::NoAnswer(_) | Untold::Failed { .. }) => &FAILED,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         match untold {
-            Some(why @ Untold::OtherProtocol { .. }) if !self.told.swap(true, Ordering::Relaxed) => {
+            Some(why @ Untold::UnsupportedProtocol { .. }) if !self.told.swap(true, Ordering::Relaxed) => {
                 warn!(%why, "objects are written but not registered at the quota manager");
             }
             Some(why) => debug!(%why, %hash, "object not registered"),
@@ -231,8 +231,8 @@ impl QuotaManager {
         let read = File::open(&protocol).and_then(|file| file.take(32).read_to_string(&mut found));
         match (read, found.trim().parse()) {
             (Ok(_), Ok(PROTOCOL)) => Ok((fifo, path)),
-            (Err(e), _) => Err(Untold::OtherProtocol { path: protocol, found: format!("nothing to read ({e})") }),
-            _ => Err(Untold::OtherProtocol { path: protocol, found: found.trim().to_owned() }),
+            (Err(e), _) => Err(Untold::UnsupportedProtocol { path: protocol, found: format!("nothing to read ({e})") }),
+            _ => Err(Untold::UnsupportedProtocol { path: protocol, found: found.trim().to_owned() }),
         }
     }
 

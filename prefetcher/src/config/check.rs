@@ -1,6 +1,7 @@
 //! Refuses values that cannot work: the key, and what to write instead.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use api::limits::LEAST_BYTES_PER_SECOND;
 use node::config::{BadValue, absolute};
@@ -8,64 +9,70 @@ use node::cvmfs_client::transfer;
 
 use super::{Config, RepositoryConfig};
 
+/// The longest timeout that can be configured. With more, a hung server or mount would not be noticed on the same day.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+/// With more threads that open files, a stock CVMFS client makes the lookups of containers wait.
+const MAX_PAGE_CACHE_THREADS: usize = 8;
+
 impl Config {
-    /// Puts names into URLs and refuses what cannot work: the key and what to do.
+    /// Replaces placeholders in URLs and refuses values that cannot work.
     pub(super) fn check(&mut self) -> Result<(), BadValue> {
-        let wrong = |key: &str, why: &str| Err(BadValue::new(key, why));
+        let refuse = |key: &str, reason: String| Err(BadValue::new(key, reason));
         if self.socket_mode > 0o777 {
-            return wrong("socket_mode", "more than permission bits; write it in octal, as 0o660");
+            return refuse("socket_mode", "has more than permission bits; write it in octal, as 0o660".into());
         }
-        for (key, value, most) in [
-            ("connections", self.connections as u64, 1024),
-            ("timeout_s", self.timeout_s, 3600),
-            ("lookup_timeout_s", self.lookup_timeout_s, 3600),
-        ] {
-            if !(1..=most).contains(&value) {
-                return wrong(key, &format!("{value} is not between 1 and {most}"));
+        if !(1..=1024).contains(&self.max_connections) {
+            return refuse("max_connections", format!("{} is not between 1 and 1024", self.max_connections));
+        }
+        for (key, timeout) in [("timeout", self.timeout), ("lookup_timeout", self.lookup_timeout)] {
+            if timeout.is_zero() || timeout > MAX_TIMEOUT {
+                let shown = humantime::format_duration(timeout);
+                return refuse(key, format!("{shown} is not between \"1ms\" and \"1h\""));
             }
         }
-        if self.bytes_per_second.is_some_and(|limit| limit < LEAST_BYTES_PER_SECOND) {
-            return wrong("bytes_per_second", "less than 1024 brings no object in time; leave it out for no limit");
+        if self.max_bytes_per_second.is_some_and(|limit| limit < LEAST_BYTES_PER_SECOND) {
+            let reason = format!("less than {LEAST_BYTES_PER_SECOND} is too low; omit the key for no limit");
+            return refuse("max_bytes_per_second", reason);
         }
-        if self.requests_per_second == Some(0) {
-            return wrong("requests_per_second", "0 brings nothing; leave it out for no limit");
+        if self.max_requests_per_second == Some(0) {
+            return refuse("max_requests_per_second", "0 allows no request; omit the key for no limit".into());
         }
-        if self.store_bytes < 1 << 20 {
-            return wrong("store_bytes", "less than 1048576 (1 MiB) has no room for a few bundles");
+        if self.store_max_bytes < 1 << 20 {
+            return refuse("store_max_bytes", "less than 1048576 (1 MiB) does not hold a few bundles".into());
         }
-        if self.mount_readers > 8 {
-            return wrong("mount_readers", "more than 8 make a stock CVMFS client answer everybody's look-ups late");
+        if self.page_cache_threads > MAX_PAGE_CACHE_THREADS {
+            let reason = format!("more than {MAX_PAGE_CACHE_THREADS} delay the CVMFS client's lookups");
+            return refuse("page_cache_threads", reason);
         }
         if self.nice > 19 {
-            return wrong("nice", "more than 19, which is the most that a process can give way");
+            return refuse("nice", "more than 19, the lowest priority of a process".into());
         }
         if self.registries.iter().any(|host| host.strip_prefix("http://").unwrap_or(host).contains('/')) {
-            return wrong(
-                "registries",
-                "write hosts only, such as \"registry.example.org\" or \"http://localhost:5000\"",
-            );
+            let reason = "write hosts only, such as \"registry.example.org\" or \"http://localhost:5000\"";
+            return refuse("registries", reason.into());
         }
         if self.retries > 20 {
-            return wrong("retries", "more than 20 only delays the message that a server is down");
+            return refuse("retries", "more than 20 only delays the error of a server that is down".into());
         }
         if !(self.cache_share > 0.0 && self.cache_share <= 1.0) {
-            return wrong("cache_share", "not more than 0 and at most 1; write 0.5 for a half");
+            return refuse("cache_share", "not above 0 and at most 1; write 0.5 for half of the quota".into());
         }
         let paths = [("socket", &self.socket), ("store", &self.store), ("client_config", &self.client_config)];
         for (key, path) in paths {
-            absolute(path).map_err(|why| BadValue::new(key, why))?;
+            absolute(path).map_err(|reason| BadValue::new(key, reason))?;
         }
         if let Some(tcp) = &self.tcp {
             for (key, path) in [("certificate", &tcp.certificate), ("key", &tcp.key), ("client_ca", &tcp.client_ca)] {
-                absolute(path).map_err(|why| BadValue::new(format!("tcp: {key}"), why))?;
+                absolute(path).map_err(|reason| BadValue::new(format!("tcp: {key}"), reason))?;
             }
         }
         let mut names = HashSet::new();
         for repository in &mut self.repositories {
-            let name = repository.name.clone();
-            repository.check().map_err(|(key, why)| BadValue::new(format!("repository {name:?}: {key}"), why))?;
-            if !names.insert(name.clone()) {
-                return wrong(&format!("repository {name:?}"), "given twice; merge the two [[repository]] tables");
+            let table = format!("repositories {:?}", repository.name);
+            let check = repository.check();
+            check.map_err(|BadValue { key, reason }| BadValue::new(format!("{table}: {key}"), reason))?;
+            if !names.insert(repository.name.clone()) {
+                return refuse(&table, "given twice; merge the two [[repositories]] tables".into());
             }
         }
         Ok(())
@@ -73,9 +80,10 @@ impl Config {
 }
 
 impl RepositoryConfig {
-    fn check(&mut self) -> Result<(), (&'static str, String)> {
+    fn check(&mut self) -> Result<(), BadValue> {
         if !bundles::bundle::is_fqrn(&self.name) {
-            return Err(("name", "not a fully qualified repository name, such as \"unpacked.cern.ch\"".into()));
+            let reason = "not a fully qualified repository name, such as \"unpacked.cern.ch\"";
+            return Err(BadValue::new("name", reason));
         }
         let mount = Some(self.mount());
         for (key, path) in [
@@ -84,16 +92,17 @@ impl RepositoryConfig {
             ("cache", &self.cache),
             ("workspace", &self.workspace),
         ] {
-            path.as_deref().map_or(Ok(()), absolute).map_err(|why| (key, why))?;
+            path.as_deref().map_or(Ok(()), absolute).map_err(|reason| BadValue::new(key, reason))?;
         }
         if self.servers.as_ref().is_some_and(Vec::is_empty) {
-            return Err(("servers", "empty; give at least one, such as \"http://host/cvmfs/@fqrn@\", or none".into()));
+            let reason = "empty; list at least one, such as \"http://host/cvmfs/@fqrn@\", or omit the key";
+            return Err(BadValue::new("servers", reason));
         }
         for server in self.servers.iter_mut().flatten() {
-            *server = transfer::server(server, &self.name).map_err(|why| ("servers", why))?;
+            *server = transfer::server(server, &self.name).map_err(|reason| BadValue::new("servers", reason))?;
         }
         if let Some(proxy) = &self.proxy {
-            transfer::proxies(proxy).map_err(|why| ("proxy", why.to_string()))?;
+            transfer::proxies(proxy).map_err(|error| BadValue::new("proxy", error.to_string()))?;
         }
         Ok(())
     }

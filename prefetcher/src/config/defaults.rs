@@ -1,6 +1,7 @@
-//! What holds where the configuration says nothing.
+//! Default values of the configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub(super) fn socket() -> PathBuf {
     node::paths::PREFETCHD_SOCKET.into()
@@ -14,15 +15,15 @@ pub(super) fn store() -> PathBuf {
     node::paths::PREFETCHD_STORE.into()
 }
 
-pub(super) fn store_bytes() -> u64 {
+pub(super) fn store_max_bytes() -> u64 {
     bundles::store::DEFAULT_LIMIT
 }
 
-pub(super) fn connections() -> usize {
+pub(super) fn max_connections() -> usize {
     64
 }
 
-pub(super) fn mount_readers() -> usize {
+pub(super) fn page_cache_threads() -> usize {
     4
 }
 
@@ -34,8 +35,8 @@ pub(super) fn cache_share() -> f64 {
     0.5
 }
 
-pub(super) fn timeout_s() -> u64 {
-    10
+pub(super) fn timeout() -> Duration {
+    Duration::from_secs(10)
 }
 
 pub(super) fn retries() -> u32 {
@@ -46,14 +47,14 @@ pub(super) fn nice() -> u8 {
     10
 }
 
-pub(super) fn revision_check_s() -> u64 {
-    240
+pub(super) fn revision_check_interval() -> Duration {
+    Duration::from_secs(240)
 }
 
-pub(super) fn remember_absent_s() -> u64 {
-    5
+pub(super) fn absent_ttl() -> Duration {
+    Duration::from_secs(5)
 }
 
-pub(super) fn lookup_timeout_s() -> u64 {
-    5
+pub(super) fn lookup_timeout() -> Duration {
+    Duration::from_secs(5)
 }

@@ -1,4 +1,4 @@
-//! The daemon's configuration file. `prefetchd.toml` beside this crate's `Cargo.toml` documents every key.
+//! The daemon's configuration file. `deploy/config/prefetchd.toml` documents every key.
 //!
 //! [`Config::parse`] is strict: unknown keys and values that cannot work are refused with a message that names the key
 //! and says what to write. It looks at nothing but the text.
@@ -10,12 +10,13 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use node::config::ConfigError;
 use node::logging::LogFormat;
 use serde::Deserialize;
 
-/// What the file says, defaults filled in.
+/// The configuration, with defaults filled in.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -31,62 +32,63 @@ pub struct Config {
     /// Group of the socket, by name or number.
     #[serde(default)]
     pub socket_group: Option<String>,
-    /// Where metrics are served over HTTP; nowhere if not given.
+    /// Address on which metrics are served over HTTP. `None`: not served.
     #[serde(default)]
     pub metrics_address: Option<SocketAddr>,
-    /// How the log is written.
+    /// Format of the log.
     #[serde(default)]
     pub log_format: LogFormat,
-    /// The API over TCP; not served if not given.
+    /// The API over TCP. `None`: not served.
     #[serde(default)]
     pub tcp: Option<TcpConfig>,
     /// Directory of the bundle store.
     #[serde(default = "defaults::store")]
     pub store: PathBuf,
-    /// Most bytes of bundles in it.
-    #[serde(default = "defaults::store_bytes")]
-    pub store_bytes: u64,
-    /// Most connections at a time to each proxy or server.
-    #[serde(default = "defaults::connections")]
-    pub connections: usize,
-    /// Most bytes a second from all servers together. None: no limit.
+    /// Maximum number of bytes of bundles in the store.
+    #[serde(default = "defaults::store_max_bytes")]
+    pub store_max_bytes: u64,
+    /// Maximum number of connections to each proxy or server.
+    #[serde(default = "defaults::max_connections")]
+    pub max_connections: usize,
+    /// Maximum rate in bytes per second over all servers. `None`: no limit.
     #[serde(default)]
-    pub bytes_per_second: Option<u64>,
-    /// Most requests a second to each proxy, and to all servers that are reached without one together. None: no limit.
+    pub max_bytes_per_second: Option<u64>,
+    /// Maximum rate in requests per second to each proxy, and to all direct servers together. `None`: no limit.
     #[serde(default)]
-    pub requests_per_second: Option<u64>,
-    /// How many threads read fetched files through their mount, for the kernel to have them. 0: none. At most 8.
-    #[serde(default = "defaults::mount_readers")]
-    pub mount_readers: usize,
-    /// Directory of the CVMFS client's own configuration.
+    pub max_requests_per_second: Option<u64>,
+    /// Number of threads that read fetched files through their mount, so that the kernel caches them. 0: none. At most 8.
+    #[serde(default = "defaults::page_cache_threads")]
+    pub page_cache_threads: usize,
+    /// Directory of the CVMFS client's configuration. Only for `/etc/cvmfs` the program `cvmfs_config` is run; elsewhere, the
+    /// files are read.
     #[serde(default = "defaults::client_config")]
     pub client_config: PathBuf,
-    /// How much of a cache's quota, or of free space without one, running prefetches may write.
+    /// Share of a cache's quota, or of the free space without a quota, that running prefetches may write.
     #[serde(default = "defaults::cache_share")]
     pub cache_share: f64,
-    /// Seconds without a byte after which an attempt to fetch from servers that are written here fails.
-    #[serde(default = "defaults::timeout_s")]
-    pub timeout_s: u64,
-    /// Further rounds over such servers after a failed one.
+    /// Without a byte for this long, an attempt to fetch from configured servers fails.
+    #[serde(default = "defaults::timeout", with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Further rounds over configured servers after a failed one.
     #[serde(default = "defaults::retries")]
     pub retries: u32,
-    /// How much the daemon gives way to others on the node's cores, from 0 (not at all) to 19, as of `nice`.
+    /// Nice value of the daemon, from 0 to 19.
     #[serde(default = "defaults::nice")]
     pub nice: u8,
-    /// Registries that are asked for bundles beside their images: hosts, with `http://` before those without TLS.
+    /// Registries in which bundles are looked up: hosts, with `http://` before those without TLS.
     #[serde(default)]
     pub registries: Vec<String>,
-    /// Seconds between looks whether a repository has a new revision, and with it new bundles. 0: never.
-    #[serde(default = "defaults::revision_check_s")]
-    pub revision_check_s: u64,
-    /// Seconds for which the absence of a bundle is believed.
-    #[serde(default = "defaults::remember_absent_s")]
-    pub remember_absent_s: u64,
-    /// Seconds after which a store or mount that does not answer is given up.
-    #[serde(default = "defaults::lookup_timeout_s")]
-    pub lookup_timeout_s: u64,
-    /// The repositories to serve. None: those of the client's `CVMFS_REPOSITORIES`.
-    #[serde(rename = "repository", default)]
+    /// Interval at which repositories are checked for a new revision, and with it new bundles. Zero: never.
+    #[serde(default = "defaults::revision_check_interval", with = "humantime_serde")]
+    pub revision_check_interval: Duration,
+    /// How long it is remembered that an image has no bundle.
+    #[serde(default = "defaults::absent_ttl", with = "humantime_serde")]
+    pub absent_ttl: Duration,
+    /// Timeout of a lookup in the store or a mount, and of `cvmfs_config`.
+    #[serde(default = "defaults::lookup_timeout", with = "humantime_serde")]
+    pub lookup_timeout: Duration,
+    /// The repositories to serve. Empty: those of the client's `CVMFS_REPOSITORIES`.
+    #[serde(default)]
     pub repositories: Vec<RepositoryConfig>,
 }
 
@@ -104,43 +106,44 @@ pub struct TcpConfig {
     pub client_ca: PathBuf,
 }
 
-/// One `[[repository]]`. What is not given is learned from the CVMFS client, see [`settings`](crate::repository::settings).
-#[derive(Debug, Clone, Deserialize)]
+/// A table of `[[repositories]]`. Values that are not set are taken from the CVMFS client, see
+/// [`settings`](crate::repository::settings).
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryConfig {
     /// Fully qualified name.
     pub name: String,
-    /// Where it is mounted. `/cvmfs/<name>` if not given: see [`RepositoryConfig::mount`].
+    /// Mount point. `/cvmfs/<name>` if not set: see [`RepositoryConfig::mount`].
     #[serde(default)]
     mount: Option<PathBuf>,
-    /// URLs of the repository, the preferred one first. Names were put in by [`Config::parse`].
+    /// URLs of the repository, the preferred one first. [`Config::parse`] replaces `@fqrn@` and `@org@`.
     #[serde(default)]
     pub servers: Option<Vec<String>>,
-    /// HTTP proxies, as `CVMFS_HTTP_PROXY` has them.
+    /// HTTP proxies, in the syntax of `CVMFS_HTTP_PROXY`.
     #[serde(default)]
     pub proxy: Option<String>,
-    /// Certificates of authorities for `https`, beside the system's: a file in PEM form, or a directory of such.
+    /// Certificate authorities for `https`, in addition to the system's: a PEM file, or a directory of such.
     #[serde(default)]
     pub certificates: Option<PathBuf>,
     /// Where objects go.
     #[serde(default)]
-    pub sink: SinkKind,
+    pub destination: DestinationChoice,
     /// Cache directory of the CVMFS client.
     #[serde(default)]
     pub cache: Option<PathBuf>,
-    /// Where the quota manager's FIFO is.
+    /// Directory of the cache manager's FIFO.
     #[serde(default)]
     pub workspace: Option<PathBuf>,
-    /// The limit of the cache's quota, in MB; 0: nobody keeps one.
+    /// Quota of the cache in MB; 0: no quota.
     #[serde(default)]
     pub quota_mb: Option<u64>,
 }
 
-/// How a repository's sink is found.
+/// Value of `destination`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SinkKind {
-    /// From the client's configuration.
+pub enum DestinationChoice {
+    /// Follows from the client's configuration.
     #[default]
     Auto,
     /// The client's own cache.
@@ -149,19 +152,17 @@ pub enum SinkKind {
     Alien,
     /// The lower tier of a tiered cache.
     Lower,
-    /// Reading through the mount.
+    /// The client itself, by reading through the mount.
     Mount,
 }
 
 impl RepositoryConfig {
-    /// One of which nothing but its name is given.
+    /// A repository of which only the name is configured.
     pub fn named(name: String) -> Self {
-        let (mount, servers, proxy, certificates) = (None, None, None, None);
-        let (sink, cache, workspace, quota_mb) = (SinkKind::Auto, None, None, None);
-        Self { name, mount, servers, proxy, certificates, sink, cache, workspace, quota_mb }
+        Self { name, ..Self::default() }
     }
 
-    /// Where the repository is mounted.
+    /// The mount point.
     pub fn mount(&self) -> PathBuf {
         self.mount.clone().unwrap_or_else(|| Path::new("/cvmfs").join(&self.name))
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const EXAMPLE: &str = include_str!("../../prefetchd.toml");
+const EXAMPLE: &str = include_str!("../../../deploy/config/prefetchd.toml");
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("test.toml"))
@@ -16,8 +16,8 @@ fn the_example_is_accepted_and_documents_the_defaults() {
     // Every commented key, put in force, changes nothing, but for what is otherwise learned from the client.
     assert_ne!(spelled().lines().collect::<Vec<_>>(), EXAMPLE.lines().collect::<Vec<_>>());
     let mut spelled = parse(&spelled()).unwrap();
-    assert_eq!(spelled.bytes_per_second.take(), Some(125_000_000));
-    assert_eq!(spelled.requests_per_second.take(), Some(200));
+    assert_eq!(spelled.max_bytes_per_second.take(), Some(125_000_000));
+    assert_eq!(spelled.max_requests_per_second.take(), Some(200));
     // What is off unless it is given.
     assert!(spelled.socket_owner.take().is_some() && spelled.socket_group.take().is_some());
     assert!(spelled.metrics_address.take().is_some() && spelled.tcp.take().is_some());
@@ -46,18 +46,20 @@ fn uncommented(line: &str) -> String {
 #[test]
 fn what_cannot_work_is_refused_by_name() {
     let cases = [
-        ("conections = 3", "conections"),
+        ("max_conections = 3", "max_conections"),
         ("socket_mode = 660", "0o660"),
-        ("connections = 0", "connections"),
-        ("timeout_s = 0", "timeout_s"),
-        ("bytes_per_second = 1023", "bytes_per_second: less than 1024"),
-        ("requests_per_second = 0", "requests_per_second: 0 brings nothing"),
+        ("max_connections = 0", "max_connections"),
+        ("timeout = \"0s\"", "timeout: 0s is not between"),
+        ("timeout = 5", "timeout"),
+        ("lookup_timeout = \"2h\"", "lookup_timeout"),
+        ("max_bytes_per_second = 1023", "max_bytes_per_second: less than 1024"),
+        ("max_requests_per_second = 0", "max_requests_per_second: 0 allows no request"),
         ("retries = 99", "retries"),
-        ("store_bytes = 256", "store_bytes: less than 1048576"),
-        ("mount_readers = 9", "mount_readers"),
+        ("store_max_bytes = 256", "store_max_bytes: less than 1048576"),
+        ("page_cache_threads = 9", "page_cache_threads"),
         ("store = \"here\"", "store: here is not an absolute path"),
         ("client_config = \"here\"", "client_config: here is not an absolute path"),
-        ("cache_share = 0.0", "cache_share: not more than 0"),
+        ("cache_share = 0.0", "cache_share: not above 0"),
         ("cache_share = 1.5", "cache_share"),
         ("cache_share = nan", "cache_share"),
     ];
@@ -76,7 +78,7 @@ fn what_cannot_work_is_refused_by_name() {
         (";DIRECT\"", ";auto\"", "proxy: proxies by automatic configuration"),
         ("certificates = \"/", "certificates = \"", "certificates: etc/grid-security"),
         ("workspace = \"/", "workspace = \"", "workspace: var/lib"),
-        ("sink = \"auto\"", "sink = \"fast\"", "sink"),
+        ("destination = \"auto\"", "destination = \"fast\"", "destination"),
     ];
     for (from, to, expected) in cases {
         let message = parse(&spelled().replace(from, to)).unwrap_err().to_string();

@@ -75,7 +75,7 @@ pub enum Refused {
 impl Daemon {
     /// Opens the store and the caches. Blocks.
     pub fn start(config: &Config) -> Result<Arc<Self>, StartError> {
-        let store = Store::open(&config.store, config.store_bytes)?;
+        let store = Store::open(&config.store, config.store_max_bytes)?;
         let settings = Settings::all(config)?;
         for (repository, note) in settings.iter().flat_map(|one| one.notes.iter().map(move |note| (&one.name, note))) {
             warn!(repository, note, "not learned from the CVMFS client");
@@ -90,16 +90,15 @@ impl Daemon {
                 Err(error) => warn!(repository = repository.name, %error, "cache not usable yet"),
             }
         }
-        let deadline = Duration::from_secs(config.lookup_timeout_s);
-        let remember_absent = Duration::from_secs(config.remember_absent_s);
         let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
-        let sources = Sources::new(Arc::new(store), mounts, config.registries.clone(), deadline, remember_absent);
+        let sources =
+            Sources::new(Arc::new(store), mounts, config.registries.clone(), config.lookup_timeout, config.absent_ttl);
         let sources = Arc::new(sources);
-        let page_cache = Preloader::new(config.mount_readers, &mount_reads);
+        let page_cache = Preloader::new(config.page_cache_threads, &mount_reads);
         let connection_share = Gauge::default();
         let counters = metrics::Shared {
             damaged_bundles: sources.damaged().clone(),
-            left_out_reads: page_cache.skipped().clone(),
+            page_cache_skipped: page_cache.skipped().clone(),
             connection_share: connection_share.clone(),
         };
         let shutdown = CancellationToken::new();
@@ -108,10 +107,10 @@ impl Daemon {
             requests,
             delivery: delivery::Context {
                 repositories,
-                fetcher: Fetcher::new(config.bytes_per_second),
+                fetcher: Fetcher::new(config.max_bytes_per_second),
                 sources: sources.clone(),
                 page_cache,
-                max_connections: config.connections,
+                max_connections: config.max_connections,
                 shutdown: shutdown.clone(),
             },
             sources,

@@ -23,9 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 impl Daemon {
     /// Looks up new bundles of images that were requested, as often as configured, until the daemon shuts down.
     pub fn watch_revisions(self: &Arc<Self>, config: &Config) {
-        if config.revision_check_s > 0 {
-            let interval = Duration::from_secs(config.revision_check_s);
-            self.tasks.spawn(watch(self.clone(), interval));
+        if !config.revision_check_interval.is_zero() {
+            self.tasks.spawn(watch(self.clone(), config.revision_check_interval));
         }
     }
 }

@@ -119,7 +119,7 @@ impl Daemon {
         if !self.delivery.repositories.contains_key(name) {
             let known: Vec<_> = self.delivery.repositories.keys().map(String::as_str).collect();
             request.error(&format!(
-                "bundle {} is for repository {name}, which is not configured (only {}); add it as [[repository]]",
+                "bundle {} is for repository {name}, which is not configured (only {}); add it to [[repositories]]",
                 found.place,
                 known.join(", ")
             ));

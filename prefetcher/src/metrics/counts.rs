@@ -1,4 +1,4 @@
-//! Counters made of the tallies of all requests, at the moment in which they are asked for.
+//! Counters derived from the tallies of all requests, at the moment of a scrape.
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) struct Counts(pub(super) Arc<Requests>);
 impl Collector for Counts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let totals = self.0.totals();
-        let a = totals.tally;
+        let tally = totals.tally;
         let ends = RequestState::all().filter(|s| !matches!(s, RequestState::Unspecified | RequestState::Running));
         let ended: Vec<_> =
             ends.map(|state| (state.name(), totals.ended.get(&state).copied().unwrap_or_default())).collect();
@@ -27,39 +27,40 @@ impl Collector for Counts {
             values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
         };
         let outcomes = named(&[
-            ("already_there", a.cached_objects),
-            ("fetched", a.fetched_objects),
-            ("joined", a.joined_objects),
-            ("failed", a.failed_objects),
-            ("skipped", a.skipped_objects),
+            ("cached", tally.cached_objects),
+            ("fetched", tally.fetched_objects),
+            ("joined", tally.joined_objects),
+            ("failed", tally.failed_objects),
+            ("skipped", tally.skipped_objects),
         ]);
         let causes = named(&[
-            ("transfer", a.failed_transfer),
-            ("verification", a.failed_verification),
-            ("write", a.failed_write),
-            ("stopped", a.failed_shutdown),
-            ("given_up", a.failed_cancelled),
+            ("transfer", tally.failed_transfer),
+            ("verification", tally.failed_verification),
+            ("write", tally.failed_write),
+            ("shutdown", tally.failed_shutdown),
+            ("cancelled", tally.failed_cancelled),
         ]);
-        let elsewhere = a.skipped_objects.saturating_sub(a.skipped_cache_full_objects);
-        let skipped = named(&[("repository", elsewhere), ("room", a.skipped_cache_full_objects)]);
-        let told = quota_manager::counts();
+        let cache_full = tally.skipped_cache_full_objects;
+        let skipped =
+            named(&[("repository", tally.skipped_objects.saturating_sub(cache_full)), ("cache_full", cache_full)]);
+        let found = quota_manager::counts();
         let registrations = named(&[
-            ("registered", told.registered),
-            ("no_manager", told.no_manager),
-            ("other_protocol", told.other_protocol),
-            ("full", told.full),
-            ("failed", told.failed),
+            ("registered", found.registered),
+            ("no_manager", found.no_manager),
+            ("unsupported_protocol", found.unsupported_protocol),
+            ("pipe_full", found.pipe_full),
+            ("failed", found.failed),
         ]);
-        let bytes = named(&[("stored", a.fetched_stored_bytes), ("raw", a.fetched_raw_bytes)]);
-        counter(&mut encoder, "requests", "Requests that have ended", "state", &ended)?;
-        counter(&mut encoder, "objects", "Objects of requests, by what became of them", "outcome", &outcomes)?;
-        counter(&mut encoder, "failures", "Objects that failed", "cause", &causes)?;
-        counter(&mut encoder, "skipped", "Objects that were left out", "cause", &skipped)?;
-        let help = "Objects put into the cache, by whether its quota manager was told";
+        let bytes = named(&[("stored", tally.fetched_stored_bytes), ("raw", tally.fetched_raw_bytes)]);
+        counter(&mut encoder, "requests", "Requests that have ended, by state", "state", &ended)?;
+        counter(&mut encoder, "objects", "Objects of requests, by outcome", "outcome", &outcomes)?;
+        counter(&mut encoder, "failures", "Objects that failed, by cause", "cause", &causes)?;
+        counter(&mut encoder, "skipped", "Objects that were skipped, by cause", "cause", &skipped)?;
+        let help = "Objects written to a cache with a cache manager, by result of their registration";
         counter(&mut encoder, "registrations", help, "outcome", &registrations)?;
-        counter(&mut encoder, "bytes", "Bytes that were fetched", "kind", &bytes)?;
+        counter(&mut encoder, "bytes", "Bytes of fetched objects", "kind", &bytes)?;
         let running = ConstGauge::new(totals.running as i64);
-        let metric = encoder.encode_descriptor("running_requests", "Requests that run", None, running.metric_type())?;
+        let metric = encoder.encode_descriptor("running_requests", "Running requests", None, running.metric_type())?;
         running.encode(metric)
     }
 }

@@ -1,6 +1,6 @@
-//! What is counted, as Prometheus reads it. `docs/src/metrics.md` lists every metric; a test compares it with this.
+//! The metrics that Prometheus reads. `docs/src/metrics.md` lists every metric; a test compares it with this.
 //!
-//! Counters are not kept beside the tallies of requests but made of them when somebody asks: see [`counts`].
+//! Most counters are not kept here but derived from the tallies of requests at each scrape: see [`counts`].
 
 mod counts;
 
@@ -36,7 +36,7 @@ pub struct Shared {
     /// Damaged bundles that were found in the store.
     pub damaged_bundles: Counter,
     /// Files that were not read through their mount.
-    pub left_out_reads: Counter,
+    pub page_cache_skipped: Counter,
     /// Share of the connections that may be used.
     pub connection_share: Gauge<f64, AtomicU64>,
 }
@@ -49,21 +49,38 @@ impl Metrics {
         let times = || Histogram::new(exponential_buckets(0.001, 4.0, 11));
         let (request_time, first_byte_time, critical_time) = (times(), times(), times());
         let (bundles, bundle_bytes) = (Gauge::default(), Gauge::default());
-        let Shared { damaged_bundles: damaged, left_out_reads: left_out, connection_share: share } = shared;
+        let Shared { damaged_bundles: damaged, page_cache_skipped: left_out, connection_share: share } = shared;
         share.set(1.0);
-        registry.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("build", "Version of the program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         for (name, help, histogram) in [
-            ("request", "Time from a request to its end", &request_time),
-            ("time_to_first_byte", "Time from a request to its first bytes over the network", &first_byte_time),
-            ("time_to_critical", "Time from a request until its critical objects were in the cache", &critical_time),
+            ("request", "Time from the start of a request to its end", &request_time),
+            (
+                "time_to_first_byte",
+                "Time from the start of a request until its first object arrived over the network",
+                &first_byte_time,
+            ),
+            (
+                "time_to_critical",
+                "Time from the start of a request until its critical objects were in the cache",
+                &critical_time,
+            ),
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         }
         registry.register("stored_bundles", "Bundles in the daemon's store", bundles.clone());
-        registry.register_with_unit("stored_bundle", "Size of these", Unit::Bytes, bundle_bytes.clone());
-        registry.register("damaged_bundles", "Damaged bundles that were found in the store, and removed", damaged);
-        registry.register("left_out_reads", "Files and directories that were not read through their mount", left_out);
-        registry.register("window_share", "How much of the connections may be used, for clients to go first", share);
+        registry.register_with_unit(
+            "stored_bundle",
+            "Size of the bundles in the daemon's store",
+            Unit::Bytes,
+            bundle_bytes.clone(),
+        );
+        registry.register("damaged_bundles", "Damaged bundles that were found in the store and removed", damaged);
+        registry.register(
+            "page_cache_skipped",
+            "Files and directories that were not preloaded into the page cache",
+            left_out,
+        );
+        registry.register("connection_share", "Share of its connections that the daemon may use", share);
         registry.register_collector(Box::new(Counts(requests)));
         Self { registry, request_time, first_byte_time, critical_time, bundles, bundle_bytes }
     }
@@ -75,7 +92,7 @@ impl Metrics {
         for (time, microseconds) in
             [(&self.first_byte_time, tally.time_to_first_byte_us), (&self.critical_time, tally.time_to_critical_us)]
         {
-            // 0: it has not come to that.
+            // 0: the request did not reach that point.
             if microseconds > 0 {
                 time.observe(seconds(microseconds));
             }
@@ -132,14 +149,14 @@ mod tests {
     fn names_follow_the_conventions() {
         let shared = Shared::default();
         let (damaged, left_out, share) =
-            (shared.damaged_bundles.clone(), shared.left_out_reads.clone(), shared.connection_share.clone());
+            (shared.damaged_bundles.clone(), shared.page_cache_skipped.clone(), shared.connection_share.clone());
         let metrics = Metrics::new(Requests::new(1, 1), shared);
         damaged.inc_by(3);
         left_out.inc_by(4);
         share.set(0.5);
         let text = metrics.text(None);
         assert!(text.ends_with("# EOF\n"), "{text}");
-        for line in ["damaged_bundles_total 3", "left_out_reads_total 4", "window_share 0.5"] {
+        for line in ["damaged_bundles_total 3", "page_cache_skipped_total 4", "connection_share 0.5"] {
             assert!(text.contains(&format!("cvmfs_prefetch_{line}\n")), "{text}");
         }
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {

@@ -7,7 +7,6 @@ pub mod settings;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use node::mount::Mount;
 use tokio::sync::Semaphore;
@@ -48,7 +47,7 @@ impl Repository {
         readers: &Arc<Semaphore>,
     ) -> Result<HashMap<String, Arc<Self>>, reqwest::Error> {
         let mut sinks: Vec<(Option<PathBuf>, Arc<dyn Sink>, Granted)> = Vec::new();
-        let (mut all, paces) = (HashMap::new(), ProxyLimits::new(config.requests_per_second));
+        let (mut all, paces) = (HashMap::new(), ProxyLimits::new(config.max_requests_per_second));
         for one in settings {
             let (name, kind, reason) = (&one.name, one.choice.kind, &one.choice.reason);
             info!(repository = name, sink = %kind, reason, servers = one.upstream.servers.len(), "repository");
@@ -62,7 +61,7 @@ impl Repository {
             let repository = Self {
                 name: one.name.clone(),
                 mount: one.mount,
-                routes: Routes::new(one.upstream, config.connections, &paces)?,
+                routes: Routes::new(one.upstream, config.max_connections, &paces)?,
                 sink: sink.clone(),
                 sink_number,
                 granted: granted.clone(),
@@ -103,9 +102,6 @@ pub fn sink(settings: &Settings, config: &Config, readers: &Arc<Semaphore>) -> A
             let manager = found.has_quota_manager().then(|| QuotaManager::in_workspace(&found.workspace));
             Arc::new(PosixCache::with(&canonical(&found.path), rules, allowed, manager))
         }
-        None => {
-            let deadline = Duration::from_secs(config.lookup_timeout_s);
-            Arc::new(ThroughMount::new(settings.mount.clone(), allowed, deadline, readers.clone()))
-        }
+        None => Arc::new(ThroughMount::new(settings.mount.clone(), allowed, config.lookup_timeout, readers.clone())),
     }
 }

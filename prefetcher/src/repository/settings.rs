@@ -14,7 +14,7 @@ use node::mount::Mount;
 
 use super::cache_choice::{Access, Choice, Kind, choose};
 use crate::cache::through_mount::READS;
-use crate::config::{Config, RepositoryConfig, SinkKind};
+use crate::config::{Config, DestinationChoice, RepositoryConfig};
 use crate::fetch::failover::Upstream;
 
 /// Pauses between retries where servers are set in this daemon's configuration.
@@ -44,7 +44,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// Nothing to do.
-    #[error("there is no repository to serve: {0}; add a [[repository]] with its name")]
+    #[error("there is no repository to serve: {0}; add a [[repositories]] with its name")]
     NoRepository(String),
     /// What is written by hand lacks something that cannot be learned either.
     #[error("repository {name}: {why}")]
@@ -74,7 +74,7 @@ pub fn repositories(config: &Config, client: &ClientConfiguration) -> Result<Vec
 
 /// The node's client as `config` names it.
 pub fn client_of(config: &Config) -> ClientConfiguration {
-    ClientConfiguration::at(&config.client_config, Duration::from_secs(config.lookup_timeout_s))
+    ClientConfiguration::at(&config.client_config, config.lookup_timeout)
 }
 
 impl Settings {
@@ -153,7 +153,7 @@ impl Source<'_> {
     }
 
     fn configured_policy(&self) -> TransferPolicy {
-        let timeout = Duration::from_secs(self.config.timeout_s);
+        let timeout = self.config.timeout;
         TransferPolicy {
             timeout,
             timeout_direct: timeout,
@@ -190,8 +190,8 @@ impl Source<'_> {
     fn choice(&self, has_servers: bool) -> Result<Choice, String> {
         let described = self.values.map(|values| client_cache(values, &self.one.name));
         let by_hand = self.one.cache.as_ref().map(|path| self.directory_by_hand(path.clone(), described.as_ref()));
-        let kind = match self.one.sink {
-            SinkKind::Auto => {
+        let kind = match self.one.destination {
+            DestinationChoice::Auto => {
                 return Ok(match (by_hand, described) {
                     (Some(directory), _) if has_servers => {
                         let reason = "the cache is written in this daemon's configuration".into();
@@ -206,10 +206,10 @@ impl Source<'_> {
                     }
                 });
             }
-            SinkKind::Managed => Kind::Managed,
-            SinkKind::Alien => Kind::Alien,
-            SinkKind::Lower => Kind::Lower,
-            SinkKind::Mount => Kind::Mount,
+            DestinationChoice::Managed => Kind::Managed,
+            DestinationChoice::Alien => Kind::Alien,
+            DestinationChoice::Lower => Kind::Lower,
+            DestinationChoice::Mount => Kind::Mount,
         };
         let is_described = by_hand.is_none();
         let directory = by_hand.or_else(|| described.and_then(|found| directory_of(&self.with_overrides(found))));

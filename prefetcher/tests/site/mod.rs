@@ -179,11 +179,11 @@ impl Site {
     /// is not remembered.
     pub fn configure(&self, origins: &[&Origin], more: &str) -> PathBuf {
         let servers: Vec<String> = origins.iter().map(|o| format!("{:?}", o.server())).collect();
-        let remember = if more.contains("remember_absent_s") { "" } else { "remember_absent_s = 0" };
+        let remember = if more.contains("absent_ttl") { "" } else { "absent_ttl = \"0s\"" };
         let proxy = self.proxy.as_ref().map_or(String::new(), |p| format!("proxy = {p:?}"));
         let text = format!(
             "socket = {:?}\nstore = {:?}\nclient_config = {:?}\nretries = 1\n{remember}\n{more}\n\
-             [[repository]]\nname = {REPOSITORY:?}\nmount = {:?}\nservers = [{}]\ncache = {:?}\n{proxy}\n{}\n",
+             [[repositories]]\nname = {REPOSITORY:?}\nmount = {:?}\nservers = [{}]\ncache = {:?}\n{proxy}\n{}\n",
             self.path("prefetchd.sock"),
             self.path("store"),
             self.client_config(),

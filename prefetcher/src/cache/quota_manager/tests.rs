@@ -59,7 +59,7 @@ fn a_record_is_written_only_for_a_manager_of_our_revision() {
     fs::remove_file(dir.path().join("cachemgr.protocol")).unwrap();
     let _reader = reader(&fifo);
     let said = QuotaManager::in_workspace(dir.path()).reachable().unwrap_err();
-    assert!(matches!(said, Untold::OtherProtocol { .. }), "{said}");
+    assert!(matches!(said, Untold::UnsupportedProtocol { .. }), "{said}");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn nobody_who_reads_and_a_full_pipe_are_no_errors() {
         manager.insert(&hash, 1, b"");
     }
     let after = counts();
-    assert!(after.full > before.full && after.registered > before.registered, "{after:?}");
+    assert!(after.pipe_full > before.pipe_full && after.registered > before.registered, "{after:?}");
     fs::remove_file(&fifo).unwrap();
     assert!(matches!(manager.reachable(), Err(Untold::NoManager(_))));
     // What is no FIFO is not written to.

@@ -6,7 +6,7 @@ use super::*;
 
 const NAME: &str = "unpacked.cern.ch";
 
-/// What a client with `local` as its configuration makes of a `[[repository]]` with `more` lines.
+/// What a client with `local` as its configuration makes of a `[[repositories]]` with `more` lines.
 fn settings(local: &str, more: &str) -> Result<Settings, SettingsError> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("mount")).unwrap();
@@ -15,7 +15,7 @@ fn settings(local: &str, more: &str) -> Result<Settings, SettingsError> {
         std::fs::write(dir.path().join("cvmfs/default.local"), local).unwrap();
     }
     let (root, mount) = (dir.path().join("cvmfs"), dir.path().join("mount"));
-    let text = format!("client_config = {root:?}\n[[repository]]\nname = {NAME:?}\nmount = {mount:?}\n{more}");
+    let text = format!("client_config = {root:?}\n[[repositories]]\nname = {NAME:?}\nmount = {mount:?}\n{more}");
     let config = Config::parse(&text, Path::new("test.toml")).unwrap();
     Settings::all(&config).map(|mut all| all.remove(0))
 }
@@ -63,7 +63,7 @@ fn what_is_written_by_hand_wins() {
     let uncounted = settings("absent", &format!("{BY_HAND}quota_mb = 0\n")).unwrap().choice.directory.unwrap();
     assert!(!uncounted.has_quota_manager());
     for (sink, kind) in [("alien", Kind::Alien), ("lower", Kind::Lower), ("mount", Kind::Mount)] {
-        let found = settings("absent", &format!("{BY_HAND}sink = {sink:?}")).unwrap();
+        let found = settings("absent", &format!("{BY_HAND}destination = {sink:?}")).unwrap();
         assert_eq!(found.choice.kind, kind);
     }
 }
@@ -100,7 +100,7 @@ fn what_is_missing_is_told_with_what_to_write() {
         let text = format!("client_config = {:?}\n", dir.path());
         Settings::all(&Config::parse(&text, Path::new("test.toml")).unwrap())
     };
-    assert!(all(None).unwrap_err().to_string().contains("add a [[repository]]"));
+    assert!(all(None).unwrap_err().to_string().contains("add a [[repositories]]"));
     let named = all(Some(&format!("{CLIENT}CVMFS_REPOSITORIES={NAME},other.cern.ch"))).unwrap();
     assert_eq!(named.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), [NAME, "other.cern.ch"]);
 }
