@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -14,30 +15,32 @@ use prefetcher::server::listen::Listeners;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-/// What is on its way may come in for so long after a SIGTERM.
+/// Time that running downloads have to finish after a SIGTERM.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Then callers get their last answers.
+/// Time that clients then have to read their last responses.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// Then threads that hang in a mount are left behind.
+/// Time that blocked threads then have to end.
 const LAST_THREADS: Duration = Duration::from_millis(500);
 
-/// Warms the CVMFS cache of this node from bundles.
+/// Fetches objects of images into the CVMFS cache of this node
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Configuration file.
+    /// Configuration file
     #[arg(long, global = true, env = "CVMFS_PREFETCHD_CONFIG", default_value = paths::PREFETCHD_CONFIG)]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-/// What to do instead of serving.
+/// Commands; without one, the daemon serves.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows where each repository's objects would come from and go, and why. Fails if one cannot be served at all.
+    /// Show where the objects of each repository come from and go, and why
+    ///
+    /// Exits with 1 if a repository cannot be served.
     Check {
-        /// For programs.
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -50,11 +53,12 @@ fn main() -> Result<ExitCode> {
         return check(&config, json);
     }
     logging::start(config.log_format);
-    give_way(config.nice);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start of the runtime")?;
-    let daemon = runtime.block_on(serve(&config))?;
+    lower_priority(config.nice);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let served = runtime.block_on(serve(Arc::new(config)));
     runtime.shutdown_timeout(LAST_THREADS);
-    daemon.clean();
+    served?.clean();
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -70,36 +74,43 @@ fn check(config: &Config, json: bool) -> Result<ExitCode> {
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The node's own work goes first on its cores. Before there are other threads, which inherit it.
-fn give_way(nice: u8) {
+/// Gives other processes priority on the node's cores. Called before there are other threads, which inherit the value.
+fn lower_priority(nice: u8) {
     if let Err(error) = rustix::process::nice(i32::from(nice)) {
-        warn!(%error, nice, "cannot lower the own priority");
+        warn!(nice, %error, "cannot set nice value");
     }
 }
 
-/// Serves until a signal, then drains. The daemon is handed back for its last cleaning.
-async fn serve(config: &Config) -> Result<std::sync::Arc<Daemon>> {
-    // First of all, so that no signal finds the default action in force once the socket is there.
+/// Serves until a signal, then drains. Returns the daemon for its last cleaning.
+async fn serve(config: Arc<Config>) -> Result<Arc<Daemon>> {
+    // First of all, so that no signal has its default action once the socket exists.
     let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let (terminate, interrupt) = (terminate.context("SIGTERM")?, interrupt.context("SIGINT")?);
     // Before the store: "another daemon is listening" is the better message.
-    let listeners = Listeners::bind(config).await?;
-    let daemon = Daemon::start(config)?;
-    daemon.watch_revisions(config);
-    daemon.watch_clients();
+    let listeners = Listeners::bind(&config).await?;
+    let daemon = Daemon::open(&config)?;
     info!(socket = %config.socket.display(), "listening");
 
     let drained = tokio_util::sync::CancellationToken::new();
     let mut server = tokio::spawn(listeners.serve(daemon.clone(), drained.clone()));
+    let settings = tokio::task::spawn_blocking({
+        let daemon = daemon.clone();
+        move || daemon.load_settings(&config)
+    });
+    let loaded = async {
+        settings.await.context("cannot load the settings")??;
+        std::future::pending::<Result<()>>().await
+    };
     tokio::select! {
         name = any(terminate, interrupt) => info!(signal = name, "stopping"),
         ended = &mut server => ended.context("server task")?.context("gRPC server")?,
+        failed = loaded => failed?,
     }
     daemon.drain(DRAIN).await;
-    // Who waits for a request gets its end; who keeps a connection open does not keep us.
+    // Clients that wait for a request get its end; open connections do not delay the exit.
     drained.cancel();
     if tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err() {
-        warn!("callers did not take their answers");
+        warn!("clients did not read their responses before the shutdown");
         server.abort();
     }
     Ok(daemon)

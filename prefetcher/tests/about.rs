@@ -8,11 +8,10 @@ use std::path::PathBuf;
 
 use api::proto::prefetcher_client::PrefetcherClient;
 use api::proto::{ListRequest, RequestState};
-use hyper_util::rt::TokioIo;
 use nix::sys::signal::Signal;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -28,11 +27,7 @@ const SERVICE: &str = "cvmfs_prefetch.v1.Prefetcher";
 
 async fn channel(site: &Site) -> Channel {
     let socket = site.path("prefetchd.sock");
-    let connect = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://localhost").connect_with_connector(connect).await.unwrap()
+    Endpoint::from_shared(format!("unix:{}", socket.display())).unwrap().connect().await.unwrap()
 }
 
 /// A port on which nobody listens a moment later.
@@ -122,7 +117,7 @@ async fn metrics_count_what_requests_did() {
         "requests_total{state=\"cancelled\"} 0".into(),
         "running_requests 0".into(),
         "objects_total{outcome=\"fetched\"} 4".into(),
-        "objects_total{outcome=\"already_there\"} 8".into(),
+        "objects_total{outcome=\"cached\"} 8".into(),
         "failures_total{cause=\"transfer\"} 1".into(),
         format!("bytes_total{{kind=\"stored\"}} {stored}"),
         format!("bytes_total{{kind=\"raw\"}} {raw}"),

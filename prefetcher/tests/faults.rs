@@ -179,7 +179,7 @@ async fn a_hung_mount_stops_neither_other_requests_nor_the_end() {
     assert_eq!(beside.state(), RequestState::Done, "{beside:?}");
     for status in statuses {
         assert_eq!(status.state(), RequestState::NoBundle, "{status:?}");
-        assert!(status.error.contains("did not answer"), "{}", status.error);
+        assert!(status.error.contains("did not respond"), "{}", status.error);
     }
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(daemon.ended().await.success());

@@ -193,7 +193,7 @@ async fn a_mount_that_hangs_fails_its_objects_and_the_daemon_goes_on() {
     nix::unistd::mkfifo(&site.mount(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let status = daemon.prefetch_bundle(&bundle).await;
     assert_eq!((status.state(), tally(&status).failed_transfer), (RequestState::Failed, 40), "{status:?}");
-    assert!(status.error.contains("did not give"), "{}", status.error);
+    assert!(status.error.contains("did not respond"), "{}", status.error);
     fs::remove_file(site.mount()).unwrap();
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(daemon.ended().await.success());

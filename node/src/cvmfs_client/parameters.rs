@@ -44,7 +44,7 @@ pub struct ClientConfiguration {
 
 impl ClientConfiguration {
     /// The configuration in `root`. `timeout` is that of every program and mount that is queried.
-    pub fn at(root: &Path, deadline: Duration) -> Self {
+    pub fn at(root: &Path, timeout: Duration) -> Self {
         let program = (root == Path::new(STOCK_ROOT)).then(showconfig::program).flatten();
         Self { root: root.to_owned(), program, timeout }
     }

@@ -29,7 +29,7 @@ pub fn query(program: &Path, fqrn: &str, timeout: Duration) -> Result<Values, St
         .stderr(Stdio::null())
         .spawn()
         .map_err(|e| format!("{command}: {e}"))?;
-    let read = child.stdout.take().map_or(Ok(Vec::new()), |output| read(output, timeout));
+    let read = child.stdout.take().map_or(Ok(Some(Vec::new())), |output| read(output, timeout));
     // It has closed its output or is late; neither is waited for.
     let _ = child.kill();
     let _ = child.wait();

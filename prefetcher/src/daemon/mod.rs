@@ -4,12 +4,10 @@ mod renewal;
 mod run;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bundles::store::{Store, StoreError};
-use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
@@ -28,15 +26,17 @@ use crate::source::Sources;
 use crate::throttle::Throttle;
 
 /// The daemon, apart from its socket.
+///
+/// It accepts requests as soon as it was [opened](Daemon::open). They start when [`Daemon::load_settings`] has found out how its
+/// repositories are served, which can take seconds: programs and mounts of the CVMFS client are queried for that.
 #[derive(Debug)]
 pub struct Daemon {
     requests: Arc<Requests>,
     metrics: Metrics,
+    counters: metrics::Shared,
     sources: Arc<Sources>,
-    delivery: delivery::Context,
-    /// What may be read through mounts at a time.
-    mount_reads: Arc<Semaphore>,
-    connection_share: Gauge<f64, AtomicU64>,
+    /// `None` until the settings are known.
+    delivery: watch::Sender<Option<Arc<delivery::Context>>>,
     tasks: TaskTracker,
     /// Set when no more objects may be started.
     shutdown: CancellationToken,
@@ -44,12 +44,9 @@ pub struct Daemon {
     aborting: CancellationToken,
 }
 
-/// Why the daemon cannot run.
+/// Why the daemon cannot serve its repositories.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The store cannot be opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+pub enum SettingsUnusable {
     /// No HTTP client.
     #[error("cannot set up HTTP: {0}")]
     Http(#[from] reqwest::Error),
@@ -73,12 +70,31 @@ pub enum Refused {
 }
 
 impl Daemon {
-    /// Opens the store and the caches. Blocks.
-    pub fn start(config: &Config) -> Result<Arc<Self>, StartError> {
-        let store = Store::open(&config.store, config.store_max_bytes)?;
+    /// Opens the store. Blocks for as long as a local disk does.
+    pub fn open(config: &Config) -> Result<Arc<Self>, StoreError> {
+        let store = Arc::new(Store::open(&config.store, config.store_max_bytes)?);
+        let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
+        let sources = Sources::new(store, config.registries.clone(), config.lookup_timeout, config.absent_ttl);
+        let counters = metrics::Shared { damaged_bundles: sources.damaged().clone(), ..metrics::Shared::default() };
+        Ok(Arc::new(Self {
+            metrics: Metrics::new(requests.clone(), counters.clone()),
+            requests,
+            counters,
+            sources: Arc::new(sources),
+            delivery: watch::Sender::new(None),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+        }))
+    }
+
+    /// Finds out how the repositories are served, opens their caches and starts the requests that wait for it. Blocks for as
+    /// long as `cvmfs_config` and the mounts do, within their timeouts. Must be called in a tokio runtime, off its asynchronous
+    /// threads.
+    pub fn load_settings(self: &Arc<Self>, config: &Config) -> Result<(), SettingsUnusable> {
         let settings = Settings::all(config)?;
         for (repository, note) in settings.iter().flat_map(|one| one.notes.iter().map(move |note| (&one.name, note))) {
-            warn!(repository, note, "not learned from the CVMFS client");
+            warn!(repository, note, "cannot read a setting of the CVMFS client");
         }
         let mounts = settings.iter().map(|one| one.mount.clone()).collect();
         let mount_reads = Arc::new(Semaphore::new(cache::through_mount::READS));
@@ -86,40 +102,32 @@ impl Daemon {
         for repository in repositories.values() {
             match repository.sink.prepare() {
                 Ok(()) => {}
-                Err(error @ SinkError::InUse(_)) => return Err(StartError::Sink(error)),
+                Err(error @ SinkError::InUse(_)) => return Err(SettingsUnusable::Sink(error)),
                 Err(error) => warn!(repository = repository.name, %error, "cache not usable yet"),
             }
         }
-        let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
-        let sources =
-            Sources::new(Arc::new(store), mounts, config.registries.clone(), config.lookup_timeout, config.absent_ttl);
-        let sources = Arc::new(sources);
-        let page_cache = Preloader::new(config.page_cache_threads, &mount_reads);
-        let connection_share = Gauge::default();
-        let counters = metrics::Shared {
-            damaged_bundles: sources.damaged().clone(),
-            page_cache_skipped: page_cache.skipped().clone(),
-            connection_share: connection_share.clone(),
+        let throttle = Throttle {
+            repositories: repositories.values().cloned().collect(),
+            mount_reads: mount_reads.clone(),
+            running: self.requests.running(),
+            shutdown: self.shutdown.clone(),
+            connection_share: self.counters.connection_share.clone(),
         };
-        let shutdown = CancellationToken::new();
-        Ok(Arc::new(Self {
-            metrics: Metrics::new(requests.clone(), counters),
-            requests,
-            delivery: delivery::Context {
-                repositories,
-                fetcher: Fetcher::new(config.max_bytes_per_second),
-                sources: sources.clone(),
-                page_cache,
-                max_connections: config.max_connections,
-                shutdown: shutdown.clone(),
-            },
-            sources,
-            mount_reads,
-            connection_share,
-            tasks: TaskTracker::new(),
-            shutdown,
-            aborting: CancellationToken::new(),
-        }))
+        let skipped = self.counters.page_cache_skipped.clone();
+        let context = delivery::Context {
+            repositories,
+            fetcher: Fetcher::new(config.max_bytes_per_second),
+            sources: self.sources.clone(),
+            page_cache: Preloader::new(config.page_cache_threads, &mount_reads, skipped),
+            max_connections: config.max_connections,
+            shutdown: self.shutdown.clone(),
+        };
+        self.sources.set_mounts(mounts);
+        self.delivery.send_replace(Some(Arc::new(context)));
+        info!("settings loaded");
+        self.tasks.spawn(throttle.watch());
+        self.watch_revisions(config);
+        Ok(())
     }
 
     /// All requests.
@@ -155,6 +163,9 @@ impl Daemon {
             }
         };
         let request = running.request();
+        if self.delivery.borrow().is_none() {
+            request.set_waiting_for_settings(true);
+        }
         let id = request.id;
         let span = info_span!("prefetch", request = id, correlation_id = request.correlation_id);
         span.in_scope(|| {
@@ -178,16 +189,18 @@ impl Daemon {
         Ok(id)
     }
 
-    /// Throttles the daemon while CVMFS clients answer late, until it shuts down.
-    pub fn watch_clients(self: &Arc<Self>) {
-        let throttle = Throttle {
-            repositories: self.delivery.repositories.values().cloned().collect(),
-            mount_reads: self.mount_reads.clone(),
-            running: self.requests.running(),
-            shutdown: self.shutdown.clone(),
-            connection_share: self.connection_share.clone(),
-        };
-        self.tasks.spawn(throttle.watch());
+    /// What deliveries need, once the settings are known; none if the daemon shuts down before.
+    async fn delivery(&self) -> Option<Arc<delivery::Context>> {
+        let mut delivery = self.delivery.subscribe();
+        tokio::select! {
+            biased;
+            context = delivery.wait_for(Option::is_some) => context.ok()?.clone(),
+            () = self.shutdown.cancelled() => None,
+        }
+    }
+
+    fn known_repositories(&self) -> Vec<Arc<Repository>> {
+        self.delivery.borrow().iter().flat_map(|context| context.repositories.values().cloned()).collect()
     }
 
     /// Stops: takes and starts nothing more, lets what is on its way come in until `bound`, drops the rest.
@@ -203,7 +216,7 @@ impl Daemon {
 
     /// Removes what is left of objects that were on their way. To be called when nothing runs any more.
     pub fn clean(&self) {
-        for repository in self.delivery.repositories.values() {
+        for repository in self.known_repositories() {
             repository.sink.clean();
         }
     }

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Looks up new bundles of images that were requested, as often as configured, until the daemon shuts down.
-    pub fn watch_revisions(self: &Arc<Self>, config: &Config) {
+    pub(super) fn watch_revisions(self: &Arc<Self>, config: &Config) {
         if !config.revision_check_interval.is_zero() {
             self.tasks.spawn(watch(self.clone(), config.revision_check_interval));
         }
@@ -31,7 +31,7 @@ impl Daemon {
 
 /// Looks for new revisions every `interval` until the daemon shuts down.
 async fn watch(daemon: Arc<Daemon>, interval: Duration) {
-    let mounts: Vec<Mount> = daemon.delivery.repositories.values().map(|repository| repository.mount.clone()).collect();
+    let mounts: Vec<Mount> = daemon.known_repositories().iter().map(|repository| repository.mount.clone()).collect();
     let mut seen: HashMap<PathBuf, String> = HashMap::new();
     loop {
         let mut renewed = false;

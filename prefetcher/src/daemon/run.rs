@@ -7,7 +7,7 @@ use bundles::bundle::Bundle;
 use tracing::info;
 
 use super::Daemon;
-use crate::delivery::Delivery;
+use crate::delivery::{Context, Delivery};
 use crate::request::{Request, Running};
 use crate::source::{AtHand, Compared, Found, Search, Troubles};
 
@@ -30,13 +30,13 @@ impl Daemon {
         info!(
             state = state.as_str_name(),
             error = status.error,
-            wanted = a.total_objects,
-            already_there = a.cached_objects,
+            total = a.total_objects,
+            cached = a.cached_objects,
             fetched = a.fetched_objects,
             joined = a.joined_objects,
             failed = a.failed_objects,
             skipped = a.skipped_objects,
-            skipped_budget = a.skipped_cache_full_objects,
+            skipped_cache_full = a.skipped_cache_full_objects,
             failed_transfer = a.failed_transfer,
             failed_verification = a.failed_verification,
             failed_write = a.failed_write,
@@ -54,10 +54,15 @@ impl Daemon {
     }
 
     async fn outcome(&self, request: &Request, bundle: Option<Box<Bundle>>) -> RequestState {
+        let Some(context) = self.delivery().await else {
+            request.error("the daemon was shut down before it knew the settings of its repositories");
+            return RequestState::Failed;
+        };
+        request.set_waiting_for_settings(false);
         let search = match bundle {
             Some(bundle) => Search::Found(Box::new(Found { bundle: *bundle, place: "request".into() })),
             None => match self.sources.at_hand(&request.wanted).await {
-                Ok(at_hand) => match self.deliver_at_hand(request, at_hand).await {
+                Ok(at_hand) => match self.deliver_at_hand(&context, request, at_hand).await {
                     Ok(state) => return state,
                     Err(search) => search,
                 },
@@ -65,7 +70,7 @@ impl Daemon {
             },
         };
         match search {
-            Search::Found(found) => self.deliver(request, *found).await,
+            Search::Found(found) => deliver(&context, request, *found).await,
             Search::Absent => RequestState::NoBundle,
             Search::Unsure(why) => {
                 request.error(&why);
@@ -90,9 +95,14 @@ impl Daemon {
 
     /// Delivers the bundle that the store has, at once, while its repository is asked whether it is still the one. If it is
     /// not, what is to be done instead.
-    async fn deliver_at_hand(&self, request: &Request, at_hand: AtHand) -> Result<RequestState, Search> {
+    async fn deliver_at_hand(
+        &self,
+        context: &Context,
+        request: &Request,
+        at_hand: AtHand,
+    ) -> Result<RequestState, Search> {
         let AtHand { bundle, known } = at_hand;
-        let delivered = self.deliver(request, Found::stored(bundle));
+        let delivered = deliver(context, request, Found::stored(bundle));
         let compared = async {
             tokio::select! {
                 compared = self.sources.compared(&known, &request.wanted) => compared,
@@ -111,25 +121,25 @@ impl Daemon {
             (Compared::Gone, _) => Err(self.search(request, Troubles::default()).await),
         }
     }
+}
 
-    async fn deliver(&self, request: &Request, found: Found) -> RequestState {
-        let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
-        request.found(&found.place, &found.bundle, &plan);
-        let name = found.bundle.repository();
-        if !self.delivery.repositories.contains_key(name) {
-            let known: Vec<_> = self.delivery.repositories.keys().map(String::as_str).collect();
-            request.error(&format!(
-                "bundle {} is for repository {name}, which is not configured (only {}); add it to [[repositories]]",
-                found.place,
-                known.join(", ")
-            ));
-            return RequestState::Failed;
-        }
-        let bundle = Arc::new(found.bundle);
-        Delivery::new(&self.delivery, request, &bundle).await.bring(&plan).await;
-        match request.tally_so_far().failed_objects {
-            0 => RequestState::Done,
-            _ => RequestState::Failed,
-        }
+async fn deliver(context: &Context, request: &Request, found: Found) -> RequestState {
+    let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
+    request.found(&found.place, &found.bundle, &plan);
+    let name = found.bundle.repository();
+    if !context.repositories.contains_key(name) {
+        let known: Vec<_> = context.repositories.keys().map(String::as_str).collect();
+        request.error(&format!(
+            "bundle {} is for repository {name}, which is not configured (only {}); add it to [[repositories]]",
+            found.place,
+            known.join(", ")
+        ));
+        return RequestState::Failed;
+    }
+    let bundle = Arc::new(found.bundle);
+    Delivery::new(context, request, &bundle).await.bring(&plan).await;
+    match request.tally_so_far().failed_objects {
+        0 => RequestState::Done,
+        _ => RequestState::Failed,
     }
 }

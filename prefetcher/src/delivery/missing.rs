@@ -8,15 +8,15 @@ use crate::cache::Sink;
 
 /// Which of some objects are missing in a cache.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Missing {
+pub(super) struct Missing {
     /// Indices of the missing ones, in the order in which they are wanted.
-    pub indices: Vec<usize>,
+    pub(super) indices: Vec<usize>,
     /// Indices of those that are there.
-    pub already_there: Vec<usize>,
+    pub(super) already_there: Vec<usize>,
 }
 
 /// Looks up objects by their indices, each in the cache that is beside it. Blocks for a `stat` each.
-pub fn missing(objects: &[BundleObject], wanted: &[(usize, Arc<dyn Sink>)]) -> Missing {
+pub(super) fn missing(objects: &[BundleObject], wanted: &[(usize, Arc<dyn Sink>)]) -> Missing {
     let is_missing = |(i, sink): &&(usize, Arc<dyn Sink>)| !sink.contains(&objects[*i].hash, objects[*i].raw_size);
     let (missing, there): (Vec<_>, Vec<_>) = wanted.iter().partition(is_missing);
     let indices = |of: Vec<&(usize, Arc<dyn Sink>)>| of.into_iter().map(|(i, _)| *i).collect();

@@ -31,7 +31,7 @@ pub struct Metrics {
 }
 
 /// Metrics that other parts of the daemon update.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Shared {
     /// Damaged bundles that were found in the store.
     pub damaged_bundles: Counter,

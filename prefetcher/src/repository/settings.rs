@@ -1,6 +1,7 @@
 //! What each repository is served with: our configuration, over that of the node's CVMFS client, over what the live mount
 //! tells.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::fetch::failover::Upstream;
 /// Pauses between retries where servers are set in this daemon's configuration.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// Number of repositories whose settings are looked up at a time. `cvmfs_config` is a shell script that takes most of a second.
+const AT_A_TIME: usize = 4;
 /// Maximum number of outstanding calls to a mount: the reads of all requests ([`READS`](crate::cache::through_mount::READS)) and one
 /// lookup. With ten calls at a time, a CVMFS client makes containers wait.
 const MAX_CALLS: usize = READS + 1;
@@ -78,10 +81,21 @@ pub fn client_of(config: &Config) -> ClientConfiguration {
 }
 
 impl Settings {
-    /// Of all repositories. Blocks for as long as `cvmfs_config` and the mounts do, within their deadlines.
+    /// The settings of all repositories. Blocks for as long as `cvmfs_config` and the mounts do, within their timeouts.
     pub fn all(config: &Config) -> Result<Vec<Self>, SettingsError> {
-        let client = client_of(config);
-        repositories(config, &client)?.iter().map(|one| Self::of(one, config, &client)).collect()
+        let client = &client_of(config);
+        let mut all = Vec::new();
+        for some in repositories(config, client)?.chunks(AT_A_TIME) {
+            let found: Vec<Result<Self, SettingsError>> = std::thread::scope(|scope| {
+                let start = |one| scope.spawn(move || Self::of(one, config, client));
+                let threads: Vec<_> = some.iter().map(start).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+            });
+            for settings in found {
+                all.push(settings?);
+            }
+        }
+        Ok(all)
     }
 
     /// Of one repository.

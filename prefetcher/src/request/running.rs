@@ -44,6 +44,7 @@ struct Progress {
     replaced: Tally,
     lookup_us: u64,
     critical: Critical,
+    waiting_for_settings: bool,
 }
 
 /// What an object that is in the cache now was to its request.
@@ -138,7 +139,7 @@ impl Request {
 
     /// What has become of it so far.
     pub fn status(&self) -> RequestStatus {
-        let (state, error, bundle_source, tally, lookup_us) = {
+        let (state, error, bundle_source, tally, lookup_us, waiting_for_settings) = {
             // Not a clone: there can be many critical objects.
             let p = self.progress.borrow();
             let mut tally = p.tally;
@@ -148,7 +149,7 @@ impl Request {
                 let head_start = p.critical.head_start(Duration::from_micros(tally.elapsed_us));
                 tally.recommended_delay_us = head_start.map(|time| time.as_micros().try_into().unwrap_or(u64::MAX));
             }
-            (p.state, p.error.clone(), p.bundle_source.clone(), tally, p.lookup_us)
+            (p.state, p.error.clone(), p.bundle_source.clone(), tally, p.lookup_us, p.waiting_for_settings)
         };
         let deadline = self.deadline.borrow().map_or(Duration::ZERO, |at| at - self.started);
         RequestStatus {
@@ -164,6 +165,7 @@ impl Request {
             correlation_id: self.correlation_id.clone(),
             joined_calls: self.joined_calls.load(Ordering::Relaxed),
             bytes_per_second: self.limit.bytes_per_second().unwrap_or(0),
+            waiting_for_settings,
         }
     }
 
@@ -290,6 +292,11 @@ impl Request {
         });
     }
 
+    /// Says whether the request cannot start before the daemon knows the settings of its repositories.
+    pub fn set_waiting_for_settings(&self, waiting: bool) {
+        self.progress.send_modify(|p| p.waiting_for_settings = waiting);
+    }
+
     /// Notes an error; only the first is kept.
     pub fn error(&self, why: &str) {
         self.progress.send_modify(|p| {
@@ -303,6 +310,7 @@ impl Request {
         let elapsed_us = self.elapsed_us();
         self.progress.send_modify(|p| {
             p.state = state;
+            p.waiting_for_settings = false;
             p.tally.elapsed_us = elapsed_us;
             if p.lookup_us == 0 {
                 p.lookup_us = elapsed_us;

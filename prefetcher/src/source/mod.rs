@@ -14,7 +14,7 @@ mod packs;
 mod registry;
 mod store;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bundles::bundle::Bundle;
@@ -42,7 +42,8 @@ const PACKS_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sources {
     store: Arc<Store>,
-    mounts: Vec<MountSource>,
+    /// Unknown until the settings of the repositories are.
+    mounts: OnceLock<Vec<MountSource>>,
     deadline: Duration,
     remember_absent: Duration,
     absent: Absent,
@@ -52,20 +53,23 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Looks in `store`, then below `mounts`, then in the image's registry if it is one of `registries`; gives each up after
-    /// `deadline`, and remembers what is absent for `remember_absent`.
-    pub fn new(
-        store: Arc<Store>,
-        mounts: Vec<Mount>,
-        registries: Vec<String>,
-        deadline: Duration,
-        remember_absent: Duration,
-    ) -> Self {
-        let mounts = mounts.into_iter().map(|mount| MountSource::new(mount, deadline)).collect();
+    /// Looks in `store`, then below the mounts, then in the image's registry if it is one of `registries`, each for at most
+    /// `deadline`. That an image has no bundle is remembered for `remember_absent`.
+    pub fn new(store: Arc<Store>, registries: Vec<String>, deadline: Duration, remember_absent: Duration) -> Self {
         let registries = Registries::new(registries, deadline);
         let (damaged, packs) = Default::default();
         let absent = Absent::new(remember_absent);
-        Self { store, mounts, deadline, remember_absent, absent, packs, registries, damaged }
+        Self { store, mounts: OnceLock::new(), deadline, remember_absent, absent, packs, registries, damaged }
+    }
+
+    /// Adds the mounts of the repositories. Only the first call has an effect.
+    pub fn set_mounts(&self, mounts: Vec<Mount>) {
+        let mounts = mounts.into_iter().map(|mount| MountSource::new(mount, self.deadline)).collect();
+        self.mounts.set(mounts).unwrap_or_else(|_| debug!("the mounts are set already"));
+    }
+
+    fn mounts(&self) -> &[MountSource] {
+        self.mounts.get().map_or(&[], Vec::as_slice)
     }
 
     /// Searches all places for a bundle of `wanted`.
@@ -105,7 +109,7 @@ impl Sources {
             return troubles.search();
         }
         // Repositories have no bundles by reference.
-        let mounts = self.mounts.iter().filter(|_| wanted.only_reference().is_none());
+        let mounts = self.mounts().iter().filter(|_| wanted.only_reference().is_none());
         let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, None)).collect();
         while let Some(answer) = asked.next().await {
             match answer {
@@ -135,7 +139,7 @@ impl Sources {
     /// Where the repository at `mount` has the packs of `bundle`: for each its parts, or none if that is not known.
     pub async fn packs(&self, mount: &Mount, bundle: &Bundle) -> Vec<Option<Arc<Pack>>> {
         let (found, unknown) = self.packs.known(&bundle.packs, self.remember_absent);
-        let Some(mount) = self.mounts.iter().find(|m| m.mount.path() == mount.path()).filter(|_| !unknown.is_empty())
+        let Some(mount) = self.mounts().iter().find(|m| m.mount.path() == mount.path()).filter(|_| !unknown.is_empty())
         else {
             return found;
         };
@@ -228,8 +232,8 @@ impl Sources {
         let Known { chain, origin } = known;
         // By the name that every bundle has: a manifest may no longer lead to it.
         let wanted = &ImageQuery { chain: Some(*chain), ..wanted.clone() };
-        let is_origin = |mount: &&Mount| origin.as_ref().is_none_or(|origin| origin.mount == mount.mount.path());
-        let mounts = self.mounts.iter().filter(is_origin);
+        let is_origin = |mount: &&MountSource| origin.as_ref().is_none_or(|origin| origin.mount == mount.mount.path());
+        let mounts = self.mounts().iter().filter(is_origin);
         let version = Some(origin.as_ref().map_or("", |origin| origin.version.as_str()));
         let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, version)).collect();
         while let Some(answer) = asked.next().await {
