@@ -1,42 +1,59 @@
-//! The envelope of our files, and the one place that knows bincode.
+//! The envelope of our files, and the only module that knows bincode.
 //!
 //! ```text
-//! offset  size  what
-//!      0     4  magic: which kind of file this is ("CPFB" bundle, ...)
-//!      4     2  major version, little endian: readers refuse another one
+//! offset  size  content
+//!      0     4  magic: the kind of file ("CPFB" for a bundle, ...)
+//!      4     2  major version, little endian: readers refuse any other
 //!      6     2  minor version, little endian: readers accept any
 //!      8     8  length of the payload in bytes, little endian
 //!     16     n  payload
-//!   16+n    32  SHA-256 over all that stands before
+//!   16+n    32  SHA-256 of everything before
 //! ```
 //!
-//! See `docs/src/bundle-format.md` for the compatibility rule. Traces are written while they grow, so they have magic and
-//! version in common with this, and behind it the blocks of [`crate::trace`] in place of one payload.
+//! `docs/src/bundle-format.md` has the compatibility rule. Values of databases use the same envelope: [`Format::seal`] and
+//! [`Format::open`]. Trace files are written while they grow, so they share magic and version with this envelope, but have blocks
+//! instead of one payload.
+//!
+//! Types derive [`Encode`] and [`Decode`] from here, with `#[bincode(crate = "bundles::codec")]` (`"crate::codec"` in this crate):
+//! so the encoder can be replaced in one place.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use bincode::de::{Decoder, read::Reader};
-use bincode::error::DecodeError;
-use bincode::{BorrowDecode, Decode, Encode};
 use sha2::{Digest, Sha256};
 
-/// Magic and version, which the streaming format of traces has in common.
+pub use bincode::de::{BorrowDecoder, Decoder};
+pub use bincode::enc::Encoder;
+pub use bincode::error::{DecodeError, EncodeError};
+pub use bincode::{BorrowDecode, Decode, Encode};
+pub(crate) use bincode::{
+    de::read::{BorrowReader, Reader},
+    enc::write::Writer,
+    impl_borrow_decode,
+};
+// The derive macros expand to paths of these modules.
+#[doc(hidden)]
+pub use bincode::{de, enc, error};
+
+/// Bytes of magic and version, which trace files have, too.
 pub(crate) const START: usize = 8;
 const HEADER: usize = 16;
 const CHECKSUM: usize = 32;
 
-/// The most bytes a payload may have. It bounds what a reader allocates for a hostile file.
+/// Largest payload in bytes. It bounds what a reader allocates for a hostile file.
 pub const MAX_PAYLOAD: usize = 256 << 20;
 
-/// `LIMIT` bounds what is allocated for sizes that the bytes claim.
+/// How much memory a value read with [`Format::open`] may claim. Larger values need a format of their own.
+pub const MAX_VALUE: usize = 64 << 20;
+
+/// `LIMIT` bounds the memory for sizes that the bytes claim.
 fn config<const LIMIT: usize>() -> Configuration<LittleEndian, Varint, Limit<LIMIT>> {
     bincode::config::standard().with_limit::<LIMIT>()
 }
 
-/// The minor version of the file that is being decoded, for types that grew since its major version began.
+/// The minor version of the file being decoded, for types that gained fields since its major version began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Minor(pub(crate) u16);
 
-/// A field that minor version `since` added. In older files it has its default.
+/// A field added by minor version `since`. Older files have its default.
 pub(crate) fn added<T, D>(decoder: &mut D, since: u16) -> Result<T, DecodeError>
 where
     T: Decode<Minor> + Default,
@@ -45,11 +62,11 @@ where
     if decoder.context().0 >= since { T::decode(decoder) } else { Ok(T::default()) }
 }
 
-/// A string of at most `max` bytes. Nothing is allocated for a longer one.
+/// A string of at most `max` bytes. A longer one allocates nothing.
 pub(crate) fn text<D: Decoder>(decoder: &mut D, what: &str, max: usize) -> Result<String, DecodeError> {
     let len = u64::decode(decoder)?;
     let Some(len) = usize::try_from(len).ok().filter(|len| *len <= max) else {
-        return Err(DecodeError::OtherString(format!("{what} of {len} bytes, at most {max} are allowed")));
+        return Err(DecodeError::OtherString(format!("{what} of {len} bytes is too long: at most {max} are allowed")));
     };
     decoder.claim_bytes_read(len)?;
     let mut bytes = vec![0; len];
@@ -57,83 +74,83 @@ pub(crate) fn text<D: Decoder>(decoder: &mut D, what: &str, max: usize) -> Resul
     String::from_utf8(bytes).map_err(|_| DecodeError::OtherString(format!("{what} is not UTF-8")))
 }
 
-/// A kind of file: its magic and the version that this program writes.
+/// A kind of file, with the version that this program writes.
 #[derive(Debug)]
 pub struct Format {
-    /// What a person calls such a file.
+    /// What error messages call such a file.
     pub name: &'static str,
-    /// The first four bytes.
+    /// The first four bytes of such a file.
     pub magic: [u8; 4],
-    /// Changed when an old reader could misunderstand the file.
+    /// Raised when an old reader could misunderstand the file.
     pub major: u16,
-    /// Changed when something was added that old readers may ignore.
+    /// Raised when something was added that old readers can ignore.
     pub minor: u16,
 }
 
-/// Why bytes cannot be read as the file they should be.
+/// Bytes are not a readable file of the expected kind.
 #[derive(Debug, thiserror::Error)]
-pub enum BadFile {
-    /// Another kind of file.
+pub enum FormatError {
+    /// It is another kind of file.
     #[error("not a {kind}: it does not start with {magic:?}")]
     Magic {
-        /// The kind expected.
+        /// The expected kind of file.
         kind: &'static str,
-        /// Its magic.
+        /// The magic of that kind.
         magic: String,
     },
-    /// Shorter than its header says.
-    #[error("{kind} is truncated: {have} bytes of {want}; fetch or make it again")]
+    /// It is shorter than its header says.
+    #[error("{kind} is truncated: it has {have} of {want} bytes; fetch or build it again")]
     Truncated {
-        /// The kind expected.
+        /// The expected kind of file.
         kind: &'static str,
-        /// Bytes there are.
+        /// Bytes found.
         have: u64,
-        /// Bytes there should be.
+        /// Bytes expected.
         want: u64,
     },
-    /// Made by a newer program.
+    /// A newer program wrote it.
     #[error(
-        "{kind} has format version {found}, this program reads up to {known}: upgrade cvmfs-prefetch on this machine"
+        "{kind} has format version {found}, newer than this program reads ({known}): upgrade cvmfs-prefetch on this machine"
     )]
     Newer {
-        /// The kind expected.
+        /// The expected kind of file.
         kind: &'static str,
-        /// The file's major version.
+        /// Major version of the file.
         found: u16,
-        /// The newest major version known here.
+        /// Newest major version that this program reads.
         known: u16,
     },
-    /// Made by an older program, in a format that is no longer read.
-    #[error("{kind} has format version {found}, this program reads {known}: make it again with this version")]
+    /// An older program wrote it, in a format that is no longer read.
+    #[error("{kind} has format version {found}, this program reads {known}: build it again with this version")]
     Older {
-        /// The kind expected.
+        /// The expected kind of file.
         kind: &'static str,
-        /// The file's major version.
+        /// Major version of the file.
         found: u16,
-        /// The major version known here.
+        /// Major version that this program reads.
         known: u16,
     },
-    /// Larger than allowed.
+    /// It is larger than allowed.
     #[error("{kind} has a payload of {size} bytes, at most {MAX_PAYLOAD} are allowed")]
     TooLarge {
-        /// The kind expected.
+        /// The expected kind of file.
         kind: &'static str,
-        /// The payload's size.
+        /// Size of the payload in bytes.
         size: u64,
     },
-    /// Some byte changed.
-    #[error("{kind} is damaged: its checksum does not match; fetch or make it again")]
+    /// Some bytes changed.
+    #[error("{kind} is damaged: its checksum does not match; fetch or build it again")]
     Checksum {
-        /// The kind expected.
+        /// The expected kind of file.
         kind: &'static str,
     },
-    /// The checksum is right, the content is not.
-    #[error("{kind} cannot be decoded: {why}")]
+    /// The checksum is right, but the content is not.
+    #[error("{kind} cannot be decoded: {reason}")]
     Content {
-        /// The kind expected.
+        /// The expected kind of file.
         kind: &'static str,
-        /// What the decoder said.
-        why: String,
+        /// What is wrong.
+        reason: String,
     },
 }
 
@@ -145,75 +162,91 @@ impl Format {
         [m0, m1, m2, m3, a0, a1, i0, i1]
     }
 
-    /// Checks the first eight bytes of `file`, and tells its minor version.
-    pub(crate) fn minor_of(&self, file: &[u8]) -> Result<Minor, BadFile> {
+    /// Checks the first eight bytes of `file` and returns its minor version.
+    pub(crate) fn minor_of(&self, file: &[u8]) -> Result<Minor, FormatError> {
         let kind = self.name;
         if !file.starts_with(&self.magic) {
-            return Err(BadFile::Magic { kind, magic: String::from_utf8_lossy(&self.magic).into_owned() });
+            return Err(FormatError::Magic { kind, magic: String::from_utf8_lossy(&self.magic).into_owned() });
         }
-        let truncated = BadFile::Truncated { kind, have: file.len() as u64, want: START as u64 };
+        let truncated = FormatError::Truncated { kind, have: file.len() as u64, want: START as u64 };
         let [_, _, _, _, a0, a1, i0, i1] = *file.first_chunk::<START>().ok_or(truncated)?;
         let found = u16::from_le_bytes([a0, a1]);
         if found > self.major {
-            return Err(BadFile::Newer { kind, found, known: self.major });
+            return Err(FormatError::Newer { kind, found, known: self.major });
         }
         if found < self.major {
-            return Err(BadFile::Older { kind, found, known: self.major });
+            return Err(FormatError::Older { kind, found, known: self.major });
         }
         Ok(Minor(u16::from_le_bytes([i0, i1])))
     }
 
-    /// One value's bytes, without an envelope.
-    pub(crate) fn encode<T: Encode>(&self, value: &T) -> Result<Vec<u8>, BadFile> {
+    /// Encodes a value without an envelope.
+    pub(crate) fn encode<T: Encode>(&self, value: &T) -> Result<Vec<u8>, FormatError> {
         bincode::encode_to_vec(value, config::<MAX_PAYLOAD>()).map_err(|e| self.content(e.to_string()))
     }
 
-    /// A value of a file of version `minor`, and how many of the bytes it took. It may claim up to `LIMIT` bytes.
+    /// Decodes a value from the beginning of `bytes`, in a file of version `minor`, and returns how many
+    /// bytes it took. The value may claim up to `LIMIT` bytes of memory.
     pub(crate) fn decode<T: Decode<Minor>, const LIMIT: usize>(
         &self,
         bytes: &[u8],
         minor: Minor,
-    ) -> Result<(T, usize), BadFile> {
+    ) -> Result<(T, usize), FormatError> {
         bincode::decode_from_slice_with_context(bytes, config::<LIMIT>(), minor)
             .map_err(|e| self.content(e.to_string()))
     }
 
-    /// A value that all of the bytes are for. Bytes behind what is known are a newer minor version's additions, and an error
-    /// otherwise.
+    /// Decodes a value that takes all of `bytes`. Bytes behind it are additions of a newer minor version, and
+    /// an error otherwise.
     pub(crate) fn decode_all<T: Decode<Minor>, const LIMIT: usize>(
         &self,
         bytes: &[u8],
         minor: Minor,
-    ) -> Result<T, BadFile> {
+    ) -> Result<T, FormatError> {
         self.whole(bytes, minor, self.decode::<T, LIMIT>(bytes, minor)?)
     }
 
-    /// The same for a value that borrows from the bytes.
+    /// As [`decode_all`](Self::decode_all), for a value that borrows from the bytes.
     pub(crate) fn borrow_all<'a, T: BorrowDecode<'a, Minor>, const LIMIT: usize>(
         &self,
         bytes: &'a [u8],
         minor: Minor,
-    ) -> Result<T, BadFile> {
+    ) -> Result<T, FormatError> {
         let decoded = bincode::borrow_decode_from_slice_with_context(bytes, config::<LIMIT>(), minor);
         self.whole(bytes, minor, decoded.map_err(|e| self.content(e.to_string()))?)
     }
 
-    fn whole<T>(&self, bytes: &[u8], minor: Minor, (value, used): (T, usize)) -> Result<T, BadFile> {
-        match used == bytes.len() || minor > Minor(self.minor) {
-            true => Ok(value),
-            false => Err(self.content(format!("{} bytes are left over", bytes.len() - used))),
+    fn whole<T>(&self, bytes: &[u8], minor: Minor, (value, used): (T, usize)) -> Result<T, FormatError> {
+        if used == bytes.len() || minor > Minor(self.minor) {
+            Ok(value)
+        } else {
+            Err(self.content(format!("{} bytes are left over", bytes.len() - used)))
         }
     }
 
-    /// The error of a file of this kind that cannot be decoded.
-    pub(crate) fn content(&self, why: impl Into<String>) -> BadFile {
-        BadFile::Content { kind: self.name, why: why.into() }
+    /// Encodes a value and wraps it into an envelope with version and checksum: one value of a database, for example.
+    ///
+    /// [`open`](Self::open) is the reverse.
+    pub fn seal<T: Encode>(&self, value: &T) -> Result<Vec<u8>, FormatError> {
+        self.wrap(&self.encode(value)?)
     }
 
-    /// Puts an encoded payload into an envelope.
-    pub fn wrap(&self, payload: &[u8]) -> Result<Vec<u8>, BadFile> {
+    /// Checks version and checksum of sealed bytes and decodes the value in them. The value may claim up to
+    /// [`MAX_VALUE`] bytes of memory, whatever the bytes say.
+    pub fn open<T: Decode<Minor>>(&self, bytes: &[u8]) -> Result<T, FormatError> {
+        let (payload, minor) = self.unwrap(bytes)?;
+        self.decode_all::<T, MAX_VALUE>(payload, minor)
+    }
+
+    /// The error of a file of this kind that cannot be decoded.
+    pub(crate) fn content(&self, reason: impl Into<String>) -> FormatError {
+        FormatError::Content { kind: self.name, reason: reason.into() }
+    }
+
+    /// Wraps an encoded payload into the envelope.
+    pub fn wrap(&self, payload: &[u8]) -> Result<Vec<u8>, FormatError> {
         if payload.len() > MAX_PAYLOAD {
-            return Err(BadFile::TooLarge { kind: self.name, size: payload.len() as u64 });
+            return Err(FormatError::TooLarge { kind: self.name, size: payload.len() as u64 });
         }
         let mut file = Vec::with_capacity(HEADER + payload.len() + CHECKSUM);
         file.extend_from_slice(&self.start());
@@ -224,25 +257,41 @@ impl Format {
         Ok(file)
     }
 
-    /// Takes a payload out of its envelope, with the file's minor version.
-    pub fn unwrap<'a>(&self, file: &'a [u8]) -> Result<(&'a [u8], Minor), BadFile> {
+    /// Checks the envelope and returns the payload with the file's minor version.
+    pub fn unwrap<'a>(&self, file: &'a [u8]) -> Result<(&'a [u8], Minor), FormatError> {
         let kind = self.name;
         let minor = self.minor_of(file)?;
-        let truncated = |want: u64| BadFile::Truncated { kind, have: file.len() as u64, want };
+        let truncated = |want: u64| FormatError::Truncated { kind, have: file.len() as u64, want };
         let header = file.first_chunk::<HEADER>().ok_or_else(|| truncated(HEADER as u64))?;
         let [_, _, _, _, _, _, _, _, size @ ..] = *header;
         let size = u64::from_le_bytes(size);
         if size > MAX_PAYLOAD as u64 {
-            return Err(BadFile::TooLarge { kind, size });
+            return Err(FormatError::TooLarge { kind, size });
         }
         let end = HEADER + size as usize;
         if file.len() < end + CHECKSUM {
             return Err(truncated((end + CHECKSUM) as u64));
         }
         if file.len() > end + CHECKSUM || Sha256::digest(&file[..end])[..] != file[end..] {
-            return Err(BadFile::Checksum { kind });
+            return Err(FormatError::Checksum { kind });
         }
         Ok((&file[HEADER..end], minor))
+    }
+}
+
+/// Values without a format around them, for tests of single types.
+#[cfg(test)]
+pub(crate) mod plain {
+    use super::{Decode, DecodeError, Encode, EncodeError};
+
+    /// The bytes of `value`.
+    pub(crate) fn encode<T: Encode>(value: T) -> Result<Vec<u8>, EncodeError> {
+        bincode::encode_to_vec(value, bincode::config::standard())
+    }
+
+    /// The value at the beginning of `bytes`, and how many of them it took.
+    pub(crate) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
+        bincode::decode_from_slice(bytes, bincode::config::standard())
     }
 }
 
@@ -256,7 +305,7 @@ mod tests {
         NOTE.wrap(&NOTE.encode(&("hello".to_string(), 7u64)).unwrap()).unwrap()
     }
 
-    /// `file` with a right checksum again.
+    /// `file` with its checksum corrected.
     fn resealed(mut file: Vec<u8>) -> Vec<u8> {
         file.truncate(file.len() - CHECKSUM);
         let checksum = Sha256::digest(&file);
@@ -264,22 +313,31 @@ mod tests {
         file
     }
 
-    fn unseal(file: &[u8]) -> Result<(String, u64), BadFile> {
+    fn unseal(file: &[u8]) -> Result<(String, u64), FormatError> {
         unseal_as(file)
     }
 
-    fn unseal_as<T: Decode<Minor>>(file: &[u8]) -> Result<T, BadFile> {
+    fn unseal_as<T: Decode<Minor>>(file: &[u8]) -> Result<T, FormatError> {
         let (payload, minor) = NOTE.unwrap(file)?;
         NOTE.decode_all::<T, MAX_PAYLOAD>(payload, minor)
     }
 
     #[test]
-    fn what_was_sealed_comes_out() {
+    fn sealed_values_open_to_the_same_value() {
         assert_eq!(unseal(&sealed()).unwrap(), ("hello".to_string(), 7));
+        let value = ("hello".to_string(), 7u64);
+        assert_eq!(NOTE.seal(&value).unwrap(), sealed());
+        assert_eq!(NOTE.open::<(String, u64)>(&sealed()).unwrap(), value);
     }
 
     #[test]
-    fn every_cut_and_every_changed_byte_is_refused() {
+    fn open_bounds_the_memory_a_value_claims() {
+        let huge = NOTE.wrap(&NOTE.encode(&(MAX_VALUE as u64 + 1)).unwrap()).unwrap();
+        assert!(matches!(NOTE.open::<Vec<u8>>(&huge), Err(FormatError::Content { .. })));
+    }
+
+    #[test]
+    fn truncated_or_changed_files_are_refused() {
         let file = sealed();
         for cut in 0..file.len() {
             assert!(unseal(&file[..cut]).is_err(), "cut at {cut}");
@@ -292,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn another_major_is_refused_by_name_and_another_minor_is_read() {
+    fn other_major_versions_are_refused_and_minor_ones_read() {
         let mut newer = sealed();
         newer[4] = 3;
         let message = unseal(&resealed(newer)).unwrap_err().to_string();
@@ -300,7 +358,7 @@ mod tests {
         let mut older = sealed();
         older[4] = 1;
         let message = unseal(&resealed(older)).unwrap_err().to_string();
-        assert!(message.contains("version 1") && message.contains("make it again"), "{message}");
+        assert!(message.contains("version 1") && message.contains("build it again"), "{message}");
         for version in [0, 9] {
             let mut other = sealed();
             other[6] = version;
@@ -309,17 +367,17 @@ mod tests {
     }
 
     #[test]
-    fn additions_are_for_newer_minors_only() {
+    fn only_newer_minor_versions_may_add_bytes() {
         let mut file = sealed();
         file.insert(file.len() - CHECKSUM, 9);
         file[8] += 1;
-        assert!(matches!(unseal(&resealed(file.clone())), Err(BadFile::Content { .. })));
+        assert!(matches!(unseal(&resealed(file.clone())), Err(FormatError::Content { .. })));
         file[6] = 2;
         assert!(unseal(&resealed(file)).is_ok());
     }
 
     #[test]
-    fn an_added_field_has_its_default_in_older_files() {
+    fn added_fields_have_defaults_in_older_files() {
         #[derive(Debug, PartialEq)]
         struct Grown(u64, u64);
         impl Decode<Minor> for Grown {
@@ -339,10 +397,10 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_size_allocates_nothing() {
+    fn claimed_sizes_allocate_nothing() {
         let mut file = sealed();
         file[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(matches!(unseal(&file), Err(BadFile::TooLarge { .. })));
+        assert!(matches!(unseal(&file), Err(FormatError::TooLarge { .. })));
         let huge = NOTE.wrap(&NOTE.encode(&u64::MAX).unwrap()).unwrap();
         assert!(unseal_as::<Vec<u8>>(&huge).is_err());
     }

@@ -1,17 +1,17 @@
-//! The vocabulary of cvmfs-prefetch, and everything that is about bundles but not about a node.
+//! The vocabulary of cvmfs-prefetch, and everything about bundles that does not need a node.
 //!
-//! How the data flows through this crate:
+//! Data flows through this crate in this order:
 //!
 //! 1. A recorder writes a [`trace::Trace`]: the files one container used, in order of first use.
-//! 2. [`image`] asks the registry which layers and which chain ID an image has.
-//! 3. [`cvmfs`] reads the repository's signed catalogs, which tell the objects behind each path.
-//! 4. [`builder`] turns traces, image and catalogs into a [`bundle::Bundle`].
-//! 5. [`pack`] puts its small objects together, so that few requests bring them.
-//! 6. [`publish`] puts the bundle beside the image, into the repository's tree or the registry; [`export`] tells other
-//!    prefetchers what is in it; [`store`] keeps it on a node.
-//! 7. [`report`] tells people what is in it, and [`verify`] whether a server has that.
+//! 2. [`registry`] reads an image's layers and chain ID ([`image`]) from its registry.
+//! 3. [`cvmfs`] reads the repository's signed catalogs, which name the objects behind each path.
+//! 4. [`builder`] makes a [`bundle::Bundle`] from traces, image and catalogs.
+//! 5. [`pack`] groups small objects into packs, so that few requests fetch many objects.
+//! 6. [`publish`] puts the bundle beside the image, into the repository or into the registry; [`export`] converts it for other
+//!    prefetchers; [`store`] keeps it on a node.
+//! 7. [`report`] summarizes and compares bundles, and [`verify`] checks that a server has their objects.
 //!
-//! Everything written to disk goes through [`codec`].
+//! [`codec`] encodes everything that is written to disk; [`object`], [`path`] and [`phase`] are the terms that all share.
 
 pub mod builder;
 pub mod bundle;
@@ -23,7 +23,9 @@ pub mod image;
 pub mod object;
 pub mod pack;
 pub mod path;
+pub mod phase;
 pub mod publish;
+pub mod registry;
 pub mod report;
 #[cfg(feature = "store")]
 pub mod store;

@@ -2,45 +2,44 @@
 
 use std::fmt;
 
-use bincode::Decode;
-use bincode::de::read::{BorrowReader, Reader};
-use bincode::de::{BorrowDecoder, Decoder};
-use bincode::enc::{Encoder, write::Writer};
-use bincode::error::{DecodeError, EncodeError};
+use crate::codec::{
+    BorrowDecode, BorrowDecoder, BorrowReader, Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Reader,
+    Writer, impl_borrow_decode,
+};
 
-/// The longest path that is accepted, in bytes: Linux's `PATH_MAX` less the terminating NUL.
+/// Longest accepted path in bytes: Linux's `PATH_MAX` without the terminating NUL.
 pub const MAX_LEN: usize = 4095;
 
-/// An absolute path below some root, as bytes, in normal form: it starts with `/`, has no empty, `.` or `..`
-/// component and no NUL. It can therefore be appended to any directory without leaving it.
+/// An absolute path below some root, in normal form: it starts with `/` and has no empty, `.` or `..` component and no NUL.
+/// So it can be appended to any directory without leaving that directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RootPath(Vec<u8>);
 
-/// Why some bytes are not a [`RootPath`].
+/// The bytes are not a [`RootPath`].
 #[derive(Debug, thiserror::Error)]
-#[error("path {path:?} {why}")]
-pub struct BadPath {
+#[error("path {path:?} {reason}")]
+pub struct PathError {
     path: String,
-    why: &'static str,
+    reason: &'static str,
 }
 
 impl RootPath {
-    /// Checks `bytes`. The root itself is `/`.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, BadPath> {
+    /// Checks `bytes` and takes them as a path. The root itself is `/`.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, PathError> {
         let bytes = bytes.into();
         Self::check(&bytes)?;
         Ok(Self(bytes))
     }
 
-    /// Checks `bytes`, without a copy of them.
-    pub(crate) fn check(bytes: &[u8]) -> Result<(), BadPath> {
-        fault(bytes).map_or(Ok(()), |why| {
+    /// Checks `bytes` without copying them.
+    pub(crate) fn check(bytes: &[u8]) -> Result<(), PathError> {
+        fault(bytes).map_or(Ok(()), |reason| {
             let shown = &bytes[..bytes.len().min(200)];
-            Err(BadPath { path: String::from_utf8_lossy(shown).into_owned(), why })
+            Err(PathError { path: String::from_utf8_lossy(shown).into_owned(), reason })
         })
     }
 
-    /// The path of bytes that were checked before.
+    /// A path from bytes that [`check`](Self::check) accepted before.
     pub(crate) fn checked(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())
     }
@@ -50,12 +49,12 @@ impl RootPath {
         &self.0
     }
 
-    /// The components from the root down.
+    /// The components, from the root down.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/').filter(|c| !c.is_empty())
     }
 
-    /// The directory that holds this path; `None` for the root.
+    /// The parent directory; `None` for the root.
     pub fn parent(&self) -> Option<RootPath> {
         let cut = self.0.iter().rposition(|b| *b == b'/')?;
         match (self.0.len(), cut) {
@@ -71,16 +70,16 @@ impl RootPath {
     }
 
     /// This path with one more component, which must be a plain name.
-    pub fn join(&self, name: &[u8]) -> Result<RootPath, BadPath> {
+    pub fn join(&self, name: &[u8]) -> Result<RootPath, PathError> {
         let mut bytes = if self.0.len() == 1 { Vec::new() } else { self.0.clone() };
         bytes.push(b'/');
         bytes.extend_from_slice(name);
         Self::new(bytes)
     }
 
-    /// What a program in `directory` means by `path`, without `.`, `..` and doubled slashes; `None` if that is no path. Links
-    /// are not followed, so a `..` behind a link may lead elsewhere than it does.
-    pub fn normal(directory: &[u8], path: &[u8]) -> Option<RootPath> {
+    /// The path that a program in `directory` means by `path`, without `.`, `..` and doubled slashes; `None` if that is not a valid
+    /// path. Symbolic links are not followed, so a `..` behind a link may lead elsewhere.
+    pub fn normalize(directory: &[u8], path: &[u8]) -> Option<RootPath> {
         let base = if path.starts_with(b"/") { &[][..] } else { directory };
         let mut components = Vec::new();
         for component in base.split(|b| *b == b'/').chain(path.split(|b| *b == b'/')) {
@@ -93,14 +92,14 @@ impl RootPath {
         Self::new([b"/".as_slice(), &components.join(&b'/')].concat()).ok()
     }
 
-    /// The first so many components.
+    /// The first `components` components.
     pub fn first(&self, components: usize) -> RootPath {
         let first: Vec<_> = self.components().take(components).collect();
         Self([b"/", first.join(&b'/').as_slice()].concat())
     }
 
-    /// `other`, which is absolute, below this path.
-    pub fn below(&self, other: &RootPath) -> Result<RootPath, BadPath> {
+    /// `other` appended to this path.
+    pub fn append(&self, other: &RootPath) -> Result<RootPath, PathError> {
         match (self.0.len(), other.0.len()) {
             (1, _) => Ok(other.clone()),
             (_, 1) => Ok(self.clone()),
@@ -144,14 +143,14 @@ impl serde::Serialize for RootPath {
     }
 }
 
-impl bincode::Encode for RootPath {
+impl Encode for RootPath {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         (self.0.len() as u64).encode(encoder)?;
         encoder.writer().write(&self.0)
     }
 }
 
-impl<C> bincode::Decode<C> for RootPath {
+impl<C> Decode<C> for RootPath {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let mut bytes = vec![0; length(decoder)?];
         decoder.reader().read(&mut bytes)?;
@@ -159,24 +158,27 @@ impl<C> bincode::Decode<C> for RootPath {
     }
 }
 
-bincode::impl_borrow_decode!(RootPath);
+impl_borrow_decode!(RootPath);
 
-/// What stands in a file where a path should, for readers that have checked the same path before.
+/// Path bytes as a file has them, not yet checked: a reader that has seen the same path before need not check
+/// it again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PathBytes<'a>(pub(crate) &'a [u8]);
 
-impl<'de, C> bincode::BorrowDecode<'de, C> for PathBytes<'de> {
+impl<'de, C> BorrowDecode<'de, C> for PathBytes<'de> {
     fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let length = length(decoder)?;
         decoder.borrow_reader().take_bytes(length).map(Self)
     }
 }
 
-/// The length of the path that follows.
+/// The length of the path that follows in the file.
 fn length<D: Decoder>(decoder: &mut D) -> Result<usize, DecodeError> {
     let length = u64::decode(decoder)?;
     if length > MAX_LEN as u64 {
-        return Err(DecodeError::OtherString(format!("a path of {length} bytes, at most {MAX_LEN} are allowed")));
+        return Err(DecodeError::OtherString(format!(
+            "a path of {length} bytes is too long: at most {MAX_LEN} are allowed"
+        )));
     }
     decoder.claim_bytes_read(length as usize)?;
     Ok(length as usize)
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_made_normal_from_a_directory() {
+    fn relative_names_are_resolved_against_a_directory() {
         let cases = [
             ("a", "/usr/lib/a"),
             ("./a//b/.", "/usr/lib/a/b"),
@@ -208,20 +210,20 @@ mod tests {
             ("", "/usr/lib"),
         ];
         for (name, expected) in cases {
-            assert_eq!(RootPath::normal(b"/usr/lib", name.as_bytes()).unwrap().to_string(), expected, "{name}");
+            assert_eq!(RootPath::normalize(b"/usr/lib", name.as_bytes()).unwrap().to_string(), expected, "{name}");
         }
-        assert!(RootPath::normal(b"/", b"a\0b").is_none());
+        assert!(RootPath::normalize(b"/", b"a\0b").is_none());
     }
 
     #[test]
-    fn parents_names_and_joins_agree() {
+    fn parent_name_and_join_are_consistent() {
         let path = RootPath::new("/usr/lib").unwrap();
         assert_eq!(path.name(), b"lib");
         assert_eq!(path.parent().unwrap().join(b"lib").unwrap(), path);
         assert_eq!(RootPath::new("/usr").unwrap().parent().unwrap().as_bytes(), b"/");
         assert!(RootPath::new("/").unwrap().parent().is_none());
         assert!(path.join(b"..").is_err());
-        let below = path.below(&RootPath::new("/x").unwrap()).unwrap();
+        let below = path.append(&RootPath::new("/x").unwrap()).unwrap();
         assert_eq!(below.as_bytes(), b"/usr/lib/x");
     }
 }

@@ -1,14 +1,14 @@
-//! Whether a server has what a bundle names.
+//! Checking that a server has the objects of a bundle.
 
 use futures::{StreamExt, stream};
 
-use crate::bundle::{Bundle, BundleObject};
+use crate::bundle::{Bundle, BundleObject, ObjectIndex};
 use crate::cvmfs::{CvmfsError, Server};
 
-/// How closely to look.
+/// How thoroughly to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// Ask for the size of each object.
+    /// Request the size of each object.
     Size,
     /// Fetch each object, and check its hash and the size of its content.
     Content,
@@ -17,41 +17,45 @@ pub enum Depth {
 /// An object that is not as the bundle says.
 #[derive(Debug)]
 pub struct Fault {
-    /// Its place in the bundle.
-    pub place: usize,
-    /// What is wrong.
-    pub why: CvmfsError,
+    /// The object.
+    pub object: ObjectIndex,
+    /// What is wrong with it.
+    pub error: CvmfsError,
 }
 
-/// So often an object is asked for when the line fails.
-const TRIES: usize = 3;
+/// How often an object is requested before a failed transfer counts as a fault.
+const ATTEMPTS: usize = 3;
 
-/// Checks all objects of `bundle`, so many at a time. `server_of` says where a repository is; what it has no server for is
-/// not looked at. Memory is taken for what is under way only, however large the objects are. The faults come in order of
-/// the bundle.
+/// Checks the objects of `bundle`, `concurrency` at a time, and returns the faults in the order of the bundle.
+///
+/// `server_of` maps a repository name to its server; objects of repositories without one are not checked. Memory use
+/// depends on `concurrency` only, however large the objects are.
 pub async fn verify<'a>(
     bundle: &'a Bundle,
     server_of: impl Fn(&str) -> Option<&'a Server>,
     depth: Depth,
-    at_a_time: usize,
+    concurrency: usize,
 ) -> Vec<Fault> {
-    let wanted = bundle.objects.iter().enumerate();
-    let wanted = wanted.filter_map(|(place, object)| Some((place, object, server_of(bundle.repository_of(object))?)));
-    let checks = stream::iter(wanted).map(|(place, object, server)| async move {
-        let why = check(object, server, depth).await.err()?;
-        Some(Fault { place, why })
+    let with_server = bundle.indices().filter_map(|index| {
+        let object = bundle.object(index);
+        Some((index, object, server_of(bundle.repository_of(object))?))
     });
-    let mut faults: Vec<_> = checks.buffer_unordered(at_a_time.max(1)).filter_map(std::future::ready).collect().await;
-    faults.sort_by_key(|fault| fault.place);
+    let checks = stream::iter(with_server).map(|(index, object, server)| async move {
+        let error = check(object, server, depth).await.err()?;
+        Some(Fault { object: index, error })
+    });
+    let mut faults: Vec<_> = checks.buffer_unordered(concurrency.max(1)).filter_map(std::future::ready).collect().await;
+    faults.sort_by_key(|fault| fault.object);
     faults
 }
 
 async fn check(object: &BundleObject, server: &Server, depth: Depth) -> Result<(), CvmfsError> {
+    let BundleObject { hash, kind, stored_size, raw_size, .. } = object;
     let mut result = Ok(());
-    for _ in 0..TRIES {
+    for _ in 0..ATTEMPTS {
         result = match depth {
-            Depth::Size => server.check_size(object).await,
-            Depth::Content => server.check_content(object).await,
+            Depth::Size => server.check_size(hash, *kind, *stored_size).await,
+            Depth::Content => server.check_content(hash, *kind, *stored_size, *raw_size).await,
         };
         if !matches!(result, Err(CvmfsError::Transfer { .. })) {
             break;
@@ -85,9 +89,10 @@ mod tests {
         BundleObject { stored_size: stored.len() as u64, ..object }
     }
 
-    /// Answers each connection's one request with the file of that path.
+    /// A server that answers one request per connection with the file of that path.
     async fn serve(files: HashMap<String, Vec<u8>>) -> Server {
-        let (listener, files) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::new(files));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let files = Arc::new(files);
         let url = format!("http://{}/cvmfs/a.b", listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((mut connection, _)) = listener.accept().await {
@@ -115,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_fault_is_found_at_the_depth_that_can_see_it() {
+    async fn faults_are_found_at_the_depth_that_shows_them() {
         let stored: Vec<_> = (0..6u8).map(|n| zlib(&[n; 1000])).collect();
         let mut objects: Vec<_> = stored.iter().map(|stored| object(stored, 1000)).collect();
         let mut files: HashMap<_, _> =
@@ -125,25 +130,25 @@ mod tests {
         files.get_mut(&path(2)).unwrap().push(0);
         files.get_mut(&path(3)).unwrap()[10] ^= 1;
         objects[4].raw_size = 999;
-        // Whose size the bundle does not tell.
+        // An object whose stored size the bundle does not have.
         objects[5].stored_size = 0;
         let server = serve(files).await;
-        let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: "x".into() };
-        let bundle = Bundle { objects, ..Bundle::of(image, "a.b") };
+        let image = ImageId { chain_id: ChainId(Digest::sha256(b"x")), manifest: None, reference: "x".into() };
+        let bundle = Bundle { objects, ..Bundle::new(image, "a.b") };
         for (depth, expected) in [(Depth::Size, &[1, 2][..]), (Depth::Content, &[1, 2, 3, 4])] {
             let faults = verify(&bundle, |name| (name == "a.b").then_some(&server), depth, 3).await;
-            assert_eq!(faults.iter().map(|fault| fault.place).collect::<Vec<_>>(), expected, "{faults:?}");
+            assert_eq!(faults.iter().map(|fault| fault.object.as_usize()).collect::<Vec<_>>(), expected, "{faults:?}");
         }
         assert!(verify(&bundle, |_| None, Depth::Content, 3).await.is_empty());
     }
 
     #[tokio::test]
-    async fn a_dead_server_is_a_fault_of_every_object() {
+    async fn an_unreachable_server_is_a_fault_of_each_object() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let server = Server::new(&format!("http://{port}/cvmfs/a.b"), None).unwrap();
-        let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: "x".into() };
-        let bundle = Bundle { objects: vec![object(&zlib(b"x"), 1)], ..Bundle::of(image, "a.b") };
+        let image = ImageId { chain_id: ChainId(Digest::sha256(b"x")), manifest: None, reference: "x".into() };
+        let bundle = Bundle { objects: vec![object(&zlib(b"x"), 1)], ..Bundle::new(image, "a.b") };
         let faults = verify(&bundle, |_| Some(&server), Depth::Size, 1).await;
-        assert!(matches!(faults[..], [Fault { place: 0, why: CvmfsError::Transfer { .. } }]), "{faults:?}");
+        assert!(matches!(faults[..], [Fault { error: CvmfsError::Transfer { .. }, .. }]), "{faults:?}");
     }
 }

@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what became of the traces, or of the bundle that this one was carried over from.
+/// Says what became of the traces, or of the bundle that this one was rebased from.
 pub(crate) fn report(bundle: &Bundle, output: &Path) {
     let (stored, raw) = bundle.bytes();
     println!(
@@ -50,10 +50,10 @@ pub(crate) fn report(bundle: &Bundle, output: &Path) {
         text::bytes(raw),
         bundle.traces
     );
-    if let Some(carried) = &bundle.carried {
-        let (same, changed, gone) = (carried.same, carried.changed, carried.gone);
-        let from = &carried.from.reference;
-        println!("carried over from {from}: {same} objects as they were, {changed} with new content, {gone} are gone");
+    if let Some(rebased) = &bundle.rebased {
+        let (same, changed, gone) = (rebased.unchanged, rebased.changed, rebased.removed);
+        let from = &rebased.from.reference;
+        println!("rebased from {from}: {same} objects as they were, {changed} with new content, {gone} are gone");
     }
     for (count, what) in bundle.skipped.by_cause().iter().filter(|(count, _)| *count > 0) {
         println!("left out: {count} {what}");

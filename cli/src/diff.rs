@@ -23,20 +23,20 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let (old, new) = (Bundle::read(&args.old)?, Bundle::read(&args.new)?);
-    let diff = Diff::of(&Files::of(&old), &Files::of(&new));
+    let diff = Diff::between(&Files::from_bundle(&old), &Files::from_bundle(&new));
     output::print(|out| if args.json { output::json(out, &diff) } else { print(out, &diff) })
 }
 
 fn print(out: &mut impl Write, diff: &Diff) -> io::Result<()> {
     let (old, new) = (diff.old, diff.new);
     writeln!(out, "          old         new")?;
-    writeln!(out, "{:>13} {:>11}  files, {} as before", old.files, new.files, diff.same)?;
+    writeln!(out, "{:>13} {:>11}  files, {} as before", old.files, new.files, diff.unchanged)?;
     writeln!(out, "{:>13} {:>11}  objects", old.objects, new.objects)?;
     let growth = Growth { old: old.bytes, new: new.bytes };
     writeln!(out, "{:>13} {:>11}  in the cache, {growth}", text::bytes(old.bytes), text::bytes(new.bytes))?;
     for (title, changes) in [
-        ("came", &diff.came),
-        ("went", &diff.went),
+        ("came", &diff.added),
+        ("went", &diff.removed),
         ("grew", &diff.grew),
         ("shrank", &diff.shrank),
         ("changed", &diff.changed),

@@ -49,7 +49,7 @@ fn print(out: &mut impl Write, evaluation: &Evaluation, traces: &[PathBuf]) -> i
     for one in &evaluation.traces {
         let name = traces.get(one.trace).map(|path| path.display().to_string()).unwrap_or_default();
         let profile = if one.profile.is_empty() { String::new() } else { format!(" ({})", one.profile) };
-        line(&one.asked, &one.common, &format!("{name}{profile}"))?;
+        line(&one.requested, &one.common, &format!("{name}{profile}"))?;
     }
     let (asked, common) = evaluation.total();
     line(&asked, &common, "in total")?;
@@ -73,16 +73,16 @@ fn json(evaluation: &Evaluation, traces: &[PathBuf]) -> serde_json::Value {
             "coverage": shares[0], "byte_coverage": shares[1], "waste": shares[2],
         })
     };
-    let one = |one: &bundles::builder::LeftOut| {
+    let one = |one: &bundles::builder::HeldOut| {
         let name = traces.get(one.trace).map(|path| path.display().to_string());
         serde_json::json!({
-            "trace": name, "profile": one.profile, "asked": fit(&one.asked), "common": fit(&one.common),
+            "trace": name, "profile": one.profile, "requested": fit(&one.requested), "common": fit(&one.common),
         })
     };
     let (asked, common) = evaluation.total();
     serde_json::json!({
         "traces": evaluation.traces.iter().map(one).collect::<Vec<_>>(),
         "incomplete": evaluation.incomplete,
-        "asked": fit(&asked), "common": fit(&common),
+        "requested": fit(&asked), "common": fit(&common),
     })
 }

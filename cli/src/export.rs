@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let names: Vec<_> = bundle.profiles.iter().map(|profile| profile.name.as_str()).collect();
         ensure!(names.contains(&name.as_str()), "the bundle has no profile {name:?}, only {names:?}");
     }
-    let files = Files::of(&bundle, args.profile.as_deref());
+    let files = Files::from_bundle(&bundle, args.profile.as_deref());
     let (written, inexpressible) = match args.format {
         Format::Native => native(args, &files)?,
         Format::Stargz => one(args, export::stargz(&files))?,
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Format::Soci => one(args, export::soci(&files))?,
     };
     eprintln!("{} files{written}", files.len() - inexpressible);
-    eprintln!("left out: {}, {inexpressible} names that the format cannot express", files.left_out);
+    eprintln!("left out: {}, {inexpressible} names that the format cannot express", files.not_exported);
     Ok(ExitCode::SUCCESS)
 }
 

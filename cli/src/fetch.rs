@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bundles::image::registry;
+use bundles::registry;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

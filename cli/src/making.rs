@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use bundles::builder::{Policy, Repositories, TraceFile, Tree, Uses};
 use bundles::bundle::Share;
 use bundles::image::ImageId;
-use bundles::image::registry::Image;
 use bundles::path::RootPath;
+use bundles::registry::Image;
 
 use crate::repository;
 
@@ -43,7 +43,7 @@ impl Args {
     /// Asks the registry for the image, which is the traces' unless another was named, and opens the repositories.
     pub(crate) async fn ready(self, traced: &ImageId) -> Result<Ready> {
         let image = self.repository.image(self.image.as_deref().unwrap_or(&traced.reference)).await?;
-        let min_share = Share::of((self.min_share * WHOLE).round() as u64, WHOLE as u64);
+        let min_share = Share::ratio((self.min_share * WHOLE).round() as u64, WHOLE as u64);
         Ok(Ready {
             image,
             tree: self.flat.map_or(Tree::Layers, Tree::Flat),

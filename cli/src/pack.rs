@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use bundles::bundle::Bundle;
-use bundles::pack::{self, Limits, PackFile};
+use bundles::pack::{self, PackFile, PackLimits};
 
 use crate::{repository, text};
 
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIRECTORY")]
     published: Option<PathBuf>,
     /// The largest object that goes into a pack
-    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().object)]
+    #[arg(long, value_name = "BYTES", default_value_t = PackLimits::default().max_object)]
     max_object: u64,
     /// Where to write the packs, as <SHA-256>.pack
     #[arg(long, short, value_name = "DIRECTORY", default_value = "packs")]
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let repositories = args.repository.open().await?;
     let published = args.published.as_deref().map_or(Ok(Vec::new()), PackFile::all_below)?;
     let known: Vec<_> = published.iter().map(|pack| (pack.reference().clone(), pack.index().clone())).collect();
-    let limits = Limits { object: args.max_object, ..Limits::default() };
+    let limits = PackLimits { max_object: args.max_object, ..PackLimits::default() };
     let plan = pack::plan(&bundle, &known, &limits);
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let server = repositories.image_server();

@@ -9,7 +9,8 @@ use api::client::Client;
 use api::limits::LEAST_BYTES_PER_SECOND;
 use api::limits::MAX_BUNDLE;
 use api::proto::{Image, PrefetchRequest, Priority, RequestState, RequestStatus};
-use bundles::image::{Digest, registry};
+use bundles::image::Digest;
+use bundles::registry;
 use tokio_stream::StreamExt;
 
 use crate::{request, status};

@@ -131,7 +131,7 @@ fn has_failed(end: End) -> bool {
 }
 
 fn only_start_is_missing(trace: &Trace) -> bool {
-    trace.lost.total() == 0 && trace.faults().len() == 1
+    trace.losses.total() == 0 && trace.faults().len() == 1
 }
 
 /// Runs a container of the image, and removes it whatever happens.

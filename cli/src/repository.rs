@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use bundles::builder::Repositories;
 use bundles::cvmfs::{MasterKey, Repository, Server};
-use bundles::image::registry::{self, Image};
+use bundles::registry::{self, Image};
 
 #[derive(clap::Args)]
 #[group(id = "repositories", multiple = true)]
@@ -44,7 +44,7 @@ impl Args {
             let server = Server::new(url, self.proxy.as_deref())?;
             Repository::open(server, &keys).await.with_context(|| format!("cannot use the repository {url}"))
         };
-        let mut repositories = Repositories::of(open(&self.repository).await?);
+        let mut repositories = Repositories::new(open(&self.repository).await?);
         for url in &self.other_repository {
             repositories.add(open(url).await?);
         }

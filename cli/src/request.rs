@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_digest_may_be_either_name_and_all_else_is_a_reference() {
-        let digest = bundles::image::Digest::of(b"x").to_string();
+        let digest = bundles::image::Digest::sha256(b"x").to_string();
         let by_digest = image(&digest);
         assert_eq!((by_digest.chain_id, by_digest.manifest_digest), (digest.clone(), digest));
         assert_eq!(image("host/name:tag").reference, "host/name:tag");

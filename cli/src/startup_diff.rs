@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let (old, new) = (args.old.display(), args.new.display());
         bail!("one of {old} and {new} is a bundle, the other a trace: compare two of a kind");
     }
-    let diff = Diff::of(&read(&args.old, old)?, &read(&args.new, new)?);
+    let diff = Diff::between(&read(&args.old, old)?, &read(&args.new, new)?);
     let verdict = Verdict::of(&diff, args.max_growth);
     output::print(|out| print(out, &diff, &verdict))?;
     Ok(if verdict.grew_too_much { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -78,7 +78,7 @@ fn print(out: &mut impl Write, diff: &Diff, verdict: &Verdict) -> io::Result<()>
         "start-up: {old} -> {new} ({bytes}), {} -> {} objects ({objects}), at most +{most}: {said}",
         objects.old, objects.new
     )?;
-    let growers = diff.growers();
+    let growers = diff.increases();
     if growers.is_empty() {
         return Ok(());
     }
@@ -103,7 +103,7 @@ mod tests {
 
     fn told(old: &[(&str, u64, u64)], new: &[(&str, u64, u64)], most: &str) -> (bool, String) {
         let files = |files| Files::start_up_of_trace(&trace(files));
-        let diff = Diff::of(&files(old), &files(new));
+        let diff = Diff::between(&files(old), &files(new));
         let verdict = Verdict::of(&diff, most.parse().unwrap());
         let mut out = Vec::new();
         print(&mut out, &diff, &verdict).unwrap();

@@ -35,7 +35,8 @@ pub(crate) mod tests {
     use bundles::image::{ChainId, Digest, ImageId};
     use bundles::path::RootPath;
     use bundles::trace::{
-        End, FileUse, LeftOut, LeftOutReason, Lookup, MountedRepository, Phases, Process, Range, Ranges, Trace, Unseen,
+        BlindSpots, End, Excluded, ExcludedReason, FileUse, Lookup, MountedRepository, Phases, Process, Range, Ranges,
+        Trace,
     };
 
     /// A trace of files with their times and sizes, of which no more is told.
@@ -43,16 +44,16 @@ pub(crate) mod tests {
         let file = |(path, at_us, size): &(&str, u64, u64)| FileUse {
             at_us: *at_us,
             size: *size,
-            ..FileUse::of(RootPath::new(*path).unwrap())
+            ..FileUse::new(RootPath::new(*path).unwrap())
         };
-        let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: "r/i:t".into() };
+        let image = ImageId { chain_id: ChainId(Digest::sha256(b"x")), manifest: None, reference: "r/i:t".into() };
         Trace {
             duration_us: 1000,
             end: End::Stopped,
             recorder: "test".into(),
-            unseen: Unseen::RANGES,
+            blind_spots: BlindSpots::RANGES,
             files: files.iter().map(file).collect(),
-            ..Trace::of(image)
+            ..Trace::new(image)
         }
     }
 
@@ -68,10 +69,10 @@ pub(crate) mod tests {
             (file.process, file.ranges) = (process, Some(ranges));
         }
         trace.files[1].written = true;
-        trace.unseen = Unseen::default();
+        trace.blind_spots = BlindSpots::default();
         trace.command = vec!["sh".into(), "-c".into(), "it's \n".into()];
         trace.phases = Phases { start_up_us: 5, main_us: Some(15) };
-        trace.left_out = LeftOut::default().with(LeftOutReason::OtherFileSystem, 9);
+        trace.excluded = Excluded::default().with(ExcludedReason::OtherFileSystem, 9);
         trace.repositories = vec![MountedRepository { path: path("/cvmfs/x.org"), name: "x.org".into() }];
         let [_, process, _] = processes;
         trace.absent = vec![Lookup { path: path("/lib/none"), at_us: 11, process: process.clone() }];

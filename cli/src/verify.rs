@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use bundles::bundle::Bundle;
 use bundles::cvmfs::Server;
-use bundles::report::place;
+use bundles::report::display_path;
 use bundles::verify::{Depth, Fault, verify};
 
 use crate::{output, text};
@@ -84,9 +84,9 @@ pub(crate) fn print(out: &mut impl Write, bundle: &Bundle, faults: &[Fault]) -> 
         0 => writeln!(out, "{chain}: {objects} objects, all right")?,
         wrong => writeln!(out, "{chain}: {objects} objects, {wrong} wrong")?,
     }
-    for Fault { place: at, why } in faults {
-        let path = bundle.objects.get(*at).map_or(String::new(), |object| text::path(&place(bundle, object)));
-        writeln!(out, "  {path}: {why}")?;
+    for Fault { object, error } in faults {
+        let path = text::path(&display_path(bundle, bundle.object(*object)));
+        writeln!(out, "  {path}: {error}")?;
     }
     Ok(())
 }

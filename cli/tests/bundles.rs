@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bundles::bundle::{Bundle, BundleObject, MarkedDirectory, PublishedLayer};
+use bundles::bundle::{Bundle, BundleObject, PublishedLayer, WhiteoutDirectory};
 use bundles::image::{ChainId, Digest, ImageId};
 use bundles::object::ContentHash;
 use bundles::path::RootPath;
@@ -37,9 +37,9 @@ fn object(name: &str, stored: &[u8], raw_size: u64) -> BundleObject {
 }
 
 fn bundle(name: &str, objects: Vec<BundleObject>) -> Bundle {
-    let chain_id = ChainId(Digest::of(name.as_bytes()));
+    let chain_id = ChainId(Digest::sha256(name.as_bytes()));
     let image = ImageId { chain_id, manifest: None, reference: format!("registry.test.example/{name}:1") };
-    Bundle { objects, ..Bundle::of(image, REPOSITORY) }
+    Bundle { objects, ..Bundle::new(image, REPOSITORY) }
 }
 
 fn written(directory: &Path, bundle: &Bundle, name: &str) -> PathBuf {
@@ -130,20 +130,20 @@ fn a_start_that_grew_too_much_is_exit_code_1_and_no_answer_is_2() {
 #[test]
 fn a_bundle_is_shown_in_four_forms() {
     let directory = tempfile::tempdir().unwrap();
-    let root = MarkedDirectory {
+    let root = WhiteoutDirectory {
         path: RootPath::new("/").unwrap(),
         mode: 0o755,
         uid: 0,
         gid: 0,
         mtime: (0, 0),
-        marks: vec![b".wh.gone".to_vec()],
+        whiteouts: vec![b".wh.gone".to_vec()],
     };
-    let layer = PublishedLayer { digest: Digest::of(b"layer"), directories: vec![root] };
+    let layer = PublishedLayer { digest: Digest::sha256(b"layer"), directories: vec![root] };
     let bundle = Bundle { layers: vec![layer], ..bundle("image", vec![object("a", b"a", 1000)]) };
     let file = written(directory.path(), &bundle, "bundle");
     let file = file.to_str().unwrap();
     for (form, said) in [
-        (&[][..], "layers      1, marks of what they delete: 1\n"),
+        (&[][..], "layers      1, whiteouts of what they delete: 1\n"),
         (&[][..], "      1         1 B      1.0 kB  100.0%  /usr/lib\n"),
         (&["--tree", "--depth", "1"], "  100.0%    usr/\n"),
         (&["--tree"], "  100.0%      lib/\n"),

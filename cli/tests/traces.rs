@@ -25,7 +25,7 @@ fn good(arguments: &[&str]) -> String {
 }
 
 fn chain_id() -> ChainId {
-    ChainId(Digest::of(b"image"))
+    ChainId(Digest::sha256(b"image"))
 }
 
 /// An imported trace; where it is.
@@ -48,7 +48,7 @@ const STRACE: &str = "\
 fn records_of_other_programs_become_traces_that_name_their_origin() {
     let directory = tempfile::tempdir().unwrap();
     let layer = format!("/.layers/ab/ab{}/layerfs", "0".repeat(62));
-    let stargz = format!("{{\"path\":\"bin/sh\",\"manifestDigest\":\"{}\",\"layerIndex\":0}}\n", Digest::of(b"m"));
+    let stargz = format!("{{\"path\":\"bin/sh\",\"manifestDigest\":\"{}\",\"layerIndex\":0}}\n", Digest::sha256(b"m"));
     let cvmfs = format!(
         "\"1700000000000.000\",\"1\",\"{layer}/bin/sh\",\"open()\"\r\n\
          \"1700000000900.000\",\"-2\",\"Tracer\",\"Destroying trace buffer...\"\r\n"

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use api::proto::{Image, PrefetchRequest, Priority, RequestState, RequestStatus};
 use bundles::bundle::Bundle;
-use bundles::trace::Phase;
+use bundles::phase::Phase;
 use futures::StreamExt;
 use nix::sys::signal::Signal;
 use tonic::Code;

@@ -8,10 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use api::proto::{RequestState, Tally};
-use bundles::bundle::{Bundle, PackRef, Packed as Place};
+use bundles::bundle::{Bundle, PackIndex, PackLocation, PackRef};
 use bundles::image::Digest;
 use bundles::object::ObjectKind;
-use bundles::pack::{Packed, assemble};
+use bundles::pack::{PackedObject, assemble};
 use bundles::publish::pack_path;
 use flate2::Compression;
 
@@ -28,20 +28,20 @@ struct Published {
 /// Puts `packed` into a pack, points `bundle` at it, and shows the pack at the mount as a client does: with the names of the
 /// objects that it is made of.
 fn publish_pack(site: &Site, bundle: &mut Bundle, packed: &[Object], part_size: Option<usize>) -> Published {
-    let of = |o: &Object| Packed {
+    let of = |o: &Object| PackedObject {
         hash: o.entry.hash,
         kind: o.entry.kind,
         offset: 0,
         stored_size: o.entry.stored_size,
         raw_size: o.entry.raw_size,
     };
-    let entries: Vec<Packed> = packed.iter().map(of).collect();
+    let entries: Vec<PackedObject> = packed.iter().map(of).collect();
     let stored: Vec<&[u8]> = packed.iter().map(|o| &o.stored[..]).collect();
     let (content, index) = assemble(&entries, &stored).unwrap();
-    let digest = Digest::of(&content);
+    let digest = Digest::sha256(&content);
     for entry in index.objects() {
         let object = bundle.objects.iter_mut().find(|o| o.hash == entry.hash).unwrap();
-        object.packed = Some(Place { pack: bundle.packs.len() as u16, offset: entry.offset });
+        object.packed = Some(PackLocation { pack: PackIndex::new(bundle.packs.len() as u32), offset: entry.offset });
     }
     bundle.packs.push(PackRef { digest, size: content.len() as u64 });
 

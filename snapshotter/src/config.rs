@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bundles::bundle::is_fqrn;
+use bundles::cvmfs::is_repository_name;
 use serde::{Deserialize, Serialize};
 
 /// Where the configuration is read from by default.
@@ -155,7 +155,7 @@ impl Config {
         }
         let mut names = HashSet::new();
         for repository in &self.repositories {
-            if !is_fqrn(&repository.name) {
+            if !is_repository_name(&repository.name) {
                 let problem = format!("name: {:?} is not a fully qualified repository name", repository.name);
                 return Err(value("repositories", &problem));
             }

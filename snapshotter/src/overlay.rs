@@ -104,7 +104,7 @@ mod tests {
     fn cvmfs(id: u64, name: &str, companions: bool) -> Snapshot {
         let layer = CvmfsLayer {
             repository: "r".to_owned(),
-            digest: Digest::of(name.as_bytes()),
+            digest: Digest::sha256(name.as_bytes()),
             layerfs: format!("/cvmfs/r/{name}").into(),
             owner: (0, 0),
             companion_above: companions,

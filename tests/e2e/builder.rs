@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use api::proto::{Image, RequestState, Tally};
 use bundles::bundle::{Bundle, BundleObject};
-use bundles::cvmfs::{EntryKind, MasterKey, Mounted, Repository, Server};
+use bundles::cvmfs::{EntryKind, MasterKey, MountedClient, Repository, Server};
 use bundles::object::ObjectKind;
 use bundles::pack::PackFile;
 use bundles::path::RootPath;
@@ -100,7 +100,8 @@ fn several_traces_give_a_common_section_and_one_per_profile() {
         // Each run of fit is evaluated against the others: half of them read 030; the section of plot has no other trace.
         let output = run_command(site.builder("evaluate")?.arg("--json").args(&traces))?;
         let output: serde_json::Value = serde_json::from_str(&output)?;
-        let hits = |trace: usize, what: &str| output["traces"][trace]["asked"][what]["objects"].as_u64().unwrap_or(0);
+        let hits =
+            |trace: usize, what: &str| output["traces"][trace]["requested"][what]["objects"].as_u64().unwrap_or(0);
         ensure!(hits(0, "needed") == hits(0, "hit") && hits(0, "held") == hits(0, "needed") + 1, "{output}");
         ensure!(hits(1, "needed") == hits(1, "hit") + 10, "{output}");
         ensure!(hits(3, "needed") == hits(3, "hit") + 1, "{output}");
@@ -132,8 +133,8 @@ fn a_rebased_bundle_serves_a_new_tag_before_its_first_run() {
         let output = run_command(rebase.arg(&kept).args(["--image", &reference, "--output"]).arg(&bundle))?;
         ensure!(output.contains("1 with new content, 1 are gone"), "{output}");
         let after = Bundle::read(&bundle)?;
-        let carried = after.carried.clone().context("nothing was carried over")?;
-        ensure!(carried.from == before.image && after.image.chain_id == new.chain_id(), "{carried:?}");
+        let rebased = after.rebased.clone().context("the bundle was not rebased")?;
+        ensure!(rebased.from == before.image && after.image.chain_id == new.chain_id(), "{rebased:?}");
         let of = |bundle: &Bundle, name: &str| {
             let is_it = |object: &&BundleObject| object.path.name() == name.as_bytes();
             bundle
@@ -186,7 +187,7 @@ fn packs_of_small_objects_are_reused_by_the_next_image() {
                 continue;
             };
             in_packs += 1;
-            let reference = &packed.packs[usize::from(place.pack)];
+            let reference = &packed.packs[place.pack.as_usize()];
             let pack = made.iter().find(|pack| pack.reference() == reference).context("no such pack")?;
             let entry = pack.index().objects().iter().find(|it| it.hash == object.hash).context("not in it")?;
             ensure!(
@@ -267,7 +268,7 @@ fn a_bundle_has_only_the_read_chunks_of_a_mounted_repository() {
         ensure!(bundle.objects.iter().all(|it| it.container_path().is_none()), "{:?}", bundle.objects);
 
         // The mounted client and the catalogs give the same result.
-        let mounted = Mounted::at(&node.directory().join("cvmfs"))?;
+        let mounted = MountedClient::at(&node.directory().join("cvmfs"))?;
         let key = MasterKey::read(site.repository.public_key())?;
         let url = format!("http://{}/cvmfs/{FQRN}", site.origin.address_for(label::BUILDER)?);
         let mut repository = Repository::open(Server::new(&url, None)?, &[key]).await?;

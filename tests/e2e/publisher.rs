@@ -24,7 +24,7 @@ async fn open(site: &Site) -> Result<Repository> {
 async fn read(repository: &mut Repository, root: &RootPath) -> Result<Tree> {
     let (mut tree, mut open) = (BTreeMap::new(), vec![RootPath::new("/")?]);
     while let Some(directory) = open.pop() {
-        for entry in repository.list(&root.below(&directory)?).await? {
+        for entry in repository.list(&root.append(&directory)?).await? {
             let path = directory.join(&entry.name)?;
             let value = match &entry.kind {
                 EntryKind::Directory => {
@@ -34,7 +34,7 @@ async fn read(repository: &mut Repository, root: &RootPath) -> Result<Tree> {
                 EntryKind::Symlink(target) => String::from_utf8_lossy(target).into_owned(),
                 EntryKind::Special => String::new(),
                 EntryKind::File(content) => {
-                    bundles::image::Digest::of(&bytes(repository, entry.size, content).await?).to_string()
+                    bundles::image::Digest::sha256(&bytes(repository, entry.size, content).await?).to_string()
                 }
             };
             tree.insert(path.to_string(), (entry.mode, entry.uid, entry.gid, value));
@@ -72,7 +72,7 @@ fn the_verifying_reader_accepts_the_testbeds_repositories() {
         let mut repository = open(&site).await?;
         for layer in &image.layers {
             let root = root_of(layer)?;
-            let catalogs = repository.catalogs_on_the_way(&root).await?;
+            let catalogs = repository.nested_catalogs_for(&root).await?;
             let mountpoints: Vec<_> = catalogs.iter().map(|catalog| catalog.mountpoint.to_string()).collect();
             let shelf = root.parent().and_then(|p| p.parent()).context("no shelf")?;
             ensure!(mountpoints == ["/.layers".to_owned(), shelf.to_string(), root.to_string()], "{mountpoints:?}");

@@ -11,8 +11,9 @@ use testbed::fixture::{self, FQRN, Listed};
 use testbed::web::Origin;
 
 async fn open(origin: &Origin, key: &str) -> Result<Repository, CvmfsError> {
-    let address =
-        origin.address_for("reader").map_err(|e| CvmfsError::BadUrl { url: String::new(), why: e.to_string() })?;
+    let address = origin
+        .address_for("reader")
+        .map_err(|e| CvmfsError::InvalidUrl { url: String::new(), reason: e.to_string() })?;
     let server = Server::new(&format!("http://{address}/{FQRN}"), None)?;
     Repository::open(server, &[MasterKey::read(Path::new(key))?]).await
 }
@@ -55,7 +56,7 @@ async fn compare(repository: &mut Repository, listed: &Listed, path: &RootPath, 
     match &entry.kind {
         EntryKind::Directory => {
             ensure!(listed.kind == "dir");
-            let way = repository.catalogs_on_the_way(path).await?;
+            let way = repository.nested_catalogs_for(path).await?;
             let own = way.last().filter(|catalog| catalog.mountpoint == *path).map(|catalog| catalog.hash.to_string());
             let listed_own = listed.catalog.clone().filter(|_| path.as_bytes() != b"/");
             ensure!(own == listed_own, "catalog {own:?}, listed {listed_own:?}");

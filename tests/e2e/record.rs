@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use bundles::trace::{End, Phase, Trace, Use};
+use bundles::phase::Phase;
+use bundles::trace::{End, Trace, Use};
 use testbed::images;
 use testbed::namespace::cgroup_parent;
 use testbed::node::{Node, NodeSpec};
@@ -44,7 +45,7 @@ fn a_trace_has_exactly_the_used_files_in_order_of_use() {
         ensure!(all == known.into_iter().chain(by_runtime).map(String::from).collect(), "{all:?}");
         let phase = |path: &str| {
             let file = trace.files.iter().find(|file| file.path.as_bytes() == path.as_bytes());
-            file.map(|file| trace.phases.of(file.at_us))
+            file.map(|file| trace.phases.phase_at(file.at_us))
         };
         ensure!(by_runtime.iter().all(|path| phase(path) == Some(Phase::SetUp)), "{trace:?}");
         ensure!(known.iter().all(|path| phase(path) == Some(Phase::StartUp)), "{trace:?}");
@@ -79,7 +80,7 @@ fn a_running_container_is_stopped_when_the_recording_times_out() {
         record.args(["--", "/bin/sh", "-c", "cat /etc/passwd; exec sleep 1000"]);
         run_command(&mut record)?;
         let trace = Trace::read(&output)?;
-        ensure!(trace.end == End::TimeUp && trace.is_complete(), "{trace:?}");
+        ensure!(trace.end == End::Timeout && trace.is_complete(), "{trace:?}");
         ensure!(paths(&trace).contains(&"/etc/passwd".to_owned()), "{trace:?}");
         ensure!(node.containerd.cri().await?.sandboxes().await?.is_empty(), "the recorded pod is left");
         Ok(())

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use bundles::trace::{End, Phase, Trace, Use};
+use bundles::phase::Phase;
+use bundles::trace::{End, Trace, Use};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testbed::containerd::{Containerd, ContainerdSpec};
@@ -60,7 +61,7 @@ async fn compare() -> Result<()> {
     ensure!(!bpf.recorder.contains("fanotify"), "{bpf:?}");
     // BPF also sees the set-up by the runtime.
     let bpf = Trace {
-        files: bpf.files.iter().filter(|file| bpf.phases.of(file.at_us) != Phase::SetUp).cloned().collect(),
+        files: bpf.files.iter().filter(|file| bpf.phases.phase_at(file.at_us) != Phase::SetUp).cloned().collect(),
         ..bpf
     };
     ensure!(paths(&trace) == paths(&bpf), "{:?} of {bpf:?}", paths(&bpf));

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bundles::trace::{End, Phase, Trace, Unseen};
+use bundles::phase::Phase;
+use bundles::trace::{BlindSpots, End, Trace};
 use testbed::images;
 use testbed::namespace::cgroup_parent;
 use testbed::node::{Node, NodeSpec};
@@ -114,12 +115,16 @@ fn a_running_container_is_recorded_by_id_pod_or_cgroup() {
             wait_for(&mut recorder, &output)?;
             let trace = Trace::read(&output)?;
             let end = match way {
-                "--container" => End::Line,
+                "--container" => End::LogLine,
                 "--pod" => End::Ready,
                 _ => End::Settled,
             };
             ensure!(trace.end == end && trace.image.chain_id == image.chain_id(), "{way}: {trace:?}");
-            ensure!(trace.unseen.has(Unseen::START) && trace.lost.total() == 0, "{way}: {:?}", trace.faults());
+            ensure!(
+                trace.blind_spots.has(BlindSpots::START) && trace.losses.total() == 0,
+                "{way}: {:?}",
+                trace.faults()
+            );
             ensure!(way == "--pod" || used(&trace, "/srv/replaced"), "{way}: {trace:?}");
             ensure!(!used(&trace, "/srv/kept"), "{way}: what was before is in it: {trace:?}");
             ensure!(runtime.container(&id).await?.is_some_and(|it| it.process.is_some()), "{way}: it was stopped");
@@ -158,7 +163,7 @@ fn files_of_a_mounted_repository_are_recorded_but_not_a_volumes() {
         ensure!(!found.written && read >= found.size && found.size > 0, "{found:?}");
         ensure!(trace.command == ["/bin/sh", "-c", &script], "{:?}", trace.command);
         let paths: Vec<_> = trace.files.iter().map(|file| file.path.to_string()).collect();
-        ensure!(!paths.iter().any(|path| path.contains("thesis")) && trace.left_out.total() > 0, "{paths:?}");
+        ensure!(!paths.iter().any(|path| path.contains("thesis")) && trace.excluded.total() > 0, "{paths:?}");
         Ok(())
     });
 }
@@ -210,7 +215,7 @@ fn watched_pods_are_recorded_from_before_their_first_exec() {
             let trace = Trace::read(&path)?;
             ensure!(trace.is_complete(), "{:?}\n{}", trace.faults(), watcher.log());
             ensure!(trace.image.chain_id == recorded.chain_id() && trace.end == End::Exited(0), "{trace:?}");
-            let first = trace.files.iter().find(|file| trace.phases.of(file.at_us) == Phase::StartUp);
+            let first = trace.files.iter().find(|file| trace.phases.phase_at(file.at_us) == Phase::StartUp);
             let first = first.context("nothing was started")?;
             ensure!(first.path.as_bytes() == b"/bin/busybox", "{first:?}");
             ensure!(used(&trace, "/srv/kept") && used(&trace, "/etc/passwd"), "{trace:?}");

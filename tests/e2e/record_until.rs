@@ -38,7 +38,7 @@ fn a_service_is_recorded_until_it_logs_a_line() {
         let script = "echo getting ready; cat /etc/group > /dev/null; echo ready: 1 worker >&2; exec sleep infinity";
         let words = ["--time-limit=120s", "--until-line=^ready: [0-9]", "--", "/bin/sh", "-c", script];
         let trace = record(&node, &reference, &words).await?;
-        ensure!(trace.end == End::Line && used(&trace, "/etc/group"), "{trace:?}");
+        ensure!(trace.end == End::LogLine && used(&trace, "/etc/group"), "{trace:?}");
         Ok(())
     });
 }

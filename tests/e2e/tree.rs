@@ -36,7 +36,7 @@ pub(crate) fn tree_of_layer(blob: &Path) -> Result<Tree> {
             _ => {
                 let mut content = Vec::new();
                 entry.read_to_end(&mut content)?;
-                (0o100_000 | mode, uid, gid, Digest::of(&content).to_string())
+                (0o100_000 | mode, uid, gid, Digest::sha256(&content).to_string())
             }
         };
         tree.insert(path, value);

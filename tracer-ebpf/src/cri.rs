@@ -383,7 +383,7 @@ fn image_info(image: &api::Image, info: &HashMap<String, String>) -> std::result
     Ok(ImageInfo {
         id: digest(&image.id)?,
         manifest: manifest.map(|(_, text)| digest(text)).transpose()?,
-        chain_id: ChainId::of(&diff_ids).ok_or("tells no layers")?,
+        chain_id: ChainId::from_diff_ids(&diff_ids).ok_or("tells no layers")?,
         diff_ids,
     })
 }
@@ -427,17 +427,17 @@ mod tests {
 
     #[test]
     fn containerds_verbose_answer_gives_the_chain_id() {
-        let [a, b] = [b"a", b"b"].map(|bytes| Digest::of(bytes));
+        let [a, b] = [b"a", b"b"].map(|bytes| Digest::sha256(bytes));
         let image = api::Image {
-            id: Digest::of(b"config").to_string(),
-            repo_digests: vec![format!("127.0.0.1:5000/x@{}", Digest::of(b"manifest"))],
+            id: Digest::sha256(b"config").to_string(),
+            repo_digests: vec![format!("127.0.0.1:5000/x@{}", Digest::sha256(b"manifest"))],
             ..Default::default()
         };
         let verbose =
             format!(r#"{{"chainID":"x","imageSpec":{{"rootfs":{{"type":"layers","diff_ids":["{a}","{b}"]}}}}}}"#);
         let info = image_info(&image, &[("info".to_owned(), verbose)].into()).unwrap();
-        assert_eq!(info.chain_id, ChainId::of(&[a, b]).unwrap());
-        assert_eq!(info.manifest, Some(Digest::of(b"manifest")));
+        assert_eq!(info.chain_id, ChainId::from_diff_ids(&[a, b]).unwrap());
+        assert_eq!(info.manifest, Some(Digest::sha256(b"manifest")));
         assert!(image_info(&image, &HashMap::new()).is_err());
         let empty = r#"{"imageSpec":{"rootfs":{"diff_ids":[]}}}"#.to_owned();
         assert!(image_info(&image, &[("info".to_owned(), empty)].into()).unwrap_err().contains("no layers"));

@@ -22,7 +22,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bundles::path::RootPath;
-use bundles::trace::{Cause, End, Losses, Phase, Process, Tail, Unseen, Use, WriteError};
+use bundles::phase::Phase;
+use bundles::trace::{BlindSpots, End, LossCause, Losses, Process, Tail, Use, WriteError};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -43,7 +44,7 @@ const MOUNT_PERIOD_MS: u8 = 2;
 /// For the trace's `recorder`.
 pub(crate) const HOOKS: &str = "fanotify/open fanotify/open_exec fanotify/access; not seen: open flags, mapping alone";
 /// What it cannot see.
-pub(crate) const UNSEEN: Unseen = Unseen::FLAGS.and(Unseen::RANGES).and(Unseen::SET_UP);
+pub(crate) const UNSEEN: BlindSpots = BlindSpots::FLAGS.and(BlindSpots::RANGES).and(BlindSpots::SET_UP);
 
 /// How long to wait for events before what was seen is written.
 const TICK_MS: u16 = 1000;
@@ -134,9 +135,9 @@ impl Reader {
             0 => {}
             time_ns => journal.phase(Phase::Main, at_us(time_ns))?,
         }
-        let lost = record.losses.with(Cause::NoRoom, journal.too_many);
-        let left_out = journal.left_out.clone();
-        Ok(journal.finish(&Tail { end, duration_us: at_us(clock::now_ns()), lost, left_out })?)
+        let losses = record.losses.with(LossCause::BufferFull, journal.too_many);
+        let excluded = journal.excluded.clone();
+        Ok(journal.finish(&Tail { end, duration_us: at_us(clock::now_ns()), losses, excluded })?)
     }
 }
 
@@ -206,7 +207,7 @@ impl Record {
     fn add(&mut self, event: &FanotifyEvent, id: &str) -> Result<(), Error> {
         let Some(fd) = event.fd() else {
             // The queue was full; how much it lost is not known.
-            self.losses.add(Cause::NoRoom, 1);
+            self.losses.add(LossCause::BufferFull, 1);
             return Ok(());
         };
         if is_foreign(event.pid(), id) {
@@ -226,7 +227,7 @@ impl Record {
             return Ok(());
         }
         let Some(path) = path(fd) else {
-            self.losses.add(Cause::Unresolved, 1);
+            self.losses.add(LossCause::Unresolved, 1);
             return Ok(());
         };
         let used = Used {

@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use bundles::path::RootPath;
-use bundles::trace::{Cause, Head, LeftOutReason, Lookup, Losses, Phase, Range, Ranges, Unseen, Use, WriteError};
+use bundles::phase::Phase;
+use bundles::trace::{BlindSpots, ExcludedReason, Head, Lookup, LossCause, Losses, Range, Ranges, Use, WriteError};
 
 use crate::clock;
 use crate::event::{Event, Inode, What};
@@ -116,7 +117,7 @@ impl Follower {
                 None
             }
             None => {
-                self.losses.add(Cause::NoRoom, 1);
+                self.losses.add(LossCause::BufferFull, 1);
                 None
             }
         }
@@ -204,7 +205,7 @@ impl Follower {
         self.zero_ns = first.unwrap_or(began_ns).min(began_ns);
         preface.head.clock = clock::at(self.zero_ns);
         if !places.tells_pages() {
-            preface.head.unseen = preface.head.unseen.and(Unseen::RANGES);
+            preface.head.blind_spots = preface.head.blind_spots.and(BlindSpots::RANGES);
         }
         let start_up_us = self.at_us(self.exec_began(places, began_ns).unwrap_or(began_ns));
         let repositories = places.repositories();
@@ -319,15 +320,15 @@ impl Follower {
             }
             // Something that was mounted and unmounted between two looks, or files of the runtime itself.
             Place::Unknown => {
-                self.leave_out(LeftOutReason::OtherFileSystem, 1);
+                self.leave_out(ExcludedReason::OtherFileSystem, 1);
                 None
             }
         }
     }
 
-    fn leave_out(&mut self, reason: LeftOutReason, files: u64) {
+    fn leave_out(&mut self, reason: ExcludedReason, files: u64) {
         if let Some(journal) = &mut self.journal {
-            journal.left_out.add(reason, files);
+            journal.excluded.add(reason, files);
         }
     }
 
@@ -348,7 +349,7 @@ impl Follower {
     /// The path in the container of something that is not there.
     fn absent_path(&mut self, name: &[u8], device: u32, from: &RootPath) -> Option<RootPath> {
         let (from, _) = self.inside(device, from)?;
-        let path = RootPath::normal(from.as_bytes(), name)?;
+        let path = RootPath::normalize(from.as_bytes(), name)?;
         let place = self.places.as_ref()?.named(path);
         self.accept(place).map(|(path, _)| path)
     }

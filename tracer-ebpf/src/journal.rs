@@ -9,8 +9,9 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use bundles::path::RootPath;
+use bundles::phase::Phase;
 use bundles::trace::{
-    FileUse, Head, LeftOut, Lookup, MountedRepository, Phase, Process, Ranges, Tail, TraceWriter, Use, WriteError,
+    Excluded, FileUse, Head, Lookup, MountedRepository, Process, Ranges, Tail, TraceWriter, Use, WriteError,
 };
 
 /// Where a trace is written to.
@@ -60,7 +61,7 @@ pub(crate) struct Journal {
     max_files: usize,
     /// Files that were not taken because there were too many.
     pub(crate) too_many: u64,
-    pub(crate) left_out: LeftOut,
+    pub(crate) excluded: Excluded,
     flushed: Instant,
     pending: bool,
 }
@@ -76,7 +77,7 @@ impl Journal {
             files: 0,
             max_files,
             too_many: 0,
-            left_out: LeftOut::default(),
+            excluded: Excluded::default(),
             flushed: Instant::now(),
             pending: false,
         })

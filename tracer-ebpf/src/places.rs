@@ -14,9 +14,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use bundles::bundle::is_fqrn;
+use bundles::cvmfs::is_repository_name;
 use bundles::path::RootPath;
-use bundles::trace::{LeftOutReason, MountedRepository};
+use bundles::trace::{ExcludedReason, MountedRepository};
 
 use crate::mounts::{Mount, covering, overlay_directories};
 
@@ -34,7 +34,7 @@ pub(crate) enum Place {
     /// On CVMFS, mounted in the container.
     Repository(RootPath),
     /// Elsewhere.
-    Outside(LeftOutReason),
+    Outside(ExcludedReason),
     /// On a device that was not mounted when the mounts were looked at.
     Unknown,
 }
@@ -89,7 +89,7 @@ impl Places {
     pub(crate) fn repositories(&self) -> Vec<MountedRepository> {
         let repositories = self.mounts.iter().filter(|mount| is_cvmfs(mount) && mount.device != self.root.0);
         let named = repositories.filter_map(|mount| {
-            let name = Some(mount.point.file_name()?.to_str()?.to_owned()).filter(|name| is_fqrn(name))?;
+            let name = Some(mount.point.file_name()?.to_str()?.to_owned()).filter(|name| is_repository_name(name))?;
             Some(MountedRepository { path: RootPath::new(mount.point.as_os_str().as_bytes()).ok()?, name })
         });
         named.collect()
@@ -125,11 +125,11 @@ impl Places {
 
     fn outside(&self, device: u32) -> Place {
         if device == self.root.0 || self.layers.keys().any(|(known, _)| *known == device) {
-            return Place::Outside(LeftOutReason::OutsideRoot);
+            return Place::Outside(ExcludedReason::OutsideRoot);
         }
         match self.mounts.iter().find(|mount| mount.device == device) {
-            Some(mount) if mount.kind == "overlay" => Place::Outside(LeftOutReason::OtherContainer),
-            Some(_) => Place::Outside(LeftOutReason::OtherFileSystem),
+            Some(mount) if mount.kind == "overlay" => Place::Outside(ExcludedReason::OtherContainer),
+            Some(_) => Place::Outside(ExcludedReason::OtherFileSystem),
             None => Place::Unknown,
         }
     }
@@ -138,7 +138,7 @@ impl Places {
     pub(crate) fn named(&self, path: RootPath) -> Place {
         match covering(&self.mounts, Path::new(OsStr::from_bytes(path.as_bytes()))) {
             Some(mount) if is_cvmfs(mount) && mount.device != self.root.0 => Place::Repository(path),
-            Some(mount) if mount.device != self.root.0 => Place::Outside(LeftOutReason::OtherFileSystem),
+            Some(mount) if mount.device != self.root.0 => Place::Outside(ExcludedReason::OtherFileSystem),
             _ => Place::Image { path, written: false },
         }
     }
@@ -214,15 +214,15 @@ mod tests {
         let cases = [
             (device(42), "/usr/bin/root", image("/usr/bin/root", false)),
             (device(40), "/.layers/ab/abc/layerfs/usr/x", image("/usr/x", false)),
-            (device(40), "/.layers/ab/abcd/layerfs/usr/x", Place::Outside(LeftOutReason::OutsideRoot)),
+            (device(40), "/.layers/ab/abcd/layerfs/usr/x", Place::Outside(ExcludedReason::OutsideRoot)),
             (sda, "/var/snap/1/fs/etc/passwd", image("/etc/passwd", false)),
             (sda, "/var/snap/2/fs/tmp/made", image("/tmp/made", true)),
-            (sda, "/var/snap/3/fs/tmp/made", Place::Outside(LeftOutReason::OutsideRoot)),
-            (sda, "/home/user/thesis", Place::Outside(LeftOutReason::OutsideRoot)),
+            (sda, "/var/snap/3/fs/tmp/made", Place::Outside(ExcludedReason::OutsideRoot)),
+            (sda, "/home/user/thesis", Place::Outside(ExcludedReason::OutsideRoot)),
             (device(41), "/lcg/views/x", Place::Repository(path("/cvmfs/sft.cern.ch/views/x"))),
-            (device(41), "/other", Place::Outside(LeftOutReason::OtherFileSystem)),
-            (device(50), "/self/status", Place::Outside(LeftOutReason::OtherFileSystem)),
-            (device(60), "/x", Place::Outside(LeftOutReason::OtherContainer)),
+            (device(41), "/other", Place::Outside(ExcludedReason::OtherFileSystem)),
+            (device(50), "/self/status", Place::Outside(ExcludedReason::OtherFileSystem)),
+            (device(60), "/x", Place::Outside(ExcludedReason::OtherContainer)),
             (device(99), "/x", Place::Unknown),
         ];
         for (device, inner, expected) in cases {
@@ -268,8 +268,8 @@ mod tests {
         let places = Places::new(mounts(text), &mounts(HOST)).unwrap();
         let sda = 8 << 20 | 1;
         assert_eq!(places.find(sda, &path("/roots/7/etc/x")), image("/etc/x", false));
-        assert_eq!(places.find(sda, &path("/roots/77/etc/x")), Place::Outside(LeftOutReason::OutsideRoot));
-        assert_eq!(places.find(sda, &path("/home/x")), Place::Outside(LeftOutReason::OutsideRoot));
+        assert_eq!(places.find(sda, &path("/roots/77/etc/x")), Place::Outside(ExcludedReason::OutsideRoot));
+        assert_eq!(places.find(sda, &path("/home/x")), Place::Outside(ExcludedReason::OutsideRoot));
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(places.named(path("/usr/none")), image("/usr/none", false));
         assert_eq!(places.named(path("/cvmfs/sft.cern.ch/none")), Place::Repository(path("/cvmfs/sft.cern.ch/none")));
         for outside in ["/data/none", "/proc/9/none"] {
-            assert_eq!(places.named(path(outside)), Place::Outside(LeftOutReason::OtherFileSystem), "{outside}");
+            assert_eq!(places.named(path(outside)), Place::Outside(ExcludedReason::OtherFileSystem), "{outside}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader};
-use bundles::trace::Unseen;
+use bundles::trace::BlindSpots;
 use nix::sys::resource::{Resource, setrlimit};
 
 use crate::cgroup::{Hierarchy, Version};
@@ -88,8 +88,8 @@ impl Kernel {
     }
 
     /// What they do not see.
-    pub(crate) fn unseen(&self) -> Unseen {
-        self.set.unseen
+    pub(crate) fn blind_spots(&self) -> BlindSpots {
+        self.set.blind_spots
     }
 
     /// Follows a cgroup whose container is still to begin.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bundles::image::ImageId;
-use bundles::trace::{Clock, Head, Unseen};
+use bundles::trace::{BlindSpots, Clock, Head};
 
 use crate::cgroup::{self, Hierarchy, Version};
 use crate::follower::{Follower, Preface};
@@ -144,7 +144,7 @@ impl Recorder {
                 let followed = Followed::new(reader, cgroup::id(&cgroup)?);
                 let mut shared = reader.shared();
                 let mut follower = Follower::new(cgroup.clone());
-                follower.want(self.preface(subject, shared.kernel.hooks(), shared.kernel.unseen()), out);
+                follower.want(self.preface(subject, shared.kernel.hooks(), shared.kernel.blind_spots()), out);
                 // The follower first: no event may come before it.
                 shared.enrol(followed.target(), follower);
                 shared.kernel.follow_new(followed.target())?;
@@ -157,8 +157,8 @@ impl Recorder {
                 let now_ns = clock::now_ns();
                 let device = places.root_device();
                 let mut follower = Follower::running(cgroup.clone(), places, now_ns);
-                let unseen = shared.kernel.unseen().and(Unseen::START).and(Unseen::SET_UP);
-                follower.want(self.preface(subject, shared.kernel.hooks(), unseen), out);
+                let blind_spots = shared.kernel.blind_spots().and(BlindSpots::START).and(BlindSpots::SET_UP);
+                follower.want(self.preface(subject, shared.kernel.hooks(), blind_spots), out);
                 shared.enrol(followed.target(), follower);
                 shared.kernel.follow_running(followed.target(), now_ns, device)?;
                 Running::Bpf(followed)
@@ -183,19 +183,19 @@ impl Recorder {
         let Newcomer { followed, cgroup } = newcomer;
         let cgroup = self.hierarchy.directory(&cgroup);
         let mut shared = followed.shared();
-        let preface = self.preface(subject, shared.kernel.hooks(), shared.kernel.unseen());
+        let preface = self.preface(subject, shared.kernel.hooks(), shared.kernel.blind_spots());
         let follower = shared.followers.get_mut(&followed.target()).ok_or_else(|| Error::NotRunning(cgroup.clone()))?;
         follower.want(preface, out);
         drop(shared);
         Ok(Recording::new(cgroup, Running::Bpf(followed)))
     }
 
-    fn preface(&self, subject: Subject, hooks: String, unseen: Unseen) -> Preface {
+    fn preface(&self, subject: Subject, hooks: String, blind_spots: BlindSpots) -> Preface {
         let head = Head {
             image: subject.image,
             clock: Clock::default(),
             recorder: name(&hooks, self.hierarchy.version),
-            unseen,
+            blind_spots,
             command: subject.command,
             profile: subject.profile,
         };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bundles::trace::{Cause, End, LeftOutReason, Losses, Tail};
+use bundles::trace::{End, ExcludedReason, LossCause, Losses, Tail};
 
 use crate::follower::{Follower, content_id};
 use crate::journal::Journal;
@@ -111,10 +111,10 @@ fn finish(followed: &Followed, end: End, cgroup: &Path) -> Result<(), Error> {
     for (inode, ranges) in pages::ranges(pieces, page_shift()) {
         journal.ranges(content_id(inode), &ranges)?;
     }
-    journal.left_out.add(LeftOutReason::OtherFileSystem, counters.elsewhere);
-    let lost = counted(losses, &counters, &journal).with(Cause::NoRoom, unread);
-    let left_out = journal.left_out.clone();
-    Ok(journal.finish(&Tail { end, duration_us, lost, left_out })?)
+    journal.excluded.add(ExcludedReason::OtherFileSystem, counters.elsewhere);
+    let losses = counted(losses, &counters, &journal).with(LossCause::BufferFull, unread);
+    let excluded = journal.excluded.clone();
+    Ok(journal.finish(&Tail { end, duration_us, losses, excluded })?)
 }
 
 fn counted(losses: Losses, counters: &Counters, journal: &Journal) -> Losses {
@@ -122,8 +122,8 @@ fn counted(losses: Losses, counters: &Counters, journal: &Journal) -> Losses {
         tracing::debug!(files = counters.unlinked, "files without a name were left out");
     }
     losses
-        .with(Cause::NoRoom, counters.lost + journal.too_many)
-        .with(Cause::Unresolved, counters.unresolved)
-        .with(Cause::TooDeep, counters.too_deep)
-        .with(Cause::TableFull, counters.table_full)
+        .with(LossCause::BufferFull, counters.lost + journal.too_many)
+        .with(LossCause::Unresolved, counters.unresolved)
+        .with(LossCause::TooDeep, counters.too_deep)
+        .with(LossCause::TableFull, counters.table_full)
 }

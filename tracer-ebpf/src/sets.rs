@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use aya::programs::{BtfTracePoint, FEntry, FExit, Program, ProgramError};
 use aya::{Btf, Ebpf};
-use bundles::trace::Unseen;
+use bundles::trace::BlindSpots;
 
 use crate::Error;
 
@@ -66,7 +66,7 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Set {
     hooks: Vec<Hook>,
-    pub(crate) unseen: Unseen,
+    pub(crate) blind_spots: BlindSpots,
 }
 
 impl Set {
@@ -91,7 +91,7 @@ impl Set {
         self.require(ebpf, btf, CALLS)?;
         if !REQUESTS.iter().any(|hook| self.try_all(ebpf, btf, &[*hook])) {
             // Files that are read tell of themselves by their pages.
-            self.unseen = self.unseen.and(Unseen::IO_URING);
+            self.blind_spots = self.blind_spots.and(BlindSpots::IO_URING);
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Set {
             }
         }
         self.require(ebpf, btf, MISSES)?;
-        self.unseen = self.unseen.and(Unseen::WARM_READS).and(Unseen::AHEAD);
+        self.blind_spots = self.blind_spots.and(BlindSpots::WARM_READS).and(BlindSpots::AHEAD);
         Ok(())
     }
 

@@ -85,13 +85,13 @@ fn traces(site: &Site, reference: &str, image: &images::Image) -> Result<Vec<Pat
             for number in 0..OBJECTS {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 at_us += 20 + (random >> 60);
-                let file = FileUse::of(RootPath::new(format!("/{}", path(number)))?);
+                let file = FileUse::new(RootPath::new(format!("/{}", path(number)))?);
                 uses.push(FileUse { at_us: at_us + (random >> 50), ..file });
             }
             uses.sort_by_key(|file| file.at_us);
             let phases = Phases { start_up_us: 0, main_us: None };
             let trace_of =
-                Trace { files: uses, phases, end: End::Exited(0), duration_us: at_us, ..Trace::of(id.clone()) };
+                Trace { files: uses, phases, end: End::Exited(0), duration_us: at_us, ..Trace::new(id.clone()) };
             let file = directory.join(format!("{trace:03}.cpft"));
             std::fs::write(&file, trace_of.to_bytes()?)?;
             Ok(file)

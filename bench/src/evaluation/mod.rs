@@ -177,7 +177,7 @@ fn programs() -> Result<String> {
     for name in PROGRAMS {
         let path: PathBuf = process::binary(name)?;
         let program = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        digests.push_str(&Digest::of(&program).hex());
+        digests.push_str(&Digest::sha256(&program).hex());
     }
-    Ok(Digest::of(digests.as_bytes()).hex()[..12].to_owned())
+    Ok(Digest::sha256(digests.as_bytes()).hex()[..12].to_owned())
 }

@@ -102,7 +102,7 @@ async fn traces(
 ) -> Result<Vec<PathBuf>> {
     let cache = image_cache()?;
     let identity = format!("{TRACES} {}.{} {} {:?}", FORMAT.major, FORMAT.minor, image.chain_id(), workload.command(0));
-    let key = Digest::of(identity.as_bytes()).hex()[..12].to_owned();
+    let key = Digest::sha256(identity.as_bytes()).hex()[..12].to_owned();
     let name = format!("traces-{}", workload.name);
     let cached_traces = cache.join(format!("{name}-{key}"));
     if force_record && cached_traces.exists() {

@@ -70,12 +70,12 @@ impl Workload {
 /// A trace that reads all files sequentially.
 fn trace_of(id: ImageId, corpus: &Corpus) -> Result<Trace> {
     let used = |number: usize| {
-        let file = FileUse::of(RootPath::new(format!("/{}", corpus.path(number)))?);
+        let file = FileUse::new(RootPath::new(format!("/{}", corpus.path(number)))?);
         anyhow::Ok(FileUse { at_us: number as u64 * STEP_US, ..file })
     };
     let files = (0..corpus.files).map(used).collect::<Result<_>>()?;
     let main_us = Some((corpus.files / CRITICAL) as u64 * STEP_US);
     let phases = Phases { start_up_us: 0, main_us };
     let duration_us = corpus.files as u64 * STEP_US;
-    Ok(Trace { files, phases, end: End::Exited(0), duration_us, ..Trace::of(id) })
+    Ok(Trace { files, phases, end: End::Exited(0), duration_us, ..Trace::new(id) })
 }

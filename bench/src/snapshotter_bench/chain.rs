@@ -50,7 +50,7 @@ impl Chain {
         let diff_ids = self.image.diff_ids();
         let mut found = Vec::new();
         for (number, layer) in self.image.layers.iter().enumerate() {
-            let chain_id = ChainId::of(&diff_ids[..=number]);
+            let chain_id = ChainId::from_diff_ids(&diff_ids[..=number]);
             let chain_id = chain_id.ok_or_else(|| anyhow::anyhow!("no layer {number}"))?;
             found.push((chain_id.to_string(), layer.digest.to_string()));
         }

@@ -44,8 +44,8 @@ pub(super) async fn publish(site: &mut Site) -> Result<Vec<Chain>> {
 fn trace_of(chain: &Chain) -> Result<Trace> {
     let image =
         ImageId { chain_id: chain.chain_id(), manifest: Some(chain.manifest()), reference: chain.reference.clone() };
-    let file = FileUse::of(RootPath::new(format!("/{}", Chain::file(LAYERS - 1)))?);
-    Ok(Trace { files: vec![file], end: End::Exited(0), ..Trace::of(image) })
+    let file = FileUse::new(RootPath::new(format!("/{}", Chain::file(LAYERS - 1)))?);
+    Ok(Trace { files: vec![file], end: End::Exited(0), ..Trace::new(image) })
 }
 
 /// Measures milliseconds from Prepare to the daemon's first request at the server. The node's daemon must run.

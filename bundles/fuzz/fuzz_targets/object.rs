@@ -1,16 +1,16 @@
 //! Stored objects. In whatever pieces one comes, it is the same object; and it is one for the unpacker of whole objects, too.
 #![no_main]
 
-use bundles::object::{BadObject, ContentHash, Unpacker, unpack};
+use bundles::object::{ObjectError, ContentHash, Unpacker, unpack};
 
 /// The content, unpacked from two pieces, of which the first has `first` bytes.
-fn in_pieces(hash: ContentHash, stored: &[u8], first: usize, raw_size: u64) -> Result<Vec<u8>, BadObject> {
+fn in_pieces(hash: ContentHash, stored: &[u8], first: usize, raw_size: u64) -> Result<Vec<u8>, ObjectError> {
     let (mut unpacker, mut raw) = (Unpacker::new(hash, raw_size)?, Vec::new());
     let (first, rest) = stored.split_at(first.min(stored.len()));
     for piece in [first, rest] {
         unpacker.feed(piece, |part| {
             raw.extend_from_slice(part);
-            Ok::<_, BadObject>(())
+            Ok::<_, ObjectError>(())
         })?;
     }
     unpacker.finish().map(|()| raw)

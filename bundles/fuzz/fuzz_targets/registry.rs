@@ -1,8 +1,8 @@
 //! What a registry says of an image: manifest and configuration, lists of artifacts, and where such a list goes on.
 #![no_main]
 
-use bundles::image::registry::artifact::{BUNDLE_TYPE, Descriptor, Manifest};
-use bundles::image::registry::{image, listed, next_page};
+use bundles::registry::artifact::{BUNDLE_TYPE, Descriptor, Manifest};
+use bundles::registry::{image, listed, next_page};
 use bundles::publish::with_entry;
 use url::Url;
 

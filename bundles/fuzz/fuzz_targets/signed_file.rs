@@ -26,7 +26,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             let signed = SignedText { text, hash: "", signature: &[] };
             match how & 1 {
                 0 => drop(Manifest::parse(&signed)),
-                _ => drop(Whitelist::parse(&signed).map(|whitelist| whitelist.holds_at(u64::from(bytes.len() as u32)))),
+                _ => drop(Whitelist::parse(&signed).map(|whitelist| whitelist.is_valid_at(u64::from(bytes.len() as u32)))),
             }
         }
     }

@@ -53,9 +53,9 @@ fn with_ranges(input: &[u8]) -> Trace {
     let (read, ahead) = input.split_at(input.len() / 2);
     let file = FileUse {
         ranges: Some(Ranges::new(ranges(read), ranges(ahead))),
-        ..FileUse::of(RootPath::new("/file").expect("it is a path"))
+        ..FileUse::new(RootPath::new("/file").expect("it is a path"))
     };
-    Trace { files: vec![file], ..Trace::of(image()) }
+    Trace { files: vec![file], ..Trace::new(image()) }
 }
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

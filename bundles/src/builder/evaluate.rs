@@ -1,54 +1,54 @@
-//! How good bundles are: each trace is left out in turn, a bundle is made of the others, and the trace says what of it a
-//! start would have used.
+//! Leave-one-out evaluation: each complete trace is held out in turn, a bundle is built from the others, and
+//! the trace shows what of it a start would have used.
 
 use std::collections::HashSet;
 
 use serde::Serialize;
 
 use super::locate::{Located, Source};
-use super::{BuildError, Policy, Repositories, Tree, Uses, choose, find, weigh, with_stored_sizes};
+use super::{BuildError, Policy, Repositories, Tree, Uses, find, select, weigh, with_stored_sizes};
 use crate::bundle::{BundleObject, Need, Share};
-use crate::image::registry::Image;
+use crate::registry::Image;
 
-/// How many objects, and how many bytes they have on the servers.
+/// Number of objects and their stored bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Amount {
-    /// Objects.
+    /// Number of objects.
     pub objects: u64,
-    /// Bytes.
+    /// Stored bytes.
     pub bytes: u64,
 }
 
 /// How well a part of a bundle fits a start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Fit {
-    /// What the start needed.
+    /// Objects that the start needed.
     pub needed: Amount,
-    /// What the part holds.
+    /// Objects in that part of the bundle.
     pub held: Amount,
-    /// What it holds that was needed.
+    /// Objects in that part that the start needed.
     pub hit: Amount,
 }
 
-/// What a bundle of all traces but one holds of what that one needed.
+/// How well a bundle of all other traces fits one held-out trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LeftOut {
-    /// The place of the trace among those given.
+pub struct HeldOut {
+    /// Position of the trace among those given.
     pub trace: usize,
-    /// Its profile.
+    /// Profile of the trace.
     pub profile: String,
-    /// The common part and the profile's own, if the other traces show the profile.
-    pub asked: Fit,
-    /// The common part alone.
+    /// The common section and the profile's section, if the other traces have the profile.
+    pub requested: Fit,
+    /// The common section alone.
     pub common: Fit,
 }
 
-/// All traces, each left out once.
+/// Results for all traces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Evaluation {
-    /// One entry for each complete trace.
-    pub traces: Vec<LeftOut>,
-    /// How many traces were not left out, as they are incomplete: what they miss would look like waste.
+    /// One entry per complete trace.
+    pub traces: Vec<HeldOut>,
+    /// Number of incomplete traces, which are not held out: what they miss would look like waste.
     pub incomplete: usize,
 }
 
@@ -64,19 +64,19 @@ impl Amount {
 }
 
 impl Fit {
-    /// The share of the needed objects that it holds.
+    /// Share of the needed objects that the part has.
     pub fn coverage(&self) -> Share {
-        Share::of(self.hit.objects, self.needed.objects)
+        Share::ratio(self.hit.objects, self.needed.objects)
     }
 
-    /// The share of the needed bytes that it holds.
+    /// Share of the needed bytes that the part has.
     pub fn byte_coverage(&self) -> Share {
-        Share::of(self.hit.bytes, self.needed.bytes)
+        Share::ratio(self.hit.bytes, self.needed.bytes)
     }
 
-    /// The share of its bytes that were not needed.
+    /// Share of the part's bytes that were not needed.
     pub fn waste(&self) -> Share {
-        Share::of(self.held.bytes.saturating_sub(self.hit.bytes), self.held.bytes)
+        Share::ratio(self.held.bytes.saturating_sub(self.hit.bytes), self.held.bytes)
     }
 
     fn plus(self, other: Self) -> Self {
@@ -85,15 +85,15 @@ impl Fit {
 }
 
 impl Evaluation {
-    /// All traces together: of the parts asked for, and of the common part.
+    /// Sums over all traces: for the requested sections, and for the common section.
     pub fn total(&self) -> (Fit, Fit) {
-        self.traces.iter().fold(Default::default(), |(asked, common): (Fit, Fit), one| {
-            (asked.plus(one.asked), common.plus(one.common))
+        self.traces.iter().fold(Default::default(), |(requested, common): (Fit, Fit), held_out| {
+            (requested.plus(held_out.requested), common.plus(held_out.common))
         })
     }
 }
 
-/// Leaves out each complete trace in turn.
+/// Evaluates bundles by holding out each complete trace in turn.
 pub async fn evaluate(
     image: &Image,
     tree: &Tree,
@@ -105,37 +105,41 @@ pub async fn evaluate(
     let all = located.objects.iter().map(|object| object.with(Need::always(0))).collect();
     let sizes: Vec<u64> = with_stored_sizes(all, repositories).await?.iter().map(|object| object.stored_size).collect();
     let complete = || uses.traces.iter().enumerate().filter(|(_, trace)| trace.complete);
-    let traces = complete().map(|(place, _)| leave_out(place, uses, &located, &sizes, policy)).collect();
+    let traces = complete().map(|(index, _)| hold_out(index, uses, &located, &sizes, policy)).collect();
     Ok(Evaluation { traces, incomplete: uses.len() - complete().count() })
 }
 
-pub(super) fn leave_out(trace: usize, uses: &Uses, located: &Located, sizes: &[u64], policy: &Policy) -> LeftOut {
-    let weighed = weigh(uses, located, |place| place != trace, policy);
+pub(super) fn hold_out(trace: usize, uses: &Uses, located: &Located, sizes: &[u64], policy: &Policy) -> HeldOut {
+    let weighed = weigh(uses, located, |index| index != trace, policy);
     let profile = &uses.traces[trace].profile;
     let known = weighed.profiles.iter().position(|known| known.name == *profile);
-    let used_by_it = |file: usize| uses.of_file(file).iter().filter(|used| used.trace as usize == trace);
-    let (mut asked, mut common) = (Fit::default(), Fit::default());
-    let (mut needed, mut held) = (HashSet::new(), Vec::new());
-    for (place, object) in located.objects.iter().enumerate() {
-        let with = |need| BundleObject { stored_size: sizes[place], ..object.with(need) };
-        let is_source = |source: &Source| used_by_it(source.file).any(|used| source.is_needed_by(used, uses));
+    let uses_by_trace = |file: usize| uses.uses_of(file).iter().filter(|used| used.trace as usize == trace);
+    let mut requested = Fit::default();
+    let mut common = Fit::default();
+    let mut needed = HashSet::new();
+    let mut held = Vec::new();
+    for (index, object) in located.objects.iter().enumerate() {
+        let with = |need| BundleObject { stored_size: sizes[index], ..object.with(need) };
+        let is_source = |source: &Source| uses_by_trace(source.file).any(|used| source.is_needed_by(used, uses));
         if object.always || object.sources.iter().any(is_source) {
             needed.insert((object.hash, object.kind));
             let object = with(Need::always(1));
-            [&mut asked, &mut common].into_iter().for_each(|fit| fit.needed.add(&object));
+            [&mut requested, &mut common].into_iter().for_each(|fit| fit.needed.add(&object));
         }
-        held.extend(weighed.needs[place].map(with));
+        held.extend(weighed.needs[index].map(with));
     }
-    for object in choose::choose(held, policy).0 {
+    for object in select::select(held, policy).0 {
         let profiles = object.need.profiles;
         let is_common = profiles.is_empty();
-        let is_asked = is_common || known.is_some_and(|known| profiles.has(known));
-        for (fit, _) in [(&mut common, is_common), (&mut asked, is_asked)].into_iter().filter(|(_, is_in)| *is_in) {
+        let is_requested = is_common || known.is_some_and(|known| profiles.has(known));
+        for (fit, _) in
+            [(&mut common, is_common), (&mut requested, is_requested)].into_iter().filter(|(_, is_in)| *is_in)
+        {
             fit.held.add(&object);
             if needed.contains(&(object.hash, object.kind)) {
                 fit.hit.add(&object);
             }
         }
     }
-    LeftOut { trace, profile: profile.clone(), asked, common }
+    HeldOut { trace, profile: profile.clone(), requested, common }
 }

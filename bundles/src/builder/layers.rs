@@ -1,9 +1,8 @@
 //! Which layer of an image a path comes from.
 //!
-//! The rules are those of a stack of OCI layers: the topmost layer that has the path wins, unless a layer above it
-//! deletes it: by a whiteout `.wh.<name>` of the path or of a directory above it, by an opaque marker `.wh..wh..opq` in a
-//! directory above it, or by having something else than a directory where the path needs one.
-//! Source: OCI image specification, `layer.md`.
+//! The rules are those of a stack of OCI layers: the topmost layer that has the path wins, unless a layer above deletes it: with a whiteout
+//! `.wh.<name>` for the path or a directory above it, with an opaque marker `.wh..wh..opq` in a directory above it, or by having
+//! something other than a directory where the path needs one. Source: OCI image specification, `layer.md`.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -13,7 +12,7 @@ use crate::cvmfs::{CatalogRef, Content, CvmfsError, Entry, EntryKind, Repository
 use crate::image::Digest;
 use crate::path::RootPath;
 
-/// The layers of one image, topmost first.
+/// The layers of one image, topmost first. `None` for layers that the repository does not have.
 pub(super) struct Layers {
     layers: Vec<Option<Layer>>,
 }
@@ -24,11 +23,11 @@ struct Layer {
     directories: HashMap<RootPath, Rc<Directory>>,
 }
 
-/// What a layer has at a place where a directory is looked for.
+/// What a layer has at the path of a directory.
 enum Directory {
-    /// Nothing at all.
+    /// Nothing.
     Absent,
-    /// Something that is no directory.
+    /// Something other than a directory.
     Other,
     Present {
         entries: HashMap<Vec<u8>, Entry>,
@@ -41,7 +40,7 @@ enum Directory {
 pub(super) enum Found {
     /// A regular file of a published layer, at `path` in the repository.
     File { path: RootPath, size: u64, content: Content },
-    /// No layer shows such a regular file.
+    /// No layer has a regular file there.
     NotInImage,
     /// It may be in a layer that the repository does not have.
     LayerNotInRepository,
@@ -50,9 +49,9 @@ pub(super) enum Found {
 /// What one layer says about a path.
 enum Verdict {
     Has(Entry),
-    /// Neither this layer nor any below shows it.
-    Ends,
-    /// Ask the layer below.
+    /// The path does not exist: this layer hides it in all layers below.
+    Hidden,
+    /// The layer below decides.
     Below,
 }
 
@@ -64,19 +63,19 @@ impl Layers {
             let hex = digest.hex();
             let root = RootPath::new(format!("/.layers/{}/{hex}/layerfs", &hex[..2]))?;
             let present = repository.lookup(&root).await?.is_some();
-            let catalog = if present { repository.catalogs_on_the_way(&root).await?.pop() } else { None };
+            let catalog = if present { repository.nested_catalogs_for(&root).await?.pop() } else { None };
             layers.push(catalog.map(|catalog| Layer { root, catalog, directories: HashMap::new() }));
         }
         Ok(Self { layers })
     }
 
-    /// How many of the layers the repository has.
+    /// Number of layers that the repository has.
     pub(super) fn published(&self) -> usize {
         self.layers.iter().flatten().count()
     }
 
-    /// The layers' own catalogs, topmost first. A layer never changes, so neither do these; the catalogs above them
-    /// change with every publication and are not worth naming.
+    /// The layers' own catalogs, topmost first. Layers never change, so neither do these; the catalogs above
+    /// them change with every publication and are not worth listing.
     pub(super) fn catalogs(&self) -> impl Iterator<Item = &CatalogRef> {
         self.layers.iter().flatten().map(|l| &l.catalog).filter(|c| c.mountpoint.name() == b"layerfs")
     }
@@ -87,11 +86,11 @@ impl Layers {
             let Some(layer) = layer else { return Ok(Found::LayerNotInRepository) };
             match layer.verdict(repository, path).await? {
                 Verdict::Below => {}
-                Verdict::Ends => return Ok(Found::NotInImage),
+                Verdict::Hidden => return Ok(Found::NotInImage),
                 Verdict::Has(entry) => {
                     return Ok(match entry.kind {
                         EntryKind::File(content) => {
-                            Found::File { path: layer.root.below(path)?, size: entry.size, content }
+                            Found::File { path: layer.root.append(path)?, size: entry.size, content }
                         }
                         _ => Found::NotInImage,
                     });
@@ -111,7 +110,7 @@ impl Layer {
             let here = self.directory(repository, &directory).await?;
             let Directory::Present { entries, whiteouts, opaque } = &*here else {
                 return Ok(if matches!(*here, Directory::Other) || opaque_above {
-                    Verdict::Ends
+                    Verdict::Hidden
                 } else {
                     Verdict::Below
                 });
@@ -121,14 +120,14 @@ impl Layer {
                 return Ok(Verdict::Has(entry.clone()));
             }
             if !entries.contains_key(name) {
-                let ends = opaque_above || whiteouts.contains(name);
-                return Ok(if ends { Verdict::Ends } else { Verdict::Below });
+                let hidden = opaque_above || whiteouts.contains(name);
+                return Ok(if hidden { Verdict::Hidden } else { Verdict::Below });
             }
-            // The layer's own directory is there; a whiteout of the same name hides what is below all the same.
+            // The layer has the directory itself; a whiteout of the same name still hides the layers below.
             opaque_above |= whiteouts.contains(name);
             directory = directory.join(name)?;
         }
-        Ok(Verdict::Ends)
+        Ok(Verdict::Hidden)
     }
 
     async fn directory(&mut self, repository: &mut Repository, path: &RootPath) -> Result<Rc<Directory>, CvmfsError> {

@@ -1,19 +1,18 @@
-//! Which objects are behind the files of the traces.
+//! Finding the objects behind the files of the traces.
 
 use std::collections::HashMap;
 
 use super::layers::Found;
-use super::names::FileName;
 use super::repositories::Repositories;
 use super::tree::Root;
-use super::uses::{FileUsed, Uses};
+use super::uses::{FileName, FileUsed, Uses};
 use super::{BuildError, RUNTIME_READS};
 use crate::bundle::Skipped;
 use crate::cvmfs::{CatalogRef, Content};
 use crate::object::{ContentHash, HashAlgorithm, ObjectKind};
 use crate::path::RootPath;
 
-/// The objects of all files that were used.
+/// The objects of all used files.
 #[derive(Debug, Default)]
 pub(super) struct Located {
     /// Names of the repositories; the first is the image's.
@@ -23,7 +22,7 @@ pub(super) struct Located {
     pub(super) known: HashMap<(ContentHash, ObjectKind), usize>,
 }
 
-/// An object.
+/// An object, and the files that lead to it.
 #[derive(Debug)]
 pub(super) struct LocatedObject {
     pub(super) hash: ContentHash,
@@ -32,22 +31,23 @@ pub(super) struct LocatedObject {
     pub(super) raw_size: u64,
     pub(super) offset: u64,
     pub(super) path: RootPath,
-    /// Needed by every start, whatever the traces say.
+    /// Every start needs it, whatever the traces say.
     pub(super) always: bool,
-    /// The files, or parts of them, whose bytes it has.
+    /// The files, or parts of files, whose bytes it holds.
     pub(super) sources: Vec<Source>,
 }
 
 /// A part of a file of the traces.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source {
-    /// Its place among the files.
+    /// Index of the file in [`Uses::files`].
     pub(super) file: usize,
-    /// Which bytes of it, start and end; `None` if every use needs the object, whatever it reads.
+    /// Start and end of its bytes in the file; `None` if every use of the file needs the object, whatever it
+    /// reads.
     pub(super) part: Option<(u64, u64)>,
 }
 
-/// Looks for the objects of all files that were used.
+/// Finds the objects of all used files.
 pub(super) async fn locate(
     uses: &Uses,
     root: &mut Root,
@@ -63,11 +63,11 @@ pub(super) async fn locate(
             located.add(None, 0, &path, size, &content);
         }
     }
-    // In an order that does not depend on the traces', for the first file of an object gives it its path.
+    // In an order independent of the traces': the first file of an object gives it its path.
     let mut files: Vec<_> = uses.files.iter().zip(0..).collect();
     files.sort_unstable();
     for (name, file) in files {
-        if uses.of_file(file).is_empty() {
+        if uses.uses_of(file).is_empty() {
             located.skipped.written += 1;
             continue;
         }
@@ -100,7 +100,7 @@ impl Located {
         object.always = true;
     }
 
-    /// Adds the objects of a file; without one of the traces, for every start.
+    /// Adds the objects of a file; without an index in the traces, every start needs them.
     fn add(&mut self, file: Option<usize>, repository: u16, path: &RootPath, size: u64, content: &Content) {
         let whole;
         let (chunks, compressed, kind) = match content {
@@ -124,7 +124,7 @@ impl Located {
         }
         for chunk in chunks {
             let object = self.object(repository, chunk.hash, kind, chunk.size, chunk.offset, path);
-            // An open alone fetches a whole file, but no chunk of one.
+            // An open alone fetches a whole file, but no chunk.
             let part = (kind == ObjectKind::Chunk).then(|| (chunk.offset, chunk.offset.saturating_add(chunk.size)));
             match file {
                 Some(file) => object.sources.push(Source { file, part }),
@@ -133,7 +133,7 @@ impl Located {
         }
     }
 
-    /// The object of that name.
+    /// The object with that hash and kind, added if new.
     fn object(
         &mut self,
         repository: u16,
@@ -144,11 +144,11 @@ impl Located {
         path: &RootPath,
     ) -> &mut LocatedObject {
         let next = self.objects.len();
-        let place = *self.known.entry((hash, kind)).or_insert(next);
-        if place == next {
+        let index = *self.known.entry((hash, kind)).or_insert(next);
+        if index == next {
             let (path, sources) = (path.clone(), Vec::new());
             self.objects.push(LocatedObject { hash, kind, repository, raw_size, offset, path, always: false, sources });
         }
-        &mut self.objects[place]
+        &mut self.objects[index]
     }
 }

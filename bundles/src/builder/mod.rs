@@ -1,96 +1,107 @@
-//! From traces to a bundle.
+//! Building bundles from traces.
 //!
-//! 1. [`read`] reads traces side by side; [`collect`] keeps of each which file ([`names`]) it used when, and [`profiles`] what
-//!    kind of work it shows; [`uses`] has all of that by file.
-//! 2. [`locate`] finds the objects behind those files: [`tree`] says where an image's files are, [`layers`] which layer shows a
-//!    path, [`repositories`] are asked for the rest.
-//! 3. [`weigh`] says of each object how many starts need it, and when.
-//! 4. [`sizes`] asks the servers how large each object is there.
-//! 5. [`choose`] keeps what is worth its bytes, in order of expected need.
-//! 6. [`marks`] notes what the image's layers delete.
+//! 1. [`uses`] reads traces on all processors and reduces them to which file each trace used when; [`profiles`] names their workloads.
+//! 2. [`locate`] finds the objects behind those files: [`tree`] knows where an image's files are, [`layers`] which layer has a path, and
+//!    [`repositories`] answers for files outside the image.
+//! 3. [`weigh`] computes for each object how many starts need it, and when.
+//! 4. [`sizes`] fetches the objects' stored sizes from the servers.
+//! 5. [`select`] keeps the objects that are worth their bytes, in order of expected need.
+//! 6. [`whiteouts`] lists what the image's layers delete.
 //!
-//! [`rebase`] carries a bundle over to another image, [`evaluate`] says how good bundles of some traces are.
+//! [`rebase`] adapts a bundle to another image, [`evaluate`] measures how well bundles of some traces fit the others.
 //!
-//! All of it is counting, sorting and integers: the same traces, in whatever order, give the same bytes.
+//! Everything is counting, sorting and integers: the same traces, in any order, give the same bytes.
 
-mod choose;
-mod collect;
 mod evaluate;
 mod layers;
 mod locate;
-mod marks;
-mod names;
-mod policy;
-mod processors;
 mod profiles;
-mod read;
 mod rebase;
 mod repositories;
+mod select;
 mod sizes;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod uses;
 mod weigh;
+mod whiteouts;
 
 use tracing::debug;
 
-use crate::bundle::{Bundle, BundleObject, MAX_OBJECTS, Need, Skipped};
+use crate::bundle::{Bundle, BundleObject, MAX_OBJECTS, Need, Share, Skipped};
 use crate::cvmfs::CvmfsError;
-use crate::image::registry::Image;
+use crate::registry::Image;
 
-pub use evaluate::{Amount, Evaluation, Fit, LeftOut, evaluate};
+pub use evaluate::{Amount, Evaluation, Fit, HeldOut, evaluate};
 use locate::Located;
-pub use policy::Policy;
 pub use profiles::MAX_NAME as MAX_PROFILE_NAME;
-pub use read::TraceFile;
 pub use rebase::rebase;
 pub use repositories::Repositories;
 use sizes::with_stored_sizes;
 use tree::Root;
 pub use tree::Tree;
-pub use uses::Uses;
+pub use uses::{TraceFile, Uses};
 use weigh::weigh;
 
-/// What containerd itself reads of an image's root file system at every CreateContainer, to find the container's user
-/// and groups, before anything runs that a recorder could follow. Source: `oci.WithUser` and `oci.WithAdditionalGIDs`.
+/// Files of an image's root file system that containerd itself reads at every CreateContainer, to find the
+/// user and groups, before anything runs that a recorder could follow. Source: `oci.WithUser` and
+/// `oci.WithAdditionalGIDs`.
 const RUNTIME_READS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 
-/// Why a bundle cannot be made.
+/// What is worth a place in a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Smallest share of the starts that must use an object; for the section of a profile, of that profile's starts.
+    pub min_share: Share,
+    /// Transfer budget: most stored bytes of all objects together.
+    pub max_bytes: u64,
+}
+
+impl Default for Policy {
+    /// The share comes from leave-one-out measurements, see `docs/src/benchmarks.md`: a larger one misses objects that some
+    /// runs need and saves next to no bytes, because rare objects are small; a smaller one includes what a single run of
+    /// many touched. The budget is a quarter of the stock client's cache.
+    fn default() -> Self {
+        Self { min_share: Share::ratio(1, 4), max_bytes: 1 << 30 }
+    }
+}
+
+/// A bundle cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// There is nothing to build from.
-    #[error("no trace was given: record one with `cvmfs-prefetch record`")]
+    #[error("no traces given: record one with `cvmfs-prefetch record`")]
     NoTraces,
-    /// A trace of something else.
+    /// A trace is of another image.
     #[error(
-        "a trace is of {found} ({reference}), the image is {expected}: record the image again, or name the right one"
+        "a trace is of image {found} ({reference}), expected {expected}: record the image again, or name the right image"
     )]
     OtherImage {
         /// Chain ID in the trace.
         found: String,
-        /// Reference in the trace.
+        /// Image reference in the trace.
         reference: String,
-        /// Chain ID of the image.
+        /// Chain ID of the image to build for.
         expected: String,
     },
     /// No layer of the image is published.
     #[error("repository {repository} has no {what}: publish the image there first")]
     NotInRepository {
-        /// The repository.
+        /// The repository that was searched.
         repository: String,
-        /// What of the image it should have.
+        /// The part of the image that it lacks.
         what: String,
     },
-    /// More than a bundle may hold.
-    #[error("the traces lead to {0} objects, a bundle holds at most {MAX_OBJECTS}: give a larger minimum share")]
+    /// There are more objects than a bundle may have.
+    #[error("the traces lead to {0} objects, but a bundle has at most {MAX_OBJECTS}: raise the minimum share")]
     TooLarge(usize),
-    /// The repository cannot be read.
+    /// A repository cannot be read.
     #[error(transparent)]
     Cvmfs(#[from] CvmfsError),
 }
 
-/// Makes a bundle for `image` out of traces, with the objects that the repositories have for it.
+/// Builds a bundle for `image` from traces, with the objects that the repositories have for it.
 pub async fn build(
     image: &Image,
     tree: &Tree,
@@ -99,20 +110,20 @@ pub async fn build(
     policy: &Policy,
 ) -> Result<Bundle, BuildError> {
     let (root, located) = find(image, tree, uses, repositories).await?;
-    debug!(objects = located.objects.len(), "files looked up");
+    debug!(objects = located.objects.len(), "files located");
     let weighed = weigh(uses, &located, |_| true, policy);
-    debug!(rare = weighed.rare, "weighed");
-    let wanted = located.objects.iter().zip(&weighed.needs).filter_map(|(object, need)| Some((object, (*need)?)));
-    let objects: Vec<BundleObject> = wanted.map(|(object, need)| object.with(need)).collect();
+    debug!(rare = weighed.rare, "objects weighed");
+    let needed = located.objects.iter().zip(&weighed.needs).filter_map(|(object, need)| Some((object, (*need)?)));
+    let objects: Vec<BundleObject> = needed.map(|(object, need)| object.with(need)).collect();
     if objects.len() > MAX_OBJECTS {
         return Err(BuildError::TooLarge(objects.len()));
     }
     let sized = with_stored_sizes(objects, repositories).await?;
-    debug!(objects = sized.len(), "sizes known");
-    let (objects, over_budget) = choose::choose(sized, policy);
+    debug!(objects = sized.len(), "stored sizes fetched");
+    let (objects, over_budget) = select::select(sized, policy);
     let paths = objects.iter().map(|object| (object.repository, object.path.clone()));
     let catalogs = repositories.catalogs(paths).await?;
-    let layers = marks::of_layers(&root, &mut repositories.image).await?;
+    let layers = whiteouts::of_layers(&root, &mut repositories.image).await?;
     let skipped = Skipped { rare: weighed.rare, untouched_chunks: weighed.untouched, over_budget, ..located.skipped };
     Ok(Bundle {
         repositories: located.repositories,
@@ -123,11 +134,11 @@ pub async fn build(
         catalogs,
         layers,
         skipped,
-        ..Bundle::of(image.id.clone(), "")
+        ..Bundle::new(image.id.clone(), "")
     })
 }
 
-/// Where the image is, and the objects behind all files of the traces.
+/// Finds the image in its repository, and the objects behind all files of the traces.
 async fn find(
     image: &Image,
     tree: &Tree,

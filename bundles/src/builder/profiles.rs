@@ -65,12 +65,12 @@ mod tests {
     use crate::trace::{FileUse, Process, Trace, read_numbered};
 
     #[test]
-    fn a_trace_is_named_by_what_was_said_by_its_command_or_by_its_program() {
-        let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
-        let exec = |path: &str, at_us| FileUse { how: Use::Exec, at_us, ..FileUse::of(RootPath::new(path).unwrap()) };
+    fn profiles_come_from_names_commands_or_programs() {
+        let image = ImageId { chain_id: ChainId(Digest::sha256(b"x")), manifest: None, reference: String::new() };
+        let exec = |path: &str, at_us| FileUse { how: Use::Exec, at_us, ..FileUse::new(RootPath::new(path).unwrap()) };
         let inside = |path: &str, at_us| FileUse { process: Process::new(7, 1, b"x"), ..exec(path, at_us) };
         let files = vec![exec("/hook", 1), inside("/usr/bin/python3", 9), inside("/bin/ls", 12)];
-        let trace = Trace { files, ..Trace::of(image) };
+        let trace = Trace { files, ..Trace::new(image) };
         let imported = Trace { files: vec![exec("/bin/ls", 2), exec("/bin/cat", 1)], ..trace.clone() };
         let name = |trace: Trace| {
             let mut paths = Paths::default();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_frequent_profiles_come_first_and_the_rarest_stand_together() {
+    fn profiles_are_sorted_and_rare_ones_combined() {
         let (profiles, places) = group(["b", "a", "c", "b"].into_iter());
         let shown: Vec<_> = profiles.iter().map(|profile| (profile.name.as_str(), profile.traces)).collect();
         assert_eq!(shown, [("b", 2), ("a", 1), ("c", 1)]);

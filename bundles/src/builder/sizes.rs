@@ -23,9 +23,9 @@ pub(super) async fn with_stored_sizes(
     let share = objects.len().div_ceil(AT_A_TIME).max(1);
     let mut tasks = JoinSet::new();
     for (number, objects) in objects.chunks(share).enumerate() {
-        let asked = objects.iter().map(|object| (object.repository, object.hash, object.kind)).collect();
+        let requested = objects.iter().map(|object| (object.repository, object.hash, object.kind)).collect();
         let servers = Arc::clone(&servers);
-        tasks.spawn(async move { sizes(asked, &servers).await.map(|sizes| (number, sizes)) });
+        tasks.spawn(async move { sizes(requested, &servers).await.map(|sizes| (number, sizes)) });
     }
     while let Some(ended) = tasks.join_next().await {
         let (number, sizes) = ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
@@ -36,9 +36,9 @@ pub(super) async fn with_stored_sizes(
     Ok(objects)
 }
 
-async fn sizes(asked: Vec<(u16, ContentHash, ObjectKind)>, servers: &[Server]) -> Result<Vec<u64>, CvmfsError> {
-    let mut sizes = Vec::with_capacity(asked.len());
-    for (repository, hash, kind) in asked {
+async fn sizes(requested: Vec<(u16, ContentHash, ObjectKind)>, servers: &[Server]) -> Result<Vec<u64>, CvmfsError> {
+    let mut sizes = Vec::with_capacity(requested.len());
+    for (repository, hash, kind) in requested {
         sizes.push(servers[usize::from(repository)].stored_size(&hash, kind).await?);
     }
     Ok(sizes)

@@ -1,4 +1,4 @@
-//! Traces in, needs and bundles out, without a repository.
+//! From traces to needs and bundles, without a repository.
 
 use super::locate::{LocatedObject, Source};
 use super::*;
@@ -6,40 +6,41 @@ use crate::bundle::{ProfileSet, Share};
 use crate::image::{ChainId, Digest, ImageId};
 use crate::object::{ContentHash, ObjectKind};
 use crate::path::RootPath;
-use crate::trace::{Cause, FileUse, Losses, Phase, Phases, Range, Ranges, Trace};
+use crate::phase::Phase;
+use crate::trace::{FileUse, LossCause, Losses, Phases, Range, Ranges, Trace};
 
-/// A complete trace of a kind of work, with the files it used and when.
+/// A complete trace of a profile, with the files it used and when.
 fn trace(profile: &str, uses: &[(&str, u64)]) -> Trace {
-    let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
-    let file = |(path, at_us): &(&str, u64)| FileUse { at_us: *at_us, ..FileUse::of(RootPath::new(*path).unwrap()) };
+    let image = ImageId { chain_id: ChainId(Digest::sha256(b"x")), manifest: None, reference: String::new() };
+    let file = |(path, at_us): &(&str, u64)| FileUse { at_us: *at_us, ..FileUse::new(RootPath::new(*path).unwrap()) };
     let phases = Phases { start_up_us: 0, main_us: Some(100) };
     let end = crate::trace::End::Exited(0);
-    Trace { profile: profile.into(), files: uses.iter().map(file).collect(), phases, end, ..Trace::of(image) }
+    Trace { profile: profile.into(), files: uses.iter().map(file).collect(), phases, end, ..Trace::new(image) }
 }
 
 fn incomplete(trace: Trace) -> Trace {
-    let mut lost = Losses::default();
-    lost.add(Cause::NoRoom, 1);
-    Trace { lost, ..trace }
+    let mut losses = Losses::default();
+    losses.add(LossCause::BufferFull, 1);
+    Trace { losses, ..trace }
 }
 
 fn uses(traces: &[Trace]) -> Uses {
-    // Each by itself, as if each was read on a processor of its own.
+    // Each trace on its own, as if every processor read one.
     let collected = traces.iter().map(|trace| {
-        let mut collection = collect::Collection::default();
+        let mut collection = uses::Collection::default();
         collection.add(&trace.to_bytes().unwrap(), None).unwrap();
         collection
     });
-    Uses::of(collected.collect())
+    Uses::merge(collected.collect())
 }
 
-/// An object for each file, in order of names, whose hash tells the name.
+/// One object per file, sorted by name, whose hash is computed from the name.
 fn located(uses: &Uses) -> Located {
     let mut located = Located::default();
     let mut files: Vec<_> = uses.files.iter().enumerate().collect();
     files.sort_by_key(|(_, name)| *name);
     for (place, name) in files {
-        let names::FileName::Image(path) = name else { panic!("{name:?}") };
+        let uses::FileName::Image(path) = name else { panic!("{name:?}") };
         located.objects.push(object(path, &[(place, None)]));
     }
     located
@@ -65,7 +66,7 @@ fn need(weighed: &weigh::Weighed, located: &Located, path: &str) -> Option<Need>
 }
 
 #[test]
-fn the_order_of_the_traces_does_not_matter() {
+fn the_order_of_traces_does_not_matter() {
     let mut traces = vec![
         trace("a", &[("/x", 5), ("/y", 9), ("/z", 9)]),
         trace("b", &[("/z", 1), ("/x", 7)]),
@@ -78,8 +79,8 @@ fn the_order_of_the_traces_does_not_matter() {
         let weighed = weigh(&uses, &located, |_| true, &Policy { min_share: Share::NONE, ..Policy::default() });
         let objects =
             located.objects.iter().zip(&weighed.needs).filter_map(|(object, need)| Some(object.with((*need)?)));
-        let (objects, _) = choose::choose(objects.collect(), &Policy::default());
-        let bundle = Bundle { objects, profiles: weighed.profiles, ..Bundle::of(traces[0].image.clone(), "a.b") };
+        let (objects, _) = select::select(objects.collect(), &Policy::default());
+        let bundle = Bundle { objects, profiles: weighed.profiles, ..Bundle::new(traces[0].image.clone(), "a.b") };
         bundle.to_bytes().unwrap()
     };
     let first = bytes(&traces);
@@ -92,7 +93,7 @@ fn the_order_of_the_traces_does_not_matter() {
 }
 
 #[test]
-fn a_need_tells_share_earliest_and_typical_use() {
+fn needs_have_share_earliest_and_typical_use() {
     let uses = uses(&[
         trace("", &[("/a", 5), ("/b", 9)]),
         trace("", &[("/a", 300), ("/c", 1)]),
@@ -100,19 +101,19 @@ fn a_need_tells_share_earliest_and_typical_use() {
         trace("", &[("/a", 40)]),
     ]);
     let located = located(&uses);
-    let weighed = weigh(&uses, &located, |_| true, &Policy { min_share: Share::of(1, 4), ..Policy::default() });
+    let weighed = weigh(&uses, &located, |_| true, &Policy { min_share: Share::ratio(1, 4), ..Policy::default() });
     let of = |path: &str| {
         let need = need(&weighed, &located, path).unwrap();
         (need.used_in, need.share, need.first_us, need.typical_us, need.phase)
     };
     assert_eq!(of("/a"), (4, Share::ALL, 5, 40, Phase::StartUp));
-    assert_eq!(of("/b"), (1, Share::of(1, 4), 9, 9, Phase::StartUp));
-    let stricter = weigh(&uses, &located, |_| true, &Policy { min_share: Share::of(1, 3), ..Policy::default() });
+    assert_eq!(of("/b"), (1, Share::ratio(1, 4), 9, 9, Phase::StartUp));
+    let stricter = weigh(&uses, &located, |_| true, &Policy { min_share: Share::ratio(1, 3), ..Policy::default() });
     assert_eq!((need(&stricter, &located, "/b"), stricter.rare), (None, 2));
 }
 
 #[test]
-fn an_incomplete_trace_adds_but_never_lowers() {
+fn incomplete_traces_never_lower_a_share() {
     let complete = [trace("", &[("/a", 1), ("/b", 2)]), trace("", &[("/a", 1)])];
     let policy = Policy { min_share: Share::NONE, ..Policy::default() };
     let shares = |traces: &[Trace]| {
@@ -133,7 +134,7 @@ fn an_incomplete_trace_adds_but_never_lowers() {
 }
 
 #[test]
-fn what_all_kinds_of_work_need_is_common_and_the_rest_is_theirs() {
+fn objects_of_all_profiles_are_common() {
     let uses = uses(&[
         trace("fit", &[("/all", 1), ("/fit", 2), ("/two", 2)]),
         trace("fit", &[("/all", 1), ("/fit", 2), ("/once", 9)]),
@@ -141,7 +142,7 @@ fn what_all_kinds_of_work_need_is_common_and_the_rest_is_theirs() {
         trace("test", &[("/all", 1)]),
     ]);
     let located = located(&uses);
-    let weighed = weigh(&uses, &located, |_| true, &Policy { min_share: Share::of(3, 5), ..Policy::default() });
+    let weighed = weigh(&uses, &located, |_| true, &Policy { min_share: Share::ratio(3, 5), ..Policy::default() });
     let names: Vec<_> = weighed.profiles.iter().map(|profile| (profile.name.as_str(), profile.traces)).collect();
     assert_eq!(names, [("fit", 2), ("plot", 1), ("test", 1)]);
     let profiles = |path: &str| need(&weighed, &located, path).map(|need| need.profiles);
@@ -153,9 +154,9 @@ fn what_all_kinds_of_work_need_is_common_and_the_rest_is_theirs() {
 }
 
 #[test]
-fn of_a_file_in_chunks_those_are_needed_that_were_read() {
+fn only_chunks_that_were_read_are_needed() {
     let read = |start, end| Some(Ranges::new(vec![Range { start, end }], Vec::new()));
-    let file = |ranges| FileUse { size: 300, ranges, ..FileUse::of(RootPath::new("/big").unwrap()) };
+    let file = |ranges| FileUse { size: 300, ranges, ..FileUse::new(RootPath::new("/big").unwrap()) };
     let traces = [read(0, 100), read(50, 60), Some(Ranges::default())].map(|ranges| {
         let files = vec![file(ranges)];
         Trace { files, ..trace("", &[]) }
@@ -170,12 +171,12 @@ fn of_a_file_in_chunks_those_are_needed_that_were_read() {
     let located = Located { objects: parts.into_iter().map(chunk).collect(), ..Located::default() };
     let weighed = weigh(&uses, &located, |_| true, &Policy::default());
     let used_in: Vec<_> = weighed.needs.iter().map(|need| need.map(|need| need.used_in)).collect();
-    // Whoever opens a file that is one object needs it, whatever is read.
+    // Opening a file that is one object needs it, whatever is read.
     assert_eq!((used_in, weighed.untouched), (vec![Some(2), None, None, Some(3)], 2));
 }
 
 #[test]
-fn a_trace_that_is_left_out_tells_what_a_bundle_of_the_others_is_worth_to_it() {
+fn held_out_traces_measure_bundles_of_the_others() {
     let uses = uses(&[
         trace("fit", &[("/all", 1), ("/fit", 2), ("/own", 3)]),
         trace("fit", &[("/all", 1), ("/fit", 2), ("/other", 2)]),
@@ -184,22 +185,22 @@ fn a_trace_that_is_left_out_tells_what_a_bundle_of_the_others_is_worth_to_it() {
     let located = located(&uses);
     let sizes: Vec<u64> =
         located.objects.iter().map(|object| if object.path.name() == b"all" { 70 } else { 10 }).collect();
-    let left_out = |trace| evaluate::leave_out(trace, &uses, &located, &sizes, &Policy::default());
+    let excluded = |trace| evaluate::hold_out(trace, &uses, &located, &sizes, &Policy::default());
     let amount = |objects, bytes| Amount { objects, bytes };
-    // The rest shows fit with /all, /fit and /other, and plot.
-    let first = left_out(0);
+    // The other traces have the profile fit with /all, /fit and /other, and the profile plot.
+    let first = excluded(0);
     assert_eq!(first.common, Fit { needed: amount(3, 90), held: amount(1, 70), hit: amount(1, 70) });
-    assert_eq!(first.asked, Fit { needed: amount(3, 90), held: amount(3, 90), hit: amount(2, 80) });
-    assert_eq!((first.asked.coverage(), first.asked.waste()), (Share::of(2, 3), Share::of(1, 9)));
-    // The rest knows no plot: all of it is common.
-    let last = left_out(2);
-    assert_eq!((last.asked, last.asked.held), (last.common, amount(4, 100)));
+    assert_eq!(first.requested, Fit { needed: amount(3, 90), held: amount(3, 90), hit: amount(2, 80) });
+    assert_eq!((first.requested.coverage(), first.requested.waste()), (Share::ratio(2, 3), Share::ratio(1, 9)));
+    // The other traces do not have the profile plot: everything is common.
+    let last = excluded(2);
+    assert_eq!((last.requested, last.requested.held), (last.common, amount(4, 100)));
     let total = Evaluation { traces: vec![first, last], incomplete: 0 }.total().0;
     assert_eq!((total.needed, total.hit), (amount(5, 170), amount(3, 150)));
 }
 
 #[test]
-fn one_object_behind_two_paths_is_used_once_a_trace() {
+fn an_object_at_two_paths_counts_once_per_trace() {
     let uses = uses(&[trace("", &[("/a", 7), ("/b", 3)]), trace("", &[("/b", 5)])]);
     let both = object(&RootPath::new("/a").unwrap(), &[(0, None), (1, None)]);
     let located = Located { objects: vec![both], ..Located::default() };

@@ -3,21 +3,21 @@
 use super::BuildError;
 use super::layers::{Found, Layers};
 use crate::cvmfs::{CatalogRef, CvmfsError, EntryKind, Repository};
-use crate::image::registry::Image;
 use crate::path::RootPath;
+use crate::registry::Image;
 
-/// By which tree of the repository containers see an image.
+/// The tree of the repository in which containers see an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Tree {
-    /// By its layers, which a snapshotter mounts one over the other.
+    /// Its layers, which a snapshotter mounts as a stack.
     #[default]
     Layers,
-    /// By the merged tree in this directory, which Apptainer runs: `/.flat/<2>/<hex>`, or a link to it such as
+    /// The merged tree in this directory, which Apptainer runs: `/.flat/<2>/<hex>`, or a link to it such as
     /// `/registry.example.org/physics/root:6.32`.
     Flat(RootPath),
 }
 
-/// The same, found.
+/// A tree, found in the repository.
 pub(super) enum Root {
     Layers(Layers),
     Flat(RootPath),
@@ -55,7 +55,7 @@ impl Root {
             Self::Layers(layers) => return layers.resolve(repository, path).await,
             Self::Flat(root) => root,
         };
-        let path = root.below(path)?;
+        let path = root.append(path)?;
         Ok(match repository.lookup(&path).await? {
             Some(entry) => match entry.kind {
                 EntryKind::File(content) => Found::File { path, size: entry.size, content },
@@ -66,12 +66,12 @@ impl Root {
     }
 }
 
-/// The directory at `path`, or the one that a link there leads to.
+/// The directory at `path`, or the one to which a link there leads.
 async fn directory(path: &RootPath, repository: &mut Repository) -> Result<Option<RootPath>, CvmfsError> {
     let target = match repository.lookup(path).await?.map(|entry| entry.kind) {
         Some(EntryKind::Symlink(target)) => {
             let parent = path.parent().unwrap_or_else(|| path.clone());
-            RootPath::normal(parent.as_bytes(), &target)
+            RootPath::normalize(parent.as_bytes(), &target)
         }
         _ => Some(path.clone()),
     };

@@ -1,27 +1,27 @@
-//! How much the traces say that each object is needed.
+//! Weighing objects: how many starts need each, and when.
+
+use rayon::prelude::*;
 
 use super::locate::{Located, LocatedObject};
-use super::policy::Policy;
-use super::processors::side_by_side;
-use super::profiles;
 use super::uses::{FileUsed, Uses};
+use super::{Policy, profiles};
 use crate::bundle::{Need, Profile, ProfileSet, Share};
 use crate::object::ObjectKind;
 
-/// What some of the traces say.
+/// The needs for objects, according to some of the traces.
 #[derive(Debug)]
 pub(super) struct Weighed {
-    /// Of each object, in their order; `None` for those that too few need.
+    /// The need for each object, in their order; `None` if too few traces need it.
     pub(super) needs: Vec<Option<Need>>,
-    /// The profiles that the needs speak of.
+    /// The profiles that the needs refer to.
     pub(super) profiles: Vec<Profile>,
-    /// How many objects were used, but by too few.
+    /// Number of objects used by too few traces.
     pub(super) rare: u64,
-    /// How many chunks no trace read anything of.
+    /// Number of chunks of which no trace read anything.
     pub(super) untouched: u64,
 }
 
-/// How many traces there are, or used something, of a kind.
+/// Number of traces, or of traces that used something.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     complete: u32,
@@ -30,110 +30,116 @@ struct Count {
 
 impl Count {
     fn add(&mut self, complete: bool) {
-        *(if complete { &mut self.complete } else { &mut self.incomplete }) += 1;
+        if complete {
+            self.complete += 1;
+        } else {
+            self.incomplete += 1;
+        }
     }
 
     fn total(self) -> u32 {
         self.complete + self.incomplete
     }
 
-    /// The share of `all` traces. An incomplete one counts if it used the object, and not if it did not, for it may have
+    /// The share of `all` traces. An incomplete trace counts only if it used the object, because it may have
     /// missed the use: so it never lowers a share.
     fn share_of(self, all: Self) -> Share {
-        Share::of(u64::from(self.total()), u64::from(all.complete) + u64::from(self.incomplete))
+        Share::ratio(u64::from(self.total()), u64::from(all.complete) + u64::from(self.incomplete))
     }
 }
 
-/// Weighs all objects by the traces that are `chosen`.
+/// Weighs all objects by the traces for which `chosen` holds.
 pub(super) fn weigh(uses: &Uses, located: &Located, chosen: impl Fn(usize) -> bool, policy: &Policy) -> Weighed {
-    let traces = || uses.traces.iter().enumerate().filter(|(place, _)| chosen(*place)).map(|(_, traced)| traced);
-    let (profiles, places) = profiles::group(traces().map(|traced| traced.profile.as_str()));
-    // Of each trace its profile, if it is chosen.
+    let traces = || uses.traces.iter().enumerate().filter(|(number, _)| chosen(*number)).map(|(_, trace)| trace);
+    let (profiles, known) = profiles::group(traces().map(|trace| trace.profile.as_str()));
+    // The profile of each trace, if the trace is chosen.
     let profile_of: Vec<Option<usize>> = uses
         .traces
         .iter()
         .enumerate()
-        .map(|(place, traced)| chosen(place).then(|| places.get(&traced.profile).copied()).flatten())
+        .map(|(number, trace)| chosen(number).then(|| known.get(&trace.profile).copied()).flatten())
         .collect();
-    let mut all = vec![Count::default(); profiles.len()];
-    for (traced, profile) in uses.traces.iter().zip(&profile_of) {
+    let mut totals = vec![Count::default(); profiles.len()];
+    for (trace, profile) in uses.traces.iter().zip(&profile_of) {
         if let Some(profile) = profile {
-            all[*profile].add(traced.complete);
+            totals[*profile].add(trace.complete);
         }
     }
-    let scale = Scale { uses, profile_of: &profile_of, all: &all, policy };
-    let mut weighed = Weighed { needs: Vec::with_capacity(located.objects.len()), profiles, rare: 0, untouched: 0 };
-    for (need, left_out) in side_by_side(&located.objects, |objects| scale.needs(objects)).into_iter().flatten() {
-        weighed.needs.push(need);
-        match left_out {
-            Some(LeftOut::Rare) => weighed.rare += 1,
-            Some(LeftOut::Untouched) => weighed.untouched += 1,
-            None => {}
+    let scale = Scale { uses, profile_of: &profile_of, totals: &totals, policy };
+    let verdicts: Vec<Result<Need, Unneeded>> =
+        located.objects.par_iter().map_init(Vec::new, |scratch, object| scale.weigh(object, scratch)).collect();
+    let mut weighed = Weighed { needs: Vec::with_capacity(verdicts.len()), profiles, rare: 0, untouched: 0 };
+    for verdict in verdicts {
+        match verdict {
+            Ok(_) | Err(Unneeded::Unused) => {}
+            Err(Unneeded::Rare) => weighed.rare += 1,
+            Err(Unneeded::UntouchedChunk) => weighed.untouched += 1,
         }
+        weighed.needs.push(verdict.ok());
     }
     weighed
 }
 
 /// Why an object is not needed.
 #[derive(Debug, Clone, Copy)]
-enum LeftOut {
+enum Unneeded {
+    /// Too few of the traces used it.
     Rare,
-    Untouched,
+    /// A chunk of which no trace read anything.
+    UntouchedChunk,
+    /// None of the chosen traces used it.
+    Unused,
 }
 
 struct Scale<'a> {
     uses: &'a Uses,
     profile_of: &'a [Option<usize>],
-    all: &'a [Count],
+    totals: &'a [Count],
     policy: &'a Policy,
 }
 
 impl Scale<'_> {
-    fn needs(&self, objects: &[LocatedObject]) -> Vec<(Option<Need>, Option<LeftOut>)> {
-        let mut scratch = Vec::new();
-        let mut weigh = |object: &LocatedObject| {
-            scratch.clear();
-            for source in &object.sources {
-                let used = self.uses.of_file(source.file).iter();
-                let used = used.filter(|used| self.profile_of[used.trace as usize].is_some());
-                scratch.extend(used.filter(|used| source.is_needed_by(used, self.uses)).copied());
-            }
-            let need = match object.always {
-                true => Some(Need::always(self.all.iter().map(|count| count.total()).sum())),
-                false => self.need(&mut scratch),
-            };
-            let left_out = match (&need, object.kind) {
-                (None, _) if !scratch.is_empty() => Some(LeftOut::Rare),
-                (None, ObjectKind::Chunk) => Some(LeftOut::Untouched),
-                _ => None,
-            };
-            (need, left_out)
+    /// Weighs one object. `used` is memory to work in.
+    fn weigh(&self, object: &LocatedObject, used: &mut Vec<FileUsed>) -> Result<Need, Unneeded> {
+        if object.always {
+            return Ok(Need::always(self.totals.iter().map(|count| count.total()).sum()));
+        }
+        used.clear();
+        for source in &object.sources {
+            let of_file = self.uses.uses_of(source.file).iter();
+            let chosen = of_file.filter(|used| self.profile_of[used.trace as usize].is_some());
+            used.extend(chosen.filter(|used| source.is_needed_by(used, self.uses)).copied());
+        }
+        let unneeded = match object.kind {
+            _ if !used.is_empty() => Unneeded::Rare,
+            ObjectKind::Chunk => Unneeded::UntouchedChunk,
+            _ => Unneeded::Unused,
         };
-        objects.iter().map(&mut weigh).collect()
+        self.need(used).ok_or(unneeded)
     }
 
-    /// The need of an object with these uses.
+    /// The need for an object with these uses.
     fn need(&self, used: &mut Vec<FileUsed>) -> Option<Need> {
-        // One use a trace, the first, though it may have come to the object by several files.
+        // An object may be behind several files; only the first use of each trace counts.
         used.sort_unstable_by_key(|used| (used.trace, used.at_us));
         used.dedup_by_key(|used| used.trace);
-        let mut by_profile = vec![Count::default(); self.all.len()];
-        for one in used.iter() {
-            if let Some(profile) = self.profile_of[one.trace as usize] {
-                by_profile[profile].add(self.uses.traces[one.trace as usize].complete);
+        let mut by_profile = vec![Count::default(); self.totals.len()];
+        for used in used.iter() {
+            if let Some(profile) = self.profile_of[used.trace as usize] {
+                by_profile[profile].add(self.uses.traces[used.trace as usize].complete);
             }
         }
-        let wanted: Vec<usize> = (0..by_profile.len())
-            .filter(|place| {
-                let count = by_profile[*place];
-                count.total() > 0 && count.share_of(self.all[*place]) >= self.policy.min_share
+        let needed_by: Vec<usize> = (0..by_profile.len())
+            .filter(|profile| {
+                let count = by_profile[*profile];
+                count.total() > 0 && count.share_of(self.totals[*profile]) >= self.policy.min_share
             })
             .collect();
-        let profiles = match wanted.len() {
+        let profiles = match needed_by.len() {
             0 => return None,
-            // What all kinds of work need is common.
-            count if count == self.all.len() => ProfileSet::default(),
-            _ => wanted.iter().fold(ProfileSet::default(), |set, profile| set.and(*profile)),
+            // What all profiles need goes into the common section.
+            count if count == self.totals.len() => ProfileSet::default(),
+            _ => needed_by.iter().fold(ProfileSet::default(), |set, profile| set.and(*profile)),
         };
         let sum = |counts: &[Count]| {
             counts.iter().fold(Count::default(), |sum, count| Count {
@@ -142,13 +148,13 @@ impl Scale<'_> {
             })
         };
         let total = sum(&by_profile);
-        let in_time = |used: &FileUsed| (used.at_us, self.uses.phase(used));
-        let first = *used.iter().min_by_key(|used| in_time(used))?;
+        let by_time = |used: &FileUsed| (used.at_us, self.uses.phase(used));
+        let first = *used.iter().min_by_key(|used| by_time(used))?;
         let middle = (used.len() - 1) / 2;
-        let typical = *used.select_nth_unstable_by_key(middle, in_time).1;
+        let typical = *used.select_nth_unstable_by_key(middle, by_time).1;
         Some(Need {
             used_in: total.total(),
-            share: total.share_of(sum(self.all)),
+            share: total.share_of(sum(self.totals)),
             confidence: Share::ALL,
             first_us: first.at_us,
             typical_us: typical.at_us,

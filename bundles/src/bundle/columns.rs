@@ -1,19 +1,18 @@
-//! A bundle's objects, column by column: equal things stand beside each other, and compress.
+//! A bundle's objects in columns: similar values stand side by side, which compresses well.
 
-use bincode::{Decode, Encode};
-
-use super::{BundleObject, FORMAT, MAX_OBJECTS, Need, Packed, ProfileSet, Share};
-use crate::codec::BadFile;
+use super::{BundleObject, FORMAT, MAX_OBJECTS, Need, PackIndex, PackLocation, ProfileSet, Share};
+use crate::codec::{Decode, Encode, FormatError};
 use crate::object::{ContentHash, HashAlgorithm, ObjectKind};
 use crate::path::RootPath;
-use crate::trace::Phase;
+use crate::phase::Phase;
 
-/// The most bytes of all paths of a bundle. Paths are told by what they share with the one before, so that few bytes of a
-/// file could make many in memory.
+/// Most bytes of all paths of a bundle. A path is stored as the difference to the one before, so few bytes of
+/// a file could grow to many in memory.
 const MAX_PATHS: usize = 256 << 20;
 
-/// One entry an object in each column; `hashes` has 20 bytes.
+/// One entry per object in each column; an entry of `hashes` has 20 bytes.
 #[derive(Debug, Default, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
 pub(super) struct Objects {
     hashes: Vec<u8>,
     algorithms: Vec<u8>,
@@ -22,28 +21,29 @@ pub(super) struct Objects {
     stored_sizes: Vec<u64>,
     raw_sizes: Vec<u64>,
     offsets: Vec<u64>,
-    /// Bytes that the path has in common with the one before.
+    /// Number of bytes that the path shares with the one before.
     path_shared: Vec<u16>,
-    /// Bytes that follow them.
+    /// Number of bytes that follow.
     path_rest: Vec<u16>,
-    /// Those bytes of all paths.
+    /// The following bytes of all paths.
     path_bytes: Vec<u8>,
     used_in: Vec<u32>,
     shares: Vec<u16>,
     confidences: Vec<u16>,
     first_us: Vec<u64>,
-    /// How much later than the earliest first use the typical one is.
+    /// Typical first use minus earliest first use.
     later_us: Vec<u64>,
     phases: Vec<u8>,
     profiles: Vec<u64>,
 }
 
-/// Where the objects are in packs.
+/// The objects' locations in packs.
 #[derive(Debug, Default, Encode, Decode)]
-pub(super) struct Places {
+#[bincode(crate = "crate::codec")]
+pub(super) struct Locations {
     /// 0 for none, else the number of the pack, from 1.
     packs: Vec<u16>,
-    /// Of those that are in one: how far the object is behind the end of the object before, in the same pack.
+    /// For each packed object: distance of its start from the end of the object before it in the same pack.
     gaps: Vec<i64>,
 }
 
@@ -58,9 +58,9 @@ const KINDS: [ObjectKind; 6] = [
 ];
 const PHASES: [Phase; 3] = [Phase::SetUp, Phase::StartUp, Phase::Main];
 
-/// The number of a variant, its place in the list of them.
-fn number<T: PartialEq>(of: &T, all: &[T]) -> u8 {
-    all.iter().position(|one| one == of).unwrap_or_default() as u8
+/// The number that stands for a variant in the file: its position in the list.
+fn number<T: PartialEq>(variant: &T, all: &[T]) -> u8 {
+    all.iter().position(|known| known == variant).unwrap_or_default() as u8
 }
 
 pub(super) fn objects(objects: &[BundleObject]) -> Objects {
@@ -92,7 +92,7 @@ pub(super) fn objects(objects: &[BundleObject]) -> Objects {
     columns
 }
 
-pub(super) fn from_objects(columns: Objects) -> Result<Vec<BundleObject>, BadFile> {
+pub(super) fn from_objects(columns: Objects) -> Result<Vec<BundleObject>, FormatError> {
     let count = columns.kinds.len();
     let lengths = [
         columns.hashes.len() / 20,
@@ -115,32 +115,32 @@ pub(super) fn from_objects(columns: Objects) -> Result<Vec<BundleObject>, BadFil
         return Err(FORMAT.content(format!("{count} objects, at most {MAX_OBJECTS} are allowed")));
     }
     if lengths.iter().any(|length| *length != count) || !columns.hashes.len().is_multiple_of(20) {
-        return Err(FORMAT.content(format!("its columns have {lengths:?} entries, the first has {count}")));
+        return Err(FORMAT.content(format!("its columns have {lengths:?} entries, expected {count} each")));
     }
     let mut paths = Paths::new(&columns);
     let mut objects = Vec::with_capacity(count);
-    for (place, digest) in columns.hashes.as_chunks::<20>().0.iter().enumerate() {
+    for (index, digest) in columns.hashes.as_chunks::<20>().0.iter().enumerate() {
         let wrong = |what: &str| FORMAT.content(format!("object {} has an unknown {what}", hex::encode(digest)));
-        let first_us = columns.first_us[place];
+        let first_us = columns.first_us[index];
         let share = |parts: u16| Share::from_parts(parts).ok_or_else(|| wrong("share"));
         let need = Need {
-            used_in: columns.used_in[place],
-            share: share(columns.shares[place])?,
-            confidence: share(columns.confidences[place])?,
+            used_in: columns.used_in[index],
+            share: share(columns.shares[index])?,
+            confidence: share(columns.confidences[index])?,
             first_us,
-            typical_us: first_us.checked_add(columns.later_us[place]).ok_or_else(|| wrong("time"))?,
-            phase: *PHASES.get(usize::from(columns.phases[place])).ok_or_else(|| wrong("phase"))?,
-            profiles: ProfileSet(columns.profiles[place]),
+            typical_us: first_us.checked_add(columns.later_us[index]).ok_or_else(|| wrong("time"))?,
+            phase: *PHASES.get(usize::from(columns.phases[index])).ok_or_else(|| wrong("phase"))?,
+            profiles: ProfileSet(columns.profiles[index]),
         };
-        let algorithm = *ALGORITHMS.get(usize::from(columns.algorithms[place])).ok_or_else(|| wrong("algorithm"))?;
+        let algorithm = *ALGORITHMS.get(usize::from(columns.algorithms[index])).ok_or_else(|| wrong("algorithm"))?;
         objects.push(BundleObject {
             hash: ContentHash { algorithm, digest: *digest },
-            kind: *KINDS.get(usize::from(columns.kinds[place])).ok_or_else(|| wrong("kind"))?,
-            repository: columns.repositories[place],
-            stored_size: columns.stored_sizes[place],
-            raw_size: columns.raw_sizes[place],
-            offset: columns.offsets[place],
-            path: paths.next(place)?,
+            kind: *KINDS.get(usize::from(columns.kinds[index])).ok_or_else(|| wrong("kind"))?,
+            repository: columns.repositories[index],
+            stored_size: columns.stored_sizes[index],
+            raw_size: columns.raw_sizes[index],
+            offset: columns.offsets[index],
+            path: paths.next(index)?,
             need,
             packed: None,
         });
@@ -149,7 +149,7 @@ pub(super) fn from_objects(columns: Objects) -> Result<Vec<BundleObject>, BadFil
     Ok(objects)
 }
 
-/// Paths, one after the other.
+/// Reader of the path columns.
 struct Paths<'a> {
     columns: &'a Objects,
     rest: &'a [u8],
@@ -162,9 +162,9 @@ impl<'a> Paths<'a> {
         Self { columns, rest: &columns.path_bytes, before: Vec::new(), total: 0 }
     }
 
-    fn next(&mut self, place: usize) -> Result<RootPath, BadFile> {
-        let (shared, length) = (self.columns.path_shared[place], self.columns.path_rest[place]);
-        let wrong = || FORMAT.content(format!("the path of object {place} is longer than what there is of it"));
+    fn next(&mut self, index: usize) -> Result<RootPath, FormatError> {
+        let (shared, length) = (self.columns.path_shared[index], self.columns.path_rest[index]);
+        let wrong = || FORMAT.content(format!("the path of object {index} is longer than the path bytes"));
         if usize::from(shared) > self.before.len() {
             return Err(wrong());
         }
@@ -179,20 +179,20 @@ impl<'a> Paths<'a> {
         RootPath::new(self.before.as_slice()).map_err(|e| FORMAT.content(e.to_string()))
     }
 
-    fn end(&self) -> Result<(), BadFile> {
+    fn end(&self) -> Result<(), FormatError> {
         match self.rest.len() {
             0 => Ok(()),
-            left => Err(FORMAT.content(format!("{left} bytes of paths are left over"))),
+            left => Err(FORMAT.content(format!("{left} path bytes are left over"))),
         }
     }
 }
 
-/// Where an object that follows the last one in its pack begins, for each pack.
+/// Where the last object of each pack ended, by the pack's number in the file (from 1).
 #[derive(Default)]
 struct Ends(std::collections::HashMap<u16, u64>);
 
 impl Ends {
-    fn of(&self, pack: u16) -> u64 {
+    fn get(&self, pack: u16) -> u64 {
         self.0.get(&pack).copied().unwrap_or_default()
     }
 
@@ -201,32 +201,36 @@ impl Ends {
     }
 }
 
-pub(super) fn places(objects: &[BundleObject]) -> Places {
-    let (mut places, mut ends) = (Places::default(), Ends::default());
+/// The columns of the packs section. A number of a pack that the column cannot hold is written as `u16::MAX`, which
+/// [`super::sections`] has refused before: a bundle has at most [`super::MAX_PACKS`].
+pub(super) fn locations(objects: &[BundleObject]) -> Locations {
+    let mut locations = Locations::default();
+    let mut ends = Ends::default();
     for object in objects {
-        let Some(Packed { pack, offset }) = object.packed else {
-            places.packs.push(0);
+        let Some(PackLocation { pack, offset }) = object.packed else {
+            locations.packs.push(0);
             continue;
         };
-        places.packs.push(pack.saturating_add(1));
-        places.gaps.push(offset.wrapping_sub(ends.of(pack)) as i64);
-        ends.set(pack, offset.wrapping_add(object.stored_size));
+        let number = u16::try_from(pack.as_usize() + 1).unwrap_or(u16::MAX);
+        locations.packs.push(number);
+        locations.gaps.push(offset.wrapping_sub(ends.get(number)) as i64);
+        ends.set(number, offset.wrapping_add(object.stored_size));
     }
-    places
+    locations
 }
 
-pub(super) fn add_places(objects: &mut [BundleObject], places: Places) -> Result<(), BadFile> {
-    let packed = places.packs.iter().filter(|pack| **pack != 0).count();
-    if places.packs.len() != objects.len() || places.gaps.len() != packed {
-        return Err(FORMAT.content("its packs do not say of each object where it is"));
+pub(super) fn add_locations(objects: &mut [BundleObject], locations: Locations) -> Result<(), FormatError> {
+    let packed = locations.packs.iter().filter(|pack| **pack != 0).count();
+    if locations.packs.len() != objects.len() || locations.gaps.len() != packed {
+        return Err(FORMAT.content("its packs section does not have one entry for each object"));
     }
     let mut ends = Ends::default();
-    let mut gaps = places.gaps.into_iter();
-    for (object, pack) in objects.iter_mut().zip(places.packs) {
-        let Some(pack) = pack.checked_sub(1) else { continue };
-        let offset = ends.of(pack).wrapping_add(gaps.next().unwrap_or_default() as u64);
-        ends.set(pack, offset.wrapping_add(object.stored_size));
-        object.packed = Some(Packed { pack, offset });
+    let mut gaps = locations.gaps.into_iter();
+    for (object, number) in objects.iter_mut().zip(locations.packs) {
+        let Some(pack) = number.checked_sub(1) else { continue };
+        let offset = ends.get(number).wrapping_add(gaps.next().unwrap_or_default() as u64);
+        ends.set(number, offset.wrapping_add(object.stored_size));
+        object.packed = Some(PackLocation { pack: PackIndex::new(u32::from(pack)), offset });
     }
     Ok(())
 }

@@ -1,49 +1,52 @@
-//! What a node must know of a published layer before it can mount it.
+//! What a node must know about a published layer before it can mount it.
 //!
-//! The deletions of a layer are files in it (`.wh.name`, `.wh..wh..opq`), anywhere. A node that is not told where would have to
-//! list all directories of the layer.
+//! A layer deletes files of lower layers with whiteouts: files named `.wh.name` or `.wh..wh..opq` in any directory. A node without
+//! this information must list all directories of the layer.
 
 use std::collections::HashSet;
 
 use serde::{Serialize, Serializer};
 
-use crate::codec::BadFile;
+use crate::codec::{Decode, Encode, FormatError};
 use crate::image::Digest;
 use crate::path::RootPath;
 
 use super::FORMAT;
 
-/// The most layers that a bundle may tell of.
+/// Most layers that a bundle may describe.
 pub const MAX_LAYERS: usize = 4_096;
 
-/// The most marks that a bundle may name, over all layers.
-pub const MAX_MARKS: usize = 200_000;
+/// Most whiteouts that a bundle may name, over all layers.
+pub const MAX_WHITEOUTS: usize = 200_000;
 
-/// Begins the name of every mark of a deletion. Source: OCI image specification, `layer.md`.
+/// Prefix of the name of every whiteout. Source: OCI image specification, `layer.md`.
 pub const WHITEOUT: &[u8] = b".wh.";
 
-/// Marks a directory of which nothing shows through from the layers below.
+/// Name of the whiteout that makes a directory opaque: the directories of the lower layers do not show
+/// through.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// The publisher's mark of a nested catalog, which is not of the image. Source: `cvmfs_server`.
-pub const CATALOG: &[u8] = b".cvmfscatalog";
+/// Marker with which `cvmfs_server` requests a nested catalog. It is not part of the image.
+pub const CATALOG_MARKER: &[u8] = b".cvmfscatalog";
 
-/// The most bytes of a name. Source: Linux's `NAME_MAX`.
+/// Longest file name in bytes: Linux's `NAME_MAX`.
 const MAX_NAME: usize = 255;
 
-/// A published layer of the image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, bincode::Encode, bincode::Decode)]
+/// A published layer of the image, with its whiteouts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
 pub struct PublishedLayer {
-    /// The digest of its blob, by which it is published.
+    /// Digest of the layer's blob, which names the layer directory in the repository.
     pub digest: Digest,
-    /// Its root, and the directories that hold marks or lead there, in order of their paths.
-    pub directories: Vec<MarkedDirectory>,
+    /// The layer's root, the directories with whiteouts and those on the way to them, sorted by path.
+    pub directories: Vec<WhiteoutDirectory>,
 }
 
-/// A directory of a layer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, bincode::Encode, bincode::Decode)]
-pub struct MarkedDirectory {
-    /// Where it is in the layer.
+/// A directory of a layer. A node recreates it in the companion directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
+pub struct WhiteoutDirectory {
+    /// Path in the layer.
     pub path: RootPath,
     /// Permission bits.
     pub mode: u32,
@@ -53,9 +56,9 @@ pub struct MarkedDirectory {
     pub gid: u32,
     /// Time of last change: seconds since 1970, and nanoseconds.
     pub mtime: (i64, u32),
-    /// The names of the marks in it, in order: those of deletions, and in the layer's root that of its catalog.
+    /// Names of the whiteouts in the directory, sorted; in the layer's root also the catalog marker.
     #[serde(serialize_with = "as_text")]
-    pub marks: Vec<Vec<u8>>,
+    pub whiteouts: Vec<Vec<u8>>,
 }
 
 fn as_text<S: Serializer>(names: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
@@ -63,48 +66,62 @@ fn as_text<S: Serializer>(names: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::
 }
 
 impl PublishedLayer {
-    /// Refuses what no layer can have.
-    fn check(&self) -> Result<(), String> {
+    /// Checks what the format guarantees about a layer.
+    fn check(&self) -> Result<(), LayerError> {
         let Some(root) = self.directories.first().filter(|root| root.path.as_bytes() == b"/") else {
-            return Err("it does not begin with its root".to_owned());
+            return Err(LayerError::NoRoot);
         };
         let mut before = root;
         for directory in &self.directories[1..] {
-            // Sorted, what a directory is in stands before it, though not always just before it.
+            // Sorted by path, a parent comes before its children, though not always directly before.
             let parent = directory.path.parent();
             let known = self.directories.binary_search_by(|other| Some(&other.path).cmp(&parent.as_ref()));
             if directory.path <= before.path || known.is_err() {
-                return Err(format!("{} is not behind the directory that it is in", directory.path));
+                return Err(LayerError::Order(directory.path.clone()));
             }
             before = directory;
         }
         for directory in &self.directories {
-            if let Some(name) = directory.marks.iter().find(|name| !directory.may_hold(name)) {
-                return Err(format!("{:?} in {} is no mark", String::from_utf8_lossy(name), directory.path));
+            if let Some(name) = directory.whiteouts.iter().find(|name| !directory.may_hold(name)) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                return Err(LayerError::NoWhiteout { name, directory: directory.path.clone() });
             }
-            if !directory.marks.is_sorted_by(|a, b| a < b)
-                || directory.mode > 0o7777
-                || directory.mtime.1 >= 1_000_000_000
-            {
-                return Err(format!("{} has marks out of order, or mode or time of no directory", directory.path));
+            let sorted = directory.whiteouts.is_sorted_by(|a, b| a < b);
+            if !sorted || directory.mode > 0o7777 || directory.mtime.1 >= 1_000_000_000 {
+                return Err(LayerError::Directory(directory.path.clone()));
             }
         }
         Ok(())
     }
 }
 
-impl MarkedDirectory {
-    /// Whether a name can be that of a mark here.
+/// A layer is described in a way that no layer can be.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum LayerError {
+    #[error("it does not begin with its root")]
+    NoRoot,
+    #[error("{0} does not follow its parent directory in sorted order")]
+    Order(RootPath),
+    #[error("{name:?} in {directory} is not the name of a whiteout")]
+    NoWhiteout { name: String, directory: RootPath },
+    #[error("{0} has unsorted whiteouts, or a mode or time that no directory can have")]
+    Directory(RootPath),
+}
+
+impl WhiteoutDirectory {
+    /// Whether `name` can be that of a whiteout in this directory.
     fn may_hold(&self, name: &[u8]) -> bool {
-        let is_mark = name.starts_with(WHITEOUT) || (name == CATALOG && self.path.as_bytes() == b"/");
-        is_mark && name.len() <= MAX_NAME && !name.contains(&b'/') && !name.contains(&0)
+        let is_whiteout = name.starts_with(WHITEOUT) || (name == CATALOG_MARKER && self.path.as_bytes() == b"/");
+        is_whiteout && name.len() <= MAX_NAME && !name.contains(&b'/') && !name.contains(&0)
     }
 }
 
-/// Refuses layers that no image can have.
-pub(super) fn check(layers: &[PublishedLayer]) -> Result<(), BadFile> {
-    let marks = layers.iter().flat_map(|layer| &layer.directories).map(|directory| directory.marks.len());
-    for (count, max, what) in [(layers.len(), MAX_LAYERS, "layers"), (marks.sum(), MAX_MARKS, "marks in layers")] {
+/// Checks what the format guarantees about the layers.
+pub(super) fn check(layers: &[PublishedLayer]) -> Result<(), FormatError> {
+    let whiteouts = layers.iter().flat_map(|layer| &layer.directories).map(|directory| directory.whiteouts.len());
+    for (count, max, what) in
+        [(layers.len(), MAX_LAYERS, "layers"), (whiteouts.sum(), MAX_WHITEOUTS, "whiteouts in layers")]
+    {
         if count > max {
             return Err(FORMAT.content(format!("{count} {what}, at most {max} are allowed")));
         }
@@ -112,9 +129,9 @@ pub(super) fn check(layers: &[PublishedLayer]) -> Result<(), BadFile> {
     let mut known = HashSet::new();
     for layer in layers {
         if !known.insert(layer.digest) {
-            return Err(FORMAT.content(format!("layer {} is told of twice", layer.digest)));
+            return Err(FORMAT.content(format!("layer {} is listed twice", layer.digest)));
         }
-        layer.check().map_err(|why| FORMAT.content(format!("layer {}: {why}", layer.digest)))?;
+        layer.check().map_err(|reason| FORMAT.content(format!("layer {}: {reason}", layer.digest)))?;
     }
     Ok(())
 }
@@ -123,44 +140,44 @@ pub(super) fn check(layers: &[PublishedLayer]) -> Result<(), BadFile> {
 mod tests {
     use super::*;
 
-    fn directory(path: &str, marks: &[&str]) -> MarkedDirectory {
-        let marks = marks.iter().map(|name| name.as_bytes().to_vec()).collect();
-        MarkedDirectory { path: RootPath::new(path).unwrap(), mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), marks }
+    fn directory(path: &str, whiteouts: &[&str]) -> WhiteoutDirectory {
+        let whiteouts = whiteouts.iter().map(|name| name.as_bytes().to_vec()).collect();
+        WhiteoutDirectory { path: RootPath::new(path).unwrap(), mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), whiteouts }
     }
 
-    fn checked(directories: &[MarkedDirectory]) -> Result<(), String> {
-        let layer = PublishedLayer { digest: Digest::of(b"layer"), directories: directories.to_vec() };
+    fn checked(directories: &[WhiteoutDirectory]) -> Result<(), String> {
+        let layer = PublishedLayer { digest: Digest::sha256(b"layer"), directories: directories.to_vec() };
         check(&[layer]).map_err(|e| e.to_string())
     }
 
     #[test]
-    fn directories_are_in_order_and_below_one_another() {
-        let of = |paths: &[&str]| checked(&paths.iter().map(|path| directory(path, &[])).collect::<Vec<_>>());
-        // A name may continue with what sorts before the slash.
-        assert_eq!(of(&["/", "/a", "/a-b", "/a/b", "/a/b/c"]), Ok(()));
+    fn directories_are_sorted_and_have_their_parents() {
+        let check_paths = |paths: &[&str]| checked(&paths.iter().map(|path| directory(path, &[])).collect::<Vec<_>>());
+        // A name may contain characters that sort before the slash.
+        assert_eq!(check_paths(&["/", "/a", "/a-b", "/a/b", "/a/b/c"]), Ok(()));
         for (bad, expected) in [
             (&[][..], "root"),
             (&["/a"], "root"),
             (&["/", "/a/b"], "/a/b"),
             (&["/", "/b", "/a"], "/a"),
             (&["/", "/a", "/a"], "/a"),
-            (&["/", "/"], "behind"),
+            (&["/", "/"], "does not follow"),
         ] {
-            let said = of(bad).unwrap_err();
-            assert!(said.contains(expected), "{bad:?}: {said}");
+            let message = check_paths(bad).unwrap_err();
+            assert!(message.contains(expected), "{bad:?}: {message}");
         }
     }
 
     #[test]
-    fn a_layer_is_told_of_once() {
-        let layer = PublishedLayer { digest: Digest::of(b"layer"), directories: vec![directory("/", &[])] };
-        let other = PublishedLayer { digest: Digest::of(b"other"), ..layer.clone() };
+    fn a_layer_is_listed_once() {
+        let layer = PublishedLayer { digest: Digest::sha256(b"layer"), directories: vec![directory("/", &[])] };
+        let other = PublishedLayer { digest: Digest::sha256(b"other"), ..layer.clone() };
         assert!(check(&[layer.clone(), other.clone()]).is_ok());
         assert!(check(&[layer.clone(), other, layer]).unwrap_err().to_string().contains("twice"));
     }
 
     #[test]
-    fn only_marks_are_marks() {
+    fn only_whiteout_names_are_accepted() {
         let long = format!(".wh.{}", "x".repeat(252));
         let cases: [(&str, &[&str], bool); 10] = [
             ("/", &[".cvmfscatalog", ".wh..wh..opq", ".wh.x"], true),
@@ -174,23 +191,23 @@ mod tests {
             ("/a", &[".wh.b", ".wh.a"], false),
             ("/a", &[".wh.a", ".wh.a"], false),
         ];
-        for (path, marks, fine) in cases {
-            let mut directories = vec![directory(path, marks)];
+        for (path, whiteouts, valid) in cases {
+            let mut directories = vec![directory(path, whiteouts)];
             if path != "/" {
                 directories.insert(0, directory("/", &[]));
             }
-            assert_eq!(checked(&directories).is_ok(), fine, "{path} {marks:?}");
+            assert_eq!(checked(&directories).is_ok(), valid, "{path} {whiteouts:?}");
         }
         let strange = [
-            MarkedDirectory { mode: 0o40755, ..directory("/", &[]) },
-            MarkedDirectory { mtime: (0, 1_000_000_000), ..directory("/", &[]) },
+            WhiteoutDirectory { mode: 0o40755, ..directory("/", &[]) },
+            WhiteoutDirectory { mtime: (0, 1_000_000_000), ..directory("/", &[]) },
         ];
         for root in strange {
             assert!(checked(std::slice::from_ref(&root)).is_err(), "{root:?}");
         }
-        let many: Vec<String> = (0..=MAX_MARKS).map(|n| format!(".wh.{n:06}")).collect();
+        let many: Vec<String> = (0..=MAX_WHITEOUTS).map(|n| format!(".wh.{n:06}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(checked(&[directory("/", &many)]).unwrap_err().contains("200001 marks"));
+        assert!(checked(&[directory("/", &many)]).unwrap_err().contains("200001 whiteouts"));
         assert_eq!(checked(&[directory("/", &many[1..])]), Ok(()));
     }
 }

@@ -1,19 +1,17 @@
-//! The list of objects that a start of an image needs, in the order in which they are expected to be needed.
+//! Bundles: the objects that a start of an image needs, in order of expected need.
 //!
 //! ```text
-//! image, repositories | objects, in order of expected need | profiles | nested catalogs | packs | where it was carried from | layers
+//! image, repositories | objects, in order of expected need | profiles | nested catalogs | packs | rebased from | layers
 //! ```
 //!
-//! The file is specified in `docs/src/bundle-format.md`: [`sections`] of which a reader skips those it does not know; the
-//! objects are kept as [`columns`], so that they compress.
+//! `docs/src/bundle-format.md` specifies the file: [`sections`], of which readers skip unknown ones, with the objects stored as
+//! [`columns`], which compress well.
 
-mod carried;
-mod catalog;
 mod columns;
+mod index;
 mod layer;
 mod need;
 mod object;
-mod pack;
 mod profile;
 mod sections;
 mod skipped;
@@ -24,64 +22,65 @@ use std::path::Path;
 
 use serde::Serialize;
 
-pub use carried::CarriedOver;
-pub use catalog::NeededCatalog;
-pub use layer::{CATALOG, MAX_LAYERS, MAX_MARKS, MarkedDirectory, OPAQUE, PublishedLayer, WHITEOUT};
+pub use index::{ObjectIndex, PackIndex};
+pub use layer::{CATALOG_MARKER, MAX_LAYERS, MAX_WHITEOUTS, OPAQUE, PublishedLayer, WHITEOUT, WhiteoutDirectory};
 pub use need::{Need, Share};
-pub use object::{BundleObject, Packed};
-pub use pack::PackRef;
+pub use object::{BundleObject, PackLocation};
 pub use profile::{MAX_PROFILES, Profile, ProfileSet};
 pub use skipped::Skipped;
 
-use crate::codec::{BadFile, Format};
+use crate::codec::{Decode, Encode, Format, FormatError};
 use crate::file::FileError;
-use crate::image::ImageId;
+use crate::image::{Digest, ImageId};
+use crate::path::RootPath;
 
-/// Bundle files: `CPFB`. Specified in `docs/src/bundle-format.md`.
+/// The format of bundle files, `CPFB`, which `docs/src/bundle-format.md` specifies.
 pub const FORMAT: Format = Format { name: "bundle", magic: *b"CPFB", major: 2, minor: 1 };
 
-/// The most objects that a bundle may have.
+/// Most objects of a bundle.
 pub const MAX_OBJECTS: usize = 1_000_000;
 
-/// The most repositories that a bundle may have.
+/// Most repositories of a bundle.
 pub const MAX_REPOSITORIES: usize = 4_096;
 
-/// The most nested catalogs that a bundle may name.
+/// Most nested catalogs of a bundle.
 pub const MAX_CATALOGS: usize = 100_000;
 
-/// The most packs that a bundle may name.
+/// Most packs of a bundle.
 pub const MAX_PACKS: usize = 4_096;
 
-/// What to have in a node's cache before a container of one image starts.
+/// The objects to have in a node's cache before a container of one image starts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bundle {
-    /// The image.
+    /// The image that the bundle is for.
     pub image: ImageId,
-    /// Fully qualified names of the repositories that hold the objects; the first is the image's.
+    /// Fully qualified names of the repositories that hold the objects. The first holds the image's layers.
     pub repositories: Vec<String>,
-    /// How many traces it was made of.
+    /// Number of traces it was built from.
     pub traces: u32,
-    /// How many of these were incomplete.
+    /// Number of these traces that were incomplete.
     pub incomplete_traces: u32,
     /// The objects, in order of expected need, each once.
     pub objects: Vec<BundleObject>,
-    /// What the image is run for, the most frequent first. An object with no profile is of the common part.
+    /// The profiles, the most frequent first. An object without a profile belongs to the common section.
     pub profiles: Vec<Profile>,
-    /// Nested catalogs that lead to the files, by path, as their hashes change with a repository's revisions.
+    /// Nested catalogs on the way to the files. They are named by path, because their hashes change with a
+    /// repository's revisions.
     pub catalogs: Vec<NeededCatalog>,
     /// Packs that hold some of the objects.
     pub packs: Vec<PackRef>,
-    /// The bundle of another image that this one was made from.
-    pub carried: Option<CarriedOver>,
-    /// What the image's published layers delete, lowest layer first. A layer that is not among them has to be looked through.
+    /// The bundle that this one was rebased from, if any.
+    pub rebased: Option<Rebased>,
+    /// Whiteouts of the image's published layers, lowest layer first. A layer that is not listed must be
+    /// searched for its whiteouts.
     pub layers: Vec<PublishedLayer>,
-    /// Paths of the traces that no object stands for, by cause.
+    /// Paths of the traces for which the bundle has no object, by cause.
     pub skipped: Skipped,
 }
 
 impl Bundle {
-    /// A bundle of nothing, to be filled in.
-    pub fn of(image: ImageId, repository: impl Into<String>) -> Self {
+    /// An empty bundle of `image`, whose layers are in `repository`.
+    pub fn new(image: ImageId, repository: impl Into<String>) -> Self {
         Self {
             image,
             repositories: vec![repository.into()],
@@ -91,53 +90,68 @@ impl Bundle {
             profiles: Vec::new(),
             catalogs: Vec::new(),
             packs: Vec::new(),
-            carried: None,
+            rebased: None,
             layers: Vec::new(),
             skipped: Skipped::default(),
         }
     }
 
-    /// The repository that has the image's layers.
+    /// The repository that holds the image's layers.
     pub fn repository(&self) -> &str {
         self.repositories.first().map_or("", String::as_str)
     }
 
-    /// The repository that has `object`.
+    /// The repository that holds `object`.
     pub fn repository_of(&self, object: &BundleObject) -> &str {
         self.repositories.get(usize::from(object.repository)).map_or("", String::as_str)
     }
 
-    /// Places of the objects that a start needs, in the order in which to fetch them. With the name of a profile these
-    /// are the common part and that profile's, in order of need; else the common part, and then the profiles', the most
-    /// frequent first. An empty name, or one that the bundle does not know, is as
-    /// none.
-    pub fn plan(&self, profile: Option<&str>) -> Vec<usize> {
-        let named = profile.filter(|name| !name.is_empty());
-        let known = named.and_then(|name| self.profiles.iter().position(|profile| profile.name == name));
-        let of = |place: &usize| self.objects.get(*place).map(|object| object.need.profiles).unwrap_or_default();
-        let mut places: Vec<usize> = (0..self.objects.len()).collect();
-        match known {
-            Some(profile) => places.retain(|place| of(place).is_empty() || of(place).has(profile)),
-            None => places.sort_by_key(|place| of(place).first().map_or(0, |profile| profile + 1)),
-        }
-        places
+    /// The object with this index. An index of another bundle may panic, as with a slice.
+    pub fn object(&self, index: ObjectIndex) -> &BundleObject {
+        &self.objects[index.as_usize()]
     }
 
-    /// Bytes on the servers, and bytes in a cache, of all objects.
+    /// The indices of all objects, in order of expected need.
+    pub fn indices(&self) -> impl DoubleEndedIterator<Item = ObjectIndex> + ExactSizeIterator {
+        (0..self.objects.len() as u32).map(ObjectIndex::new)
+    }
+
+    /// The pack with this index, if the bundle has it.
+    pub fn pack(&self, index: PackIndex) -> Option<&PackRef> {
+        self.packs.get(index.as_usize())
+    }
+
+    /// The objects that a start needs, in the order in which to fetch them.
+    ///
+    /// With the name of a profile: the common section and that profile's section, merged in order of need. Without one,
+    /// with an empty name or an unknown one: the common section, then the profiles' sections, the most frequent first.
+    pub fn plan(&self, profile: Option<&str>) -> Vec<ObjectIndex> {
+        let name = profile.filter(|name| !name.is_empty());
+        let profile = name.and_then(|name| self.profiles.iter().position(|profile| profile.name == name));
+        let profiles_of = |index: ObjectIndex| self.object(index).need.profiles;
+        let mut plan: Vec<ObjectIndex> = self.indices().collect();
+        match profile {
+            Some(profile) => plan.retain(|index| profiles_of(*index).is_empty() || profiles_of(*index).has(profile)),
+            None => plan.sort_by_key(|index| profiles_of(*index).first().map_or(0, |profile| profile + 1)),
+        }
+        plan
+    }
+
+    /// Stored bytes and raw bytes of all objects together.
     pub fn bytes(&self) -> (u64, u64) {
         self.objects.iter().fold((0, 0), |(stored, raw): (u64, u64), object| {
             (stored.saturating_add(object.stored_size), raw.saturating_add(object.raw_size))
         })
     }
 
-    /// Reads a bundle's bytes and checks what the format promises.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadFile> {
+    /// Decodes the bytes of a bundle file and checks what the format guarantees.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
         let (payload, minor) = FORMAT.unwrap(bytes)?;
         sections::decode(payload, minor)
     }
 
-    /// The bytes of a bundle file.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, BadFile> {
+    /// Encodes the bundle as the bytes of a bundle file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
         FORMAT.wrap(&sections::encode(self)?)
     }
 
@@ -146,19 +160,42 @@ impl Bundle {
         crate::file::read(path, Self::from_bytes)
     }
 
-    /// Writes a bundle file, whole or not at all.
+    /// Writes a bundle file, completely or not at all.
     pub fn write(&self, path: &Path) -> Result<(), FileError> {
         crate::file::write(path, self.to_bytes())
     }
 }
 
-/// Whether `name` is a fully qualified repository name: a host name with at least one dot.
-pub fn is_fqrn(name: &str) -> bool {
-    name.len() <= 255
-        && name.contains('.')
-        && name.split('.').all(|part| {
-            !part.is_empty()
-                && !part.starts_with('-')
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
+/// A nested catalog on the way to some of a bundle's files. A node loads it by touching the directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
+pub struct NeededCatalog {
+    /// Index of its repository among the bundle's.
+    pub repository: u16,
+    /// Directory at which the catalog begins.
+    pub mountpoint: RootPath,
+}
+
+/// A pack that holds objects of a bundle. See `docs/pack-format.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
+pub struct PackRef {
+    /// SHA-256 of the pack file, which is also its name.
+    pub digest: Digest,
+    /// Size of the file in bytes.
+    pub size: u64,
+}
+
+/// Where a rebased bundle came from, and what became of the objects of the old one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
+pub struct Rebased {
+    /// The image of the old bundle.
+    pub from: ImageId,
+    /// Objects whose path has the same content in the new image.
+    pub unchanged: u32,
+    /// Objects whose path has other content in the new image.
+    pub changed: u32,
+    /// Objects whose path does not exist in the new image.
+    pub removed: u32,
 }

@@ -1,41 +1,41 @@
-//! How much, and when, an object is expected to be needed.
+//! How likely an object is needed, and when.
 
 use std::fmt;
 
 use serde::Serialize;
 
 use super::ProfileSet;
-use crate::trace::Phase;
+use crate::phase::Phase;
 
-/// A part of a whole, in steps of one in 10,000: the same number on every machine.
+/// A share of a whole, in steps of 1/10,000: integers give the same result on every machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Share(u16);
 
 impl Share {
-    /// Nothing.
+    /// 0%.
     pub const NONE: Self = Self(0);
-    /// The whole.
+    /// 100%.
     pub const ALL: Self = Self(10_000);
 
-    /// `part` of `whole`, rounded down, at most the whole; nothing of nothing.
-    pub fn of(part: u64, whole: u64) -> Self {
+    /// `part` divided by `whole`, rounded down, at most 100%; 0% if both are 0.
+    pub fn ratio(part: u64, whole: u64) -> Self {
         match u128::from(part.min(whole)) * 10_000 / u128::from(whole.max(1)) {
             parts @ 0..=10_000 => Self(parts as u16),
             _ => Self::ALL,
         }
     }
 
-    /// From parts of 10,000; more than the whole is none.
+    /// A share from parts of 10,000; `None` above 10,000.
     pub fn from_parts(parts: u16) -> Option<Self> {
         (parts <= Self::ALL.0).then_some(Self(parts))
     }
 
-    /// In parts of 10,000.
+    /// The share in parts of 10,000.
     pub fn parts(self) -> u16 {
         self.0
     }
 
-    /// This share of `other`.
+    /// The product of two shares.
     #[must_use]
     pub fn times(self, other: Self) -> Self {
         Self((u32::from(self.0) * u32::from(other.0) / 10_000) as u16)
@@ -57,24 +57,25 @@ impl Serialize for Share {
 /// What the traces say about one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Need {
-    /// In how many traces it was used.
+    /// Number of traces that used it.
     pub used_in: u32,
-    /// In what share of the starts it is used, as far as complete traces tell: an incomplete one may have missed it.
+    /// Share of the starts that use it. Incomplete traces count only if they used it, because they may have
+    /// missed the use.
     pub share: Share,
-    /// How sure that is. The whole for what was seen with this very image; less for what was carried over.
+    /// Confidence in `share`: 100% for what was seen with this very image, less after a rebase.
     pub confidence: Share,
-    /// Microseconds from time zero of a trace to the first use, the earliest of all traces.
+    /// Microseconds from time zero to the first use: the earliest of all traces.
     pub first_us: u64,
-    /// The same, as it is typically: the median.
+    /// Microseconds from time zero to the first use: the median of all traces.
     pub typical_us: u64,
-    /// The part of a container's life in which that is.
+    /// Phase of the typical first use.
     pub phase: Phase,
-    /// The profiles whose part it is; none if it is of the common part.
+    /// Profiles whose section it belongs to; empty for the common section.
     pub profiles: ProfileSet,
 }
 
 impl Need {
-    /// What every start needs, before anything else.
+    /// The need for an object that every start uses before anything else.
     pub fn always(traces: u32) -> Self {
         Self {
             used_in: traces,
@@ -87,7 +88,7 @@ impl Need {
         }
     }
 
-    /// With what probability it is needed.
+    /// Probability that a start needs it.
     pub fn expected(&self) -> Share {
         self.share.times(self.confidence)
     }

@@ -1,46 +1,46 @@
-//! One object of a bundle.
+//! Objects of a bundle, and their locations in packs.
 
 use serde::Serialize;
 
-use super::Need;
+use super::{Need, PackIndex};
 use crate::cvmfs::{in_layer, path_in_image};
 use crate::object::{ContentHash, ObjectKind};
 use crate::path::RootPath;
 
-/// One object of a bundle.
+/// An object of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BundleObject {
-    /// Its name.
+    /// Hash that names the object.
     pub hash: ContentHash,
     /// File, chunk or catalog.
     pub kind: ObjectKind,
-    /// Which of the bundle's repositories has it.
+    /// Index of its repository in [`Bundle::repositories`](super::Bundle::repositories).
     pub repository: u16,
-    /// Bytes on the server.
+    /// Size on the server in bytes; 0 if unknown.
     pub stored_size: u64,
-    /// Bytes in a cache.
+    /// Size in a cache in bytes.
     pub raw_size: u64,
-    /// Where in the file its bytes begin; 0 unless it is a chunk.
+    /// Offset of its bytes in the file; 0 unless it is a chunk.
     pub offset: u64,
-    /// A path in the repository that it is for, for people and for readers through the mount.
+    /// A path in the repository that leads to it, for people and for reads through the mount.
     pub path: RootPath,
-    /// How much it is needed.
+    /// How likely it is needed, and when.
     pub need: Need,
-    /// Where it is in a pack.
-    pub packed: Option<Packed>,
+    /// Its location in a pack, if it is in one.
+    pub packed: Option<PackLocation>,
 }
 
-/// A place in a pack.
+/// A location in a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Packed {
-    /// Which of the bundle's packs.
-    pub pack: u16,
-    /// Where its stored bytes begin in the pack file.
+pub struct PackLocation {
+    /// The pack.
+    pub pack: PackIndex,
+    /// Offset of the stored bytes in the pack file.
     pub offset: u64,
 }
 
 impl BundleObject {
-    /// A whole file, of which nothing more is told, that every start needs.
+    /// A whole file of the first repository that every start needs; its stored size is unknown.
     pub fn file(hash: ContentHash, raw_size: u64, path: RootPath) -> Self {
         Self {
             hash,
@@ -55,13 +55,14 @@ impl BundleObject {
         }
     }
 
-    /// Where a container sees the file, if it is of a published layer; `None` for catalogs and for other repositories.
+    /// The path at which a container sees the file, if it belongs to a published layer; `None` for catalogs
+    /// and for other repositories.
     pub fn container_path(&self) -> Option<RootPath> {
-        let of_the_image = self.repository == 0 && matches!(self.kind, ObjectKind::File | ObjectKind::Chunk);
-        of_the_image.then(|| path_in_image(&self.path))?
+        let is_image_file = self.repository == 0 && matches!(self.kind, ObjectKind::File | ObjectKind::Chunk);
+        is_image_file.then(|| path_in_image(&self.path))?
     }
 
-    /// The layer that it is of, by the 64 hex digits of its digest.
+    /// The layer it belongs to, by the 64 hex digits of the layer's digest.
     pub fn layer(&self) -> Option<&[u8]> {
         Some(in_layer(&self.path).filter(|_| self.repository == 0)?.0)
     }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_a_layer_is_shown_as_the_container_sees_it() {
+    fn files_of_layers_have_container_paths() {
         let hex = "ab".repeat(32);
         let object = |path: &str| BundleObject::file(ContentHash::sha1([1; 20]), 1, RootPath::new(path).unwrap());
         let shown = |object: &BundleObject| object.container_path().map(|path| path.to_string());

@@ -2,21 +2,21 @@ use super::*;
 use crate::image::{ChainId, Digest};
 use crate::object::{ContentHash, HashAlgorithm, ObjectKind};
 use crate::path::RootPath;
-use crate::trace::Phase;
+use crate::phase::Phase;
 
 fn image(name: &str) -> ImageId {
-    ImageId { chain_id: ChainId(Digest::of(name.as_bytes())), manifest: None, reference: format!("r/{name}:t") }
+    ImageId { chain_id: ChainId(Digest::sha256(name.as_bytes())), manifest: None, reference: format!("r/{name}:t") }
 }
 
 fn path(text: &str) -> RootPath {
     RootPath::new(text).unwrap()
 }
 
-/// A bundle that has something of everything.
+/// A bundle that uses every part of the format.
 fn bundle() -> Bundle {
     let file = BundleObject {
         stored_size: 70,
-        packed: Some(Packed { pack: 0, offset: 500 }),
+        packed: Some(PackLocation { pack: PackIndex::new(0), offset: 500 }),
         ..BundleObject::file(ContentHash::sha1([1; 20]), 100, path("/.layers/ab/x/layerfs/usr/lib/a"))
     };
     let chunk = BundleObject {
@@ -27,21 +27,21 @@ fn bundle() -> Bundle {
         path: path("/v6/lib/libCore.so"),
         need: Need {
             used_in: 2,
-            share: Share::of(2, 3),
-            confidence: Share::of(4, 5),
+            share: Share::ratio(2, 3),
+            confidence: Share::ratio(4, 5),
             first_us: 10,
             typical_us: 25,
             phase: Phase::Main,
             profiles: ProfileSet::default().and(1),
         },
-        packed: Some(Packed { pack: 1, offset: 32 }),
+        packed: Some(PackLocation { pack: PackIndex::new(1), offset: 32 }),
         ..file.clone()
     };
     let next = BundleObject {
         hash: ContentHash::sha1([3; 20]),
         path: path("/.layers/ab/x/layerfs/usr/lib/b"),
         need: Need { profiles: ProfileSet::default().and(0).and(1), ..file.need },
-        packed: Some(Packed { pack: 0, offset: 100 }),
+        packed: Some(PackLocation { pack: PackIndex::new(0), offset: 100 }),
         ..file.clone()
     };
     let last =
@@ -53,36 +53,36 @@ fn bundle() -> Bundle {
         objects: vec![file, chunk, next, last],
         profiles: vec![Profile { name: "fit".into(), traces: 2 }, Profile { name: "plot".into(), traces: 1 }],
         catalogs: vec![NeededCatalog { repository: 1, mountpoint: path("/v6") }],
-        packs: [b"one", b"two"].map(|bytes| PackRef { digest: Digest::of(bytes), size: 1_000 }).into(),
-        carried: Some(CarriedOver { from: image("old"), same: 3, changed: 1, gone: 0 }),
+        packs: [b"one", b"two"].map(|bytes| PackRef { digest: Digest::sha256(bytes), size: 1_000 }).into(),
+        rebased: Some(Rebased { from: image("old"), unchanged: 3, changed: 1, removed: 0 }),
         layers: vec![layer()],
         skipped: Skipped { rare: 7, ..Skipped::default() },
-        ..Bundle::of(image("new"), "")
+        ..Bundle::new(image("new"), "")
     }
 }
 
 fn layer() -> PublishedLayer {
-    let root = MarkedDirectory {
+    let root = WhiteoutDirectory {
         path: path("/"),
         mode: 0o755,
         uid: 0,
         gid: 0,
         mtime: (1_700_000_000, 5),
-        marks: vec![CATALOG.into()],
+        whiteouts: vec![CATALOG_MARKER.into()],
     };
-    let usr = MarkedDirectory {
+    let usr = WhiteoutDirectory {
         path: path("/usr"),
         mode: 0o1777,
         uid: 7,
         mtime: (-1, 0),
-        marks: vec![b".wh.\xff".into()],
+        whiteouts: vec![b".wh.\xff".into()],
         ..root.clone()
     };
-    PublishedLayer { digest: Digest::of(b"layer"), directories: vec![root, usr] }
+    PublishedLayer { digest: Digest::sha256(b"layer"), directories: vec![root, usr] }
 }
 
-/// `bundle` as a file with another payload.
-fn with_payload(change: impl FnOnce(&mut Vec<u8>)) -> Result<Bundle, BadFile> {
+/// The test bundle's file with a changed payload.
+fn with_payload(change: impl FnOnce(&mut Vec<u8>)) -> Result<Bundle, FormatError> {
     let mut payload = sections::encode(&bundle()).unwrap();
     change(&mut payload);
     Bundle::from_bytes(&FORMAT.wrap(&payload).unwrap())
@@ -97,17 +97,17 @@ fn section(number: u16, flags: u16, raw: u32, stored: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn bundles_survive_a_round_trip() {
     let bundle = bundle();
     let bytes = bundle.to_bytes().unwrap();
     assert_eq!(Bundle::from_bytes(&bytes).unwrap(), bundle);
     assert_eq!(Bundle::from_bytes(&bytes).unwrap().to_bytes().unwrap(), bytes);
-    let empty = Bundle::of(image("empty"), "a.b");
+    let empty = Bundle::new(image("empty"), "a.b");
     assert_eq!(Bundle::from_bytes(&empty.to_bytes().unwrap()).unwrap(), empty);
 }
 
 #[test]
-fn unknown_sections_are_skipped_unless_they_are_needed() {
+fn unknown_sections_are_skipped_unless_required() {
     let read = with_payload(|payload| payload.extend(section(900, 0, 3, b"abc"))).unwrap();
     assert_eq!(read, bundle());
     let refused = with_payload(|payload| payload.extend(section(900, 1, 3, b"abc"))).unwrap_err().to_string();
@@ -115,25 +115,25 @@ fn unknown_sections_are_skipped_unless_they_are_needed() {
 }
 
 #[test]
-fn sections_that_lie_are_refused() {
+fn malformed_sections_are_refused() {
     let zeros = zstd::bulk::compress(&vec![0; 8 << 20], 3).unwrap();
     type Change<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
     let cases: [(&str, Change<'_>); 6] = [
-        ("cut", Box::new(|payload| payload.truncate(payload.len() - 1))),
+        ("truncated", Box::new(|payload| payload.truncate(payload.len() - 1))),
         ("follows", Box::new(|payload| payload.extend(section(2, 0, 3, b"abc")))),
         ("has no head", Box::new(|payload| payload.clear())),
         ("grows", Box::new(|payload| payload.extend(section(900, 0, 8 << 20, &zeros)))),
         ("section 1", Box::new(|payload| payload[8] += 1)),
-        ("cut", Box::new(|payload| payload[4..8].copy_from_slice(&u32::MAX.to_le_bytes()))),
+        ("truncated", Box::new(|payload| payload[4..8].copy_from_slice(&u32::MAX.to_le_bytes()))),
     ];
     for (expected, change) in cases {
-        let said = with_payload(|payload| change(payload)).unwrap_err().to_string();
-        assert!(said.contains(expected), "{expected}: {said}");
+        let message = with_payload(|payload| change(payload)).unwrap_err().to_string();
+        assert!(message.contains(expected), "{expected}: {message}");
     }
 }
 
 #[test]
-fn what_names_something_that_is_not_there_is_neither_written_nor_read() {
+fn dangling_references_are_refused_on_write() {
     let object = |change: fn(&mut BundleObject)| {
         let mut bundle = bundle();
         change(&mut bundle.objects[0]);
@@ -142,7 +142,7 @@ fn what_names_something_that_is_not_there_is_neither_written_nor_read() {
     for bad in [
         object(|object| object.repository = 2),
         object(|object| object.need.profiles = ProfileSet::default().and(2)),
-        object(|object| object.packed = Some(Packed { pack: 2, offset: 0 })),
+        object(|object| object.packed = Some(PackLocation { pack: PackIndex::new(2), offset: 0 })),
         Bundle { repositories: vec![], objects: vec![], catalogs: vec![], ..bundle() },
         Bundle { repositories: vec!["localhost".into()], objects: vec![], catalogs: vec![], ..bundle() },
         Bundle { repositories: vec!["a.b".into()], objects: vec![], ..bundle() },
@@ -153,7 +153,7 @@ fn what_names_something_that_is_not_there_is_neither_written_nor_read() {
 }
 
 #[test]
-fn a_profile_is_planned_in_order_of_need_and_without_one_the_common_part_comes_first() {
+fn plans_follow_need_within_the_requested_sections() {
     let bundle = bundle();
     for (profile, expected) in [
         (Some("fit"), vec![0, 2, 3]),
@@ -161,9 +161,10 @@ fn a_profile_is_planned_in_order_of_need_and_without_one_the_common_part_comes_f
         (None, vec![0, 3, 2, 1]),
         (Some("x"), vec![0, 3, 2, 1]),
     ] {
+        let expected: Vec<_> = expected.into_iter().map(ObjectIndex::new).collect();
         assert_eq!(bundle.plan(profile), expected, "{profile:?}");
     }
-    // Work that nobody gave a name is a part like any other, and not what is meant by naming none.
+    // A profile with an empty name is a section like any other; an empty name in a request means no profile.
     let mut nameless = bundle.clone();
     nameless.profiles[0].name.clear();
     assert_eq!(nameless.plan(Some("")), bundle.plan(None));
@@ -171,7 +172,7 @@ fn a_profile_is_planned_in_order_of_need_and_without_one_the_common_part_comes_f
 
 #[test]
 fn an_object_takes_less_than_60_bytes() {
-    // As real as can be without a repository: random hashes and sizes, the paths and times of a Python start.
+    // Realistic without a repository: random hashes and sizes, the paths and times of a Python start.
     let mut random = 7u64;
     let mut next = || {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -191,7 +192,7 @@ fn an_object_takes_less_than_60_bytes() {
         BundleObject {
             stored_size: raw_size / 3,
             need: Need { first_us, typical_us: first_us + next() % 4_000, ..Need::always(5) },
-            packed: Some(Packed { pack: 0, offset: n * 9_000 }),
+            packed: Some(PackLocation { pack: PackIndex::new(0), offset: n * 9_000 }),
             ..BundleObject::file(ContentHash::sha1(digest.try_into().unwrap()), raw_size, path(&name))
         }
     });
@@ -202,12 +203,12 @@ fn an_object_takes_less_than_60_bytes() {
 
 #[test]
 fn shares_are_parts_of_ten_thousand() {
-    for (part, whole, parts, said) in
+    for (part, whole, parts, message) in
         [(1, 3, 3_333, "33.3%"), (0, 0, 0, "0.0%"), (9, 3, 10_000, "100.0%"), (u64::MAX, u64::MAX, 10_000, "100.0%")]
     {
-        let share = Share::of(part, whole);
-        assert_eq!((share.parts(), share.to_string().as_str()), (parts, said));
+        let share = Share::ratio(part, whole);
+        assert_eq!((share.parts(), share.to_string().as_str()), (parts, message));
     }
     assert_eq!(Share::from_parts(10_001), None);
-    assert_eq!(Share::of(1, 2).times(Share::of(1, 2)), Share::of(1, 4));
+    assert_eq!(Share::ratio(1, 2).times(Share::ratio(1, 2)), Share::ratio(1, 4));
 }

@@ -1,9 +1,9 @@
-//! Where a repository of container images has what.
+//! Paths of image layers in a repository of container images.
 
 use crate::path::RootPath;
 
-/// The layer that a path in the repository is of, by the 64 hex digits of its digest, and what is below its root, which is
-/// `/.layers/<2>/<digest>/layerfs`.
+/// The layer that contains a path of the repository, by the 64 hex digits of its digest, and the path below
+/// the layer's root, which is `/.layers/<2>/<digest>/layerfs`.
 pub(crate) fn in_layer(path: &RootPath) -> Option<(&[u8], RootPath)> {
     let mut components = path.components();
     let [layers, start, digest, root] = [(); 4].map(|()| components.next());
@@ -14,7 +14,7 @@ pub(crate) fn in_layer(path: &RootPath) -> Option<(&[u8], RootPath)> {
     inside.then_some((digest, below))
 }
 
-/// The path in the image of a file's path in the repository.
+/// The path in the image of a file in the repository.
 pub(crate) fn path_in_image(path: &RootPath) -> Option<RootPath> {
     in_layer(path).map(|(_, below)| below).filter(|below| below.as_bytes() != b"/")
 }

@@ -1,4 +1,4 @@
-//! `.cvmfspublished`: the signed entry point of one revision. Source: `cvmfs/manifest.cc`.
+//! `.cvmfspublished`: the signed entry point of a revision. Source: `cvmfs/manifest.cc`.
 
 use super::CvmfsError;
 use super::signed::SignedText;
@@ -6,20 +6,20 @@ use crate::object::ContentHash;
 
 const FILE: &str = ".cvmfspublished";
 
-/// What we use of a manifest.
+/// The fields of a manifest that we use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// `C`: the root catalog.
+    /// `C`: hash of the root catalog.
     pub root_catalog: ContentHash,
-    /// `B`: its size, decompressed.
+    /// `B`: size of the root catalog, decompressed.
     pub root_catalog_size: u64,
     /// `N`: the repository's fully qualified name.
     pub repository: String,
-    /// `S`: the revision.
+    /// `S`: revision number.
     pub revision: u64,
-    /// `X`: the certificate whose key signed this manifest.
+    /// `X`: hash of the certificate whose key signed this manifest.
     pub certificate: ContentHash,
-    /// `T`: when it was published, seconds since 1970.
+    /// `T`: time of publication in seconds since 1970.
     pub published: u64,
 }
 
@@ -28,12 +28,12 @@ impl Manifest {
     pub fn parse(signed: &SignedText<'_>) -> Result<Self, CvmfsError> {
         let value = |key: char| signed.text.lines().find_map(|line| line.strip_prefix(key));
         let need = |key: char| {
-            value(key).ok_or_else(|| CvmfsError::Malformed { file: FILE, why: format!("it has no line `{key}`") })
+            value(key).ok_or_else(|| CvmfsError::Malformed { file: FILE, reason: format!("it has no line `{key}`") })
         };
         let number = |key: char| {
             need(key)?
                 .parse::<u64>()
-                .map_err(|_| CvmfsError::Malformed { file: FILE, why: format!("its line `{key}` is not a number") })
+                .map_err(|_| CvmfsError::Malformed { file: FILE, reason: format!("its line `{key}` is not a number") })
         };
         Ok(Self {
             root_catalog: need('C')?.parse()?,

@@ -1,4 +1,4 @@
-//! Reading a CVMFS repository over HTTP, believing nothing that is not signed.
+//! Reading a CVMFS repository over HTTP, trusting only what is signed.
 //!
 //! ```text
 //! master key (on this machine)
@@ -8,22 +8,25 @@
 //!                  └─ names nested catalogs and file objects by their hashes
 //! ```
 //!
-//! [`Repository`] follows that chain; the modules below parse bytes and do no I/O, except [`server`]. [`Mounted`] asks a client on this machine instead.
+//! [`Repository`] follows that chain. The other modules parse bytes and do no I/O, except [`server`]. [`MountedClient`] asks a client
+//! on this machine instead.
 
 pub mod catalog;
 pub mod key;
 mod layout;
 pub mod manifest;
 mod mounted;
+mod name;
 mod repository;
 mod server;
 pub mod signed;
 pub mod whitelist;
 
-pub use catalog::{Chunk, Content, Entry, EntryKind};
-pub use key::MasterKey;
+pub use catalog::{Chunk, Content, ContentError, Entry, EntryKind};
+pub use key::{KeyError, MasterKey};
 pub(crate) use layout::{in_layer, path_in_image};
-pub use mounted::{Mounted, attribute, version};
+pub use mounted::{MountedClient, attribute, content_version};
+pub use name::{MAX_REPOSITORY_NAME, is_repository_name};
 pub use repository::{CatalogRef, Repository};
 pub use server::Server;
 
@@ -31,103 +34,105 @@ pub use server::Server;
 #[doc(hidden)]
 pub use mounted::chunks as listed_chunks;
 
-use crate::object::{BadHash, BadObject};
-use crate::path::BadPath;
+use crate::object::{ObjectError, ParseHashError};
+use crate::path::PathError;
 
-/// Why a repository cannot be read, or not be believed.
+/// A repository cannot be read or trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum CvmfsError {
-    /// A URL that cannot be used.
+    /// The URL of a server cannot be used.
     #[error(
-        "server URL {url:?} cannot be used: {why}; expected e.g. http://stratum1.example.org/cvmfs/unpacked.cern.ch"
+        "invalid server URL {url:?}: {reason}; expected a URL such as http://stratum1.example.org/cvmfs/unpacked.cern.ch"
     )]
-    BadUrl {
-        /// The URL.
+    InvalidUrl {
+        /// The URL that was given.
         url: String,
-        /// What is wrong with it.
-        why: String,
+        /// What is wrong with the URL.
+        reason: String,
     },
     /// The transfer failed.
     #[error("{url}: {source}")]
     Transfer {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// Why it failed.
+        /// Error of the HTTP client.
         source: reqwest::Error,
     },
-    /// The server answered with something else than success.
+    /// The server answered with an error status.
     #[error("{url}: the server answered {status}")]
     Status {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// HTTP status.
         status: u16,
     },
-    /// An object has another size than it should.
-    #[error("{url}: it has {found} bytes, {expected} are expected")]
-    OtherSize {
-        /// What was asked for.
+    /// An object has another size than expected.
+    #[error("{url}: expected {expected} bytes, the server has {found}")]
+    SizeMismatch {
+        /// The requested URL.
         url: String,
-        /// Bytes it should have.
+        /// Expected size in bytes.
         expected: u64,
-        /// Bytes it has.
+        /// Actual size in bytes.
         found: u64,
     },
-    /// The answer is longer than such a thing may be.
-    #[error("{url}: the answer is longer than {limit} bytes")]
+    /// The response is longer than allowed.
+    #[error("{url}: the response is longer than {limit} bytes")]
     TooLong {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
     /// The master key cannot be read.
-    #[error("master key {path}: {why}; expected a PEM public key such as /etc/cvmfs/keys/cern.ch/cern-it1.cern.ch.pub")]
-    BadKey {
-        /// The file.
+    #[error(
+        "master key {path}: {reason}; expected a PEM public key such as /etc/cvmfs/keys/cern.ch/cern-it1.cern.ch.pub"
+    )]
+    InvalidKey {
+        /// The key file.
         path: String,
-        /// Why.
-        why: String,
+        /// What is wrong.
+        reason: String,
     },
     /// A signed file is malformed.
-    #[error("{file} is malformed: {why}")]
+    #[error("{file} is malformed: {reason}")]
     Malformed {
-        /// Which file.
+        /// Name of the file.
         file: &'static str,
         /// What is wrong.
-        why: String,
+        reason: String,
     },
-    /// A signed file cannot be believed.
-    #[error("{file} is not trustworthy: {why}")]
+    /// A signed file cannot be trusted.
+    #[error("{file} cannot be trusted: {reason}")]
     Untrusted {
-        /// Which file.
+        /// Name of the file.
         file: &'static str,
-        /// Why.
-        why: String,
+        /// What is wrong.
+        reason: String,
     },
-    /// A mounted client does not tell what it should.
-    #[error("{}: {why}", path.display())]
-    Mounted {
+    /// A mounted client does not return what it should.
+    #[error("{}: {reason}", path.display())]
+    MountedClient {
         /// The mount, or a file below it.
         path: std::path::PathBuf,
         /// What is wrong.
-        why: String,
+        reason: String,
     },
-    /// A catalog cannot be read as SQLite, or holds what a catalog may not hold.
-    #[error("catalog of {mountpoint}: {why}")]
+    /// A catalog is not a valid SQLite database, or has invalid content.
+    #[error("catalog of {mountpoint}: {reason}")]
     Catalog {
-        /// Where the catalog is mounted.
+        /// Mount point of the catalog.
         mountpoint: String,
-        /// Why.
-        why: String,
+        /// What is wrong.
+        reason: String,
     },
-    /// An object has other bytes than its name says.
+    /// An object does not match its hash.
     #[error(transparent)]
-    Object(#[from] BadObject),
+    Object(#[from] ObjectError),
     /// A hash in a signed file is malformed.
     #[error(transparent)]
-    Hash(#[from] BadHash),
+    Hash(#[from] ParseHashError),
     /// A path in a catalog is malformed.
     #[error(transparent)]
-    Path(#[from] BadPath),
+    Path(#[from] PathError),
 }

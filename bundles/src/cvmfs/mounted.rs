@@ -1,42 +1,41 @@
-//! What a mounted client tells of its repository and of files, by extended attributes.
+//! Information from a mounted client about its repository and files, by extended attributes.
 //!
-//! Source: `cvmfs/magic_xattr.cc` of CVMFS. Newer clients page long values as `<name>~0`, `<name>~1`, ...
+//! Source: `cvmfs/magic_xattr.cc` of CVMFS. Newer clients split long values into pages `<name>~0`, `<name>~1`, ...
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Chunk, Content, CvmfsError, Server};
-use crate::bundle::is_fqrn;
+use super::{Chunk, Content, ContentError, CvmfsError, Server, is_repository_name};
 use crate::object::ContentHash;
 use crate::path::RootPath;
 
-/// The most pages that a list of chunks is read from: 4 KB or more each, 100 chunks a page.
+/// Most pages of a list of chunks: 4 KB or more each, about 100 chunks per page.
 const MAX_PAGES: usize = 10_000;
 
 /// A repository that a client has mounted on this machine.
 #[derive(Debug)]
-pub struct Mounted {
+pub struct MountedClient {
     root: PathBuf,
     name: String,
     server: Server,
 }
 
-impl Mounted {
-    /// The one whose root is `root`.
+impl MountedClient {
+    /// Opens the repository mounted at `root`.
     pub fn at(root: &Path) -> Result<Self, CvmfsError> {
-        let mounted = |why: String| CvmfsError::Mounted { path: root.to_owned(), why };
-        let told = |name: &str| {
+        let mounted = |reason: String| CvmfsError::MountedClient { path: root.to_owned(), reason };
+        let value_of = |name: &str| {
             let value = attribute(root, name).map_err(|e| mounted(format!("{name}: {e}")))?;
             value.ok_or_else(|| mounted(format!("it has no attribute {name}; is a CVMFS client mounted there?")))
         };
-        let name = told("user.fqrn")?;
-        if !is_fqrn(&name) {
+        let name = value_of("user.fqrn")?;
+        if !is_repository_name(&name) {
             return Err(mounted(format!("{name:?} is not a repository name")));
         }
-        let proxy = told("user.proxy")?;
+        let proxy = value_of("user.proxy")?;
         let proxy = Some(proxy.as_str()).filter(|proxy| !matches!(*proxy, "DIRECT" | ""));
-        let server = Server::new(&told("user.host")?, proxy)?;
+        let server = Server::new(&value_of("user.host")?, proxy)?;
         Ok(Self { root: root.to_owned(), name, server })
     }
 
@@ -45,15 +44,16 @@ impl Mounted {
         &self.name
     }
 
-    /// The server that the client uses now, by its proxy.
+    /// The server that the client currently uses, through its proxy.
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// Size and content of the regular file at `path`; `None` if there is none. Links are not followed.
+    /// Size and content of the regular file at `path`; `None` if there is none. Symbolic links are not
+    /// followed.
     pub fn content(&self, path: &RootPath) -> Result<Option<(u64, Content)>, CvmfsError> {
         let full = self.root.join(OsStr::from_bytes(&path.as_bytes()[1..]));
-        let failed = |why: String| CvmfsError::Mounted { path: full.clone(), why };
+        let failed = |reason: String| CvmfsError::MountedClient { path: full.clone(), reason };
         let size = match std::fs::symlink_metadata(&full) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
             Ok(_) => return Ok(None),
@@ -62,33 +62,34 @@ impl Mounted {
             }
             Err(e) => return Err(failed(e.to_string())),
         };
-        let told = |name: &str| attribute(&full, name).map_err(|e| failed(format!("{name}: {e}")));
-        if told("user.external_file")?.is_some_and(|external| external.trim() == "1") {
+        let value_of = |name: &str| attribute(&full, name).map_err(|e| failed(format!("{name}: {e}")));
+        if value_of("user.external_file")?.is_some_and(|external| external.trim() == "1") {
             return Ok(Some((size, Content::External)));
         }
-        let compressed = told("user.compression")?.is_none_or(|how| how.trim() != "none");
-        if let Some(hash) = told("user.hash")? {
+        let compressed = value_of("user.compression")?.is_none_or(|how| how.trim() != "none");
+        if let Some(hash) = value_of("user.hash")? {
             return Ok(Some((size, Content::Whole { hash: hash.trim().parse()?, compressed })));
         }
-        let list = told("user.chunk_list")?.ok_or_else(|| failed("it has neither hash nor chunks".into()))?;
-        let chunks = chunks(&list, size).map_err(|why| failed(format!("user.chunk_list: {why}")))?;
+        let list = value_of("user.chunk_list")?.ok_or_else(|| failed("it has neither a hash nor chunks".into()))?;
+        let chunks = chunks(&list, size).map_err(|e| failed(format!("user.chunk_list: {e}")))?;
         Ok(Some((size, Content::Chunks { chunks, compressed })))
     }
 }
 
-/// What tells the content of a file from that of another: its hash, if a client tells that; else size and time of change.
-/// Blocks as long as the mount does. A link is followed.
-pub fn version(path: &Path) -> std::io::Result<String> {
+/// A text that changes with the content of a file: its hash, if a client reports one, else size and time of change. Symbolic
+/// links are followed. Blocks for as long as the mount does.
+pub fn content_version(path: &Path) -> std::io::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::metadata(path)?;
-    // Other file systems say in many ways that they have no such attribute.
+    // Other file systems report a missing attribute in many ways.
     Ok(match attribute(path, "user.hash") {
         Ok(Some(hash)) => format!("hash {}", hash.trim()),
         _ => format!("size {} changed {}.{:09}", metadata.len(), metadata.mtime(), metadata.mtime_nsec()),
     })
 }
 
-/// An attribute as text, all pages of it; `None` if there is no such. Blocks as long as the mount does.
+/// An extended attribute as text, with all its pages; `None` if it does not exist. Blocks for as long as the
+/// mount does.
 pub fn attribute(path: &Path, name: &str) -> std::io::Result<Option<String>> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(std::io::Error::other);
     if let Some(value) = xattr::get(path, name)? {
@@ -105,21 +106,22 @@ pub fn attribute(path: &Path, name: &str) -> std::io::Result<Option<String>> {
     text(all).map(Some)
 }
 
-/// The chunks of a list: a heading, then a line `hash,offset,size` for each; they must cover `size` bytes.
-pub fn chunks(list: &str, size: u64) -> Result<Vec<Chunk>, String> {
+/// Parses a list of chunks: a heading, then a line `hash,offset,size` for each. They must cover `size` bytes.
+pub fn chunks(list: &str, size: u64) -> Result<Vec<Chunk>, ContentError> {
     let mut chunks = Vec::new();
     for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hash,")) {
+        let malformed = || ContentError::Line(line.to_owned());
         let mut columns = line.split(',');
         let (Some(hash), Some(offset), Some(length), None) =
             (columns.next(), columns.next(), columns.next(), columns.next())
         else {
-            return Err(format!("{line:?} is not hash,offset,size"));
+            return Err(malformed());
         };
-        let hash: ContentHash = hash.trim_end_matches('P').parse().map_err(|e| format!("{e}"))?;
-        let number = |text: &str| text.trim().parse::<u64>().map_err(|e| format!("{line:?}: {e}"));
+        let hash: ContentHash = hash.trim_end_matches('P').parse()?;
+        let number = |text: &str| text.trim().parse::<u64>().map_err(|_| malformed());
         chunks.push(Chunk { offset: number(offset)?, size: number(length)?, hash });
     }
-    Chunk::cover(&chunks, size).map_err(|why| format!("the file {why}"))?;
+    Chunk::check_coverage(&chunks, size)?;
     Ok(chunks)
 }
 
@@ -130,7 +132,7 @@ mod tests {
     const A: &str = "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78";
 
     #[test]
-    fn a_list_of_chunks_must_cover_the_file() {
+    fn chunk_lists_must_cover_the_file() {
         let lines = |lines: &[(u64, u64)]| {
             let chunks: Vec<_> = lines.iter().map(|(offset, size)| format!("{A},{offset},{size}\n")).collect();
             format!("hash,offset,size\n{}\n", chunks.concat())
@@ -150,9 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_a_client_is_named() {
+    fn a_directory_without_a_client_is_an_error_that_names_it() {
         let directory = tempfile::tempdir().unwrap();
-        let said = Mounted::at(directory.path()).unwrap_err().to_string();
-        assert!(said.contains(&directory.path().display().to_string()), "{said}");
+        let error = MountedClient::at(directory.path()).unwrap_err();
+        let CvmfsError::MountedClient { path, reason } = &error else { panic!("{error:?}") };
+        assert_eq!(path, directory.path());
+        // A file system without extended attributes reports an error of its own, which names the attribute, too.
+        assert!(reason.contains("user.fqrn"), "{error}");
+        assert!(MountedClient::at(Path::new("/nonexistent")).unwrap_err().to_string().contains("/nonexistent"));
     }
 }

@@ -15,7 +15,7 @@ use crate::path::RootPath;
 
 const CERTIFICATE_LIMIT: usize = 64 << 10;
 
-/// A repository's tree as its signed catalogs tell it. Catalogs are fetched when first needed, and kept.
+/// A repository's tree, as its signed catalogs describe it. Catalogs are fetched on first use and kept.
 #[derive(Debug)]
 pub struct Repository {
     server: Server,
@@ -23,20 +23,20 @@ pub struct Repository {
     catalogs: BTreeMap<RootPath, Catalog>,
 }
 
-/// A catalog, by its name.
+/// A reference to a catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogRef {
-    /// The directory at which it takes over.
+    /// Directory at which the catalog begins.
     pub mountpoint: RootPath,
-    /// The object.
+    /// Hash of the catalog object.
     pub hash: ContentHash,
-    /// Bytes, decompressed.
+    /// Size in bytes, decompressed.
     pub raw_size: u64,
 }
 
 impl Repository {
-    /// Fetches whitelist, manifest and certificate, checks that one of `keys` vouches for them, and loads the root
-    /// catalog.
+    /// Fetches whitelist, manifest and certificate, checks that one of `keys` has signed them, and loads the
+    /// root catalog.
     pub async fn open(server: Server, keys: &[MasterKey]) -> Result<Self, CvmfsError> {
         let whitelist = server.file(".cvmfswhitelist", signed::MAX_LEN).await?;
         let published = server.file(".cvmfspublished", signed::MAX_LEN).await?;
@@ -61,40 +61,39 @@ impl Repository {
         &self.manifest
     }
 
-    /// The server it is read from.
+    /// The server that the repository is read from.
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// The entry of `path`; `None` if there is no such path.
+    /// The entry of `path`; `None` if it does not exist.
     pub async fn lookup(&mut self, path: &RootPath) -> Result<Option<Entry>, CvmfsError> {
         self.catalog_for(path).await?.lookup(path)
     }
 
-    /// What the directory `path` holds, in order of names.
+    /// The entries of the directory `path`, sorted by name.
     pub async fn list(&mut self, path: &RootPath) -> Result<Vec<Entry>, CvmfsError> {
         self.catalog_for(path).await?.list(path)
     }
 
     /// The nested catalogs on the way to `path`, outermost first, without the root catalog.
-    pub async fn catalogs_on_the_way(&mut self, path: &RootPath) -> Result<Vec<CatalogRef>, CvmfsError> {
+    pub async fn nested_catalogs_for(&mut self, path: &RootPath) -> Result<Vec<CatalogRef>, CvmfsError> {
         let mut at = RootPath::new("/")?;
-        let mut way = Vec::new();
+        let mut catalogs = Vec::new();
         while let Some(next) = self.nested(&at, path)? {
             self.load(&next).await?;
             at = next.mountpoint.clone();
-            way.push(next);
+            catalogs.push(next);
         }
-        Ok(way)
+        Ok(catalogs)
     }
 
-    /// The paths below the catalog that takes over at `mountpoint`, and in those below it, whose names begin with `.wh.`, in
-    /// order.
+    /// The paths of all whiteouts in the catalog mounted at `mountpoint` and in those nested in it, sorted.
     pub async fn whiteouts(&mut self, mountpoint: &RootPath) -> Result<Vec<RootPath>, CvmfsError> {
         let mut found = Vec::new();
-        let mut to_look = self.catalogs_on_the_way(mountpoint).await?;
-        to_look.retain(|catalog| catalog.mountpoint == *mountpoint);
-        while let Some(catalog) = to_look.pop() {
+        let mut pending = self.nested_catalogs_for(mountpoint).await?;
+        pending.retain(|catalog| catalog.mountpoint == *mountpoint);
+        while let Some(catalog) = pending.pop() {
             self.load(&catalog).await?;
             let loaded = self.loaded(&catalog.mountpoint)?;
             found.extend(loaded.whiteouts()?);
@@ -103,15 +102,15 @@ impl Repository {
                 hash,
                 raw_size,
             };
-            to_look.extend(loaded.nested().map(below));
+            pending.extend(loaded.nested().map(below));
         }
         found.sort_unstable();
         Ok(found)
     }
 
     async fn catalog_for(&mut self, path: &RootPath) -> Result<&Catalog, CvmfsError> {
-        let way = self.catalogs_on_the_way(path).await?;
-        let mountpoint = way.last().map_or(RootPath::new("/")?, |last| last.mountpoint.clone());
+        let catalogs = self.nested_catalogs_for(path).await?;
+        let mountpoint = catalogs.last().map_or(RootPath::new("/")?, |last| last.mountpoint.clone());
         self.loaded(&mountpoint)
     }
 
@@ -123,7 +122,7 @@ impl Repository {
     fn loaded(&self, mountpoint: &RootPath) -> Result<&Catalog, CvmfsError> {
         self.catalogs.get(mountpoint).ok_or_else(|| CvmfsError::Catalog {
             mountpoint: mountpoint.to_string(),
-            why: "it is not loaded".to_owned(),
+            reason: "it is not loaded".to_owned(),
         })
     }
 
@@ -132,8 +131,8 @@ impl Repository {
             return Ok(());
         }
         if catalog.raw_size > MAX_SIZE {
-            let why = format!("it has {} bytes, at most {MAX_SIZE} are read", catalog.raw_size);
-            return Err(CvmfsError::Catalog { mountpoint: catalog.mountpoint.to_string(), why });
+            let reason = format!("it has {} bytes, at most {MAX_SIZE} are read", catalog.raw_size);
+            return Err(CvmfsError::Catalog { mountpoint: catalog.mountpoint.to_string(), reason });
         }
         let content = self.server.object(&catalog.hash, ObjectKind::Catalog, catalog.raw_size).await?;
         let opened = Catalog::open(catalog.mountpoint.clone(), &content)?;
@@ -142,7 +141,8 @@ impl Repository {
     }
 }
 
-/// Checks the chain from the master key to the manifest. The name in the manifest must be the one in the whitelist.
+/// Checks the chain of trust from the master key to the manifest. Manifest and whitelist must name the same
+/// repository.
 fn trust(
     whitelist: &[u8],
     keys: &[MasterKey],
@@ -151,25 +151,28 @@ fn trust(
     repository: &str,
     now: u64,
 ) -> Result<(), CvmfsError> {
-    let untrusted = |file, why: String| Err(CvmfsError::Untrusted { file, why });
+    let untrusted = |file, reason: String| Err(CvmfsError::Untrusted { file, reason });
     let signed = SignedText::parse(".cvmfswhitelist", whitelist)?;
-    if !keys.iter().any(|key| key.signed(&signed)) {
-        return untrusted(".cvmfswhitelist", format!("none of the {} master keys given has signed it", keys.len()));
+    if !keys.iter().any(|key| key.verify(&signed)) {
+        return untrusted(
+            ".cvmfswhitelist",
+            format!("it is not signed by any of the {} given master keys", keys.len()),
+        );
     }
     let list = Whitelist::parse(&signed)?;
     if list.repository != repository {
         return untrusted(".cvmfswhitelist", format!("it is for {}, the manifest for {repository}", list.repository));
     }
-    if !list.holds_at(now) {
+    if !list.is_valid_at(now) {
         return untrusted(
             ".cvmfswhitelist",
-            format!("it expired at {} UTC; its publisher must sign it again", list.expires),
+            format!("it expired at {} UTC; its publisher must renew it", list.expires),
         );
     }
     if !list.fingerprints.contains(&certificate.fingerprint) {
         return untrusted(".cvmfspublished", format!("its certificate {} is not whitelisted", certificate.fingerprint));
     }
-    if !certificate.signed(published) {
+    if !certificate.verify(published) {
         return untrusted(".cvmfspublished", "its signature does not match its certificate".to_owned());
     }
     Ok(())

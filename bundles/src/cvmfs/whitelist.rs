@@ -1,26 +1,26 @@
-//! `.cvmfswhitelist`: which certificates may sign manifests, and until when. Source: `cvmfs/whitelist.cc`.
+//! `.cvmfswhitelist`: the certificates that may sign manifests, and until when. Source: `cvmfs/whitelist.cc`.
 
 use super::CvmfsError;
 use super::signed::SignedText;
 
 const FILE: &str = ".cvmfswhitelist";
 
-/// A whitelist.
+/// A parsed whitelist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Whitelist {
     /// `N`: the repository it is for.
     pub repository: String,
-    /// `E`: the moment (UTC, `YYYYMMDDhhmmss`) after which it must not be believed.
+    /// `E`: time (UTC, `YYYYMMDDhhmmss`) after which it must not be trusted.
     pub expires: String,
     /// Fingerprints of the certificates, `AB:CD:...`.
     pub fingerprints: Vec<String>,
 }
 
 impl Whitelist {
-    /// Parses the lines of a signed text: creation time, `E` expiry, `N` name, then a fingerprint a line, with
-    /// comments behind `#`.
+    /// Parses the lines of a signed text: creation time, `E` expiry, `N` name, then one fingerprint per line,
+    /// with comments after `#`.
     pub fn parse(signed: &SignedText<'_>) -> Result<Self, CvmfsError> {
-        let malformed = |why: &str| CvmfsError::Malformed { file: FILE, why: why.to_owned() };
+        let malformed = |reason: &str| CvmfsError::Malformed { file: FILE, reason: reason.to_owned() };
         let mut lines = signed.text.lines().skip(1);
         let mut field =
             |key: char, what: &str| lines.next().and_then(|l| l.strip_prefix(key)).ok_or_else(|| malformed(what));
@@ -37,13 +37,13 @@ impl Whitelist {
         Ok(Self { repository, expires, fingerprints })
     }
 
-    /// Whether it still holds at `now`, in seconds since 1970.
-    pub fn holds_at(&self, now: u64) -> bool {
+    /// Whether it is valid at `now`, in seconds since 1970.
+    pub fn is_valid_at(&self, now: u64) -> bool {
         utc_digits(now) < self.expires
     }
 }
 
-/// `YYYYMMDDhhmmss` of a moment in UTC. Written like this, moments compare like their texts.
+/// `YYYYMMDDhhmmss` in UTC. Times written like this compare like their texts.
 fn utc_digits(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Days to civil date: H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_written_as_whitelists_do() {
+    fn times_are_written_like_in_whitelists() {
         for (seconds, text) in [
             (0, "19700101000000"),
             (951_782_399, "20000228235959"),
@@ -76,9 +76,9 @@ mod tests {
     }
 
     #[test]
-    fn a_whitelist_ends() {
+    fn whitelists_expire() {
         let list = Whitelist { repository: String::new(), expires: "20261123032420".into(), fingerprints: vec![] };
-        assert!(list.holds_at(1_795_404_259));
-        assert!(!list.holds_at(1_795_404_260));
+        assert!(list.is_valid_at(1_795_404_259));
+        assert!(!list.is_valid_at(1_795_404_260));
     }
 }

@@ -1,34 +1,30 @@
-//! Bundles for other prefetchers, which know files by their paths only.
+//! Export of bundles for other prefetchers, which know files only by their paths.
 //!
-//! [`Files`] are the image's files of a bundle, in the order in which to fetch them. A format is a function from them to
-//! the bytes of its file; each module says who reads it.
+//! [`Files`] are the image's files of a bundle, in the order in which to fetch them. Each format is a function from them to the bytes
+//! of its file.
 
+mod lists;
 mod native;
-mod nydus;
-mod soci;
-mod stargz;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
 use std::fmt;
 
-pub use native::{Native, NativeFile, NoTrigger, native};
-pub use nydus::nydus;
-pub use soci::soci;
-pub use stargz::stargz;
+pub use lists::{nydus, soci, stargz};
+pub use native::{Native, NativeFile, TriggerError, native};
 
 use crate::bundle::{Bundle, Share};
 use crate::image::Digest;
 use crate::object::ObjectKind;
 use crate::path::RootPath;
 
-/// What one format takes of a bundle.
+/// A bundle in one format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
-    /// The file's content.
+    /// Content of the file.
     pub content: Vec<u8>,
-    /// Files with names that the format cannot express.
+    /// Number of files whose names the format cannot express.
     pub inexpressible: usize,
 }
 
@@ -37,65 +33,67 @@ pub struct Export {
 pub struct Files {
     manifest: Option<Digest>,
     files: Vec<LayerFile>,
-    /// What no such list can hold.
-    pub left_out: LeftOut,
+    /// Objects that such a list cannot contain.
+    pub not_exported: NotExported,
 }
 
 /// A file of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct LayerFile {
-    /// In the container.
+    /// Path in the container.
     container: RootPath,
-    /// In the repository.
+    /// Path in the repository.
     repository: RootPath,
-    /// With what probability a start needs it.
+    /// Probability that a start needs it.
     expected: Share,
 }
 
-/// Objects that stand for no file of the image.
+/// Objects that are not files of the image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Of another repository.
+pub struct NotExported {
+    /// Objects of other repositories.
     pub other_repositories: usize,
     /// Catalogs and the like.
     pub catalogs: usize,
-    /// Of the image's repository, but not in a layer.
+    /// Objects of the image's repository outside of its layers.
     pub outside_layers: usize,
 }
 
 impl Files {
-    /// What `bundle` plans for `profile`.
-    pub fn of(bundle: &Bundle, profile: Option<&str>) -> Self {
-        let (mut seen, mut left_out, mut files) = (HashSet::new(), LeftOut::default(), Vec::new());
-        for object in bundle.plan(profile).into_iter().filter_map(|place| bundle.objects.get(place)) {
+    /// The files that `bundle` plans for `profile`.
+    pub fn from_bundle(bundle: &Bundle, profile: Option<&str>) -> Self {
+        let mut seen = HashSet::new();
+        let mut not_exported = NotExported::default();
+        let mut files = Vec::new();
+        for object in bundle.plan(profile).into_iter().map(|index| bundle.object(index)) {
             if object.repository != 0 {
-                left_out.other_repositories += 1;
+                not_exported.other_repositories += 1;
             } else if !matches!(object.kind, ObjectKind::File | ObjectKind::Chunk) {
-                left_out.catalogs += 1;
+                not_exported.catalogs += 1;
             } else if let Some(container) = object.container_path() {
-                // Chunks of one file share its path.
+                // Chunks of one file have the same path.
                 if seen.insert(container.clone()) {
                     let (repository, expected) = (object.path.clone(), object.need.expected());
                     files.push(LayerFile { container, repository, expected });
                 }
             } else {
-                left_out.outside_layers += 1;
+                not_exported.outside_layers += 1;
             }
         }
-        Self { manifest: bundle.image.manifest, files, left_out }
+        Self { manifest: bundle.image.manifest, files, not_exported }
     }
 
-    /// How many there are.
+    /// Number of files.
     pub fn len(&self) -> usize {
         self.files.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no files.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// The paths in the container for which `expressible` holds, and how many others there are.
+    /// The container paths for which `expressible` holds, and the number of the others.
     fn texts(&self, expressible: impl Fn(&str) -> bool) -> (Vec<&str>, usize) {
         let files = self.files.iter().filter_map(|file| std::str::from_utf8(file.container.as_bytes()).ok());
         let texts: Vec<&str> = files.filter(|text| expressible(text)).collect();
@@ -104,7 +102,7 @@ impl Files {
     }
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for NotExported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

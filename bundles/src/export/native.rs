@@ -1,8 +1,8 @@
 //! CVMFS's own file bundles (client 2.14): `.cvmfsbundle-<name of a file>` beside a file that triggers them.
 //!
-//! When somebody opens the trigger, the client fetches the files that the bundle lists, as far as its queue holds them:
-//! a pipe of 64 KiB, in which an entry takes 12 bytes (command and length) and its path. What does not fit is dropped
-//! without a word. A long list is therefore cut into parts, in a chain:
+//! When the trigger is opened, the client fetches the files that the bundle lists, as far as its queue holds them: a pipe of 64 KiB, in
+//! which an entry takes 12 bytes (command and length) and its path. Entries that do not fit are dropped silently. A long list is
+//! therefore cut into parts that form a chain:
 //!
 //! ```text
 //! open(trigger)         -> part 1: a b c ...      a is in part 1 and has a bundle of its own:
@@ -10,10 +10,9 @@
 //! open(k)               -> part 3: ...
 //! ```
 //!
-//! The container opens `a` early, when part 1 may not be fetched yet, so two parts must fit into the queue; it opens `k`
-//! only when it has come through part 1. What a bundle fetches triggers nothing, only opening does. A part's trigger is the
-//! file of the part before that is most surely opened, and of these the first; a start that does not open it goes without
-//! the parts behind.
+//! The container opens `a` early, when part 1 may not be fetched yet, so two parts must fit into the queue; it opens `k` only after part
+//! 1. Fetching a file triggers nothing, only opening does. A part's trigger is the file of the part before that is most likely to be
+//! opened, and among these the first; a start that does not open it does not fetch the following parts.
 //!
 //! Source: `cvmfs/bundle_mgr.{h,cc}` of cvmfs/cvmfs and its pull requests 4002, 4351 and 4359.
 
@@ -24,51 +23,52 @@ use serde_json::json;
 use super::{Files, LayerFile};
 use crate::path::RootPath;
 
-/// What stands before a trigger's name.
+/// Prefix of a bundle's name, before the name of its trigger.
 const PREFIX: &[u8] = b".cvmfsbundle-";
-/// The longest name of a file.
+/// Longest file name in bytes.
 const MAX_NAME: usize = 255;
-/// The most files of a part.
+/// Most files of a part.
 const MAX_FILES: usize = 250;
-/// The most pages of the pipe that a part takes: two parts fit into its 16, wherever in a page the first begins.
+/// Most pages of the pipe for a part: two parts fit into its 16 pages, wherever in a page the first begins.
 const MAX_PAGES: usize = 7;
-/// A page of the pipe. An entry is not split over two, so the end of a page may stay empty.
+/// A page of the pipe. An entry is not split over two pages, so the end of a page may stay empty.
 const PAGE: usize = 4096;
-/// What an entry takes of the queue besides its path.
+/// Bytes of an entry besides its path.
 const ENTRY: usize = 12;
 
-/// Bundles that follow from one trigger.
+/// A chain of bundles that begins with one trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Native {
-    /// The files to publish.
+    /// The bundle files to publish.
     pub files: Vec<NativeFile>,
-    /// Files with names that a bundle cannot hold.
+    /// Number of files whose names a bundle cannot contain.
     pub inexpressible: usize,
 }
 
-/// One bundle.
+/// A bundle file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NativeFile {
-    /// Where it belongs in the repository.
+    /// Its path in the repository.
     pub path: RootPath,
     /// Its content.
     pub content: Vec<u8>,
 }
 
-/// The trigger is not among the files.
+/// The trigger is not a file of the bundle.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0} is not among the files of the bundle that can trigger; name one that the container opens first, as `inspect` \
-     shows them"
+    "{0} cannot be the trigger: it is not a file of the bundle; choose a file that the container opens early, as listed by \
+     `bundle inspect`"
 )]
-pub struct NoTrigger(RootPath);
+pub struct TriggerError(RootPath);
 
-/// The files as bundles that follow from opening `trigger`, a path in the container.
-pub fn native(files: &Files, trigger: &RootPath) -> Result<Native, NoTrigger> {
-    let no_trigger = || NoTrigger(trigger.clone());
+/// Exports the files as bundles that follow from opening `trigger`, a path in the container.
+pub fn native(files: &Files, trigger: &RootPath) -> Result<Native, TriggerError> {
+    let no_trigger = || TriggerError(trigger.clone());
     let first = files.files.iter().find(|file| file.container == *trigger).ok_or_else(no_trigger)?;
-    let mut place = bundle_of(first).ok_or_else(no_trigger)?;
-    let (mut native, mut part) = (Native { files: Vec::new(), inexpressible: 0 }, Part::default());
+    let mut next = bundle_of(first).ok_or_else(no_trigger)?;
+    let mut native = Native { files: Vec::new(), inexpressible: 0 };
+    let mut part = Part::default();
     let mut rest = files.files.iter().filter(|file| file.container != *trigger).peekable();
     while let Some(file) = rest.next() {
         match std::str::from_utf8(file.repository.as_bytes()) {
@@ -80,9 +80,9 @@ pub fn native(files: &Files, trigger: &RootPath) -> Result<Native, NoTrigger> {
             None => true,
         };
         if full && !part.files.is_empty() {
-            native.files.push(NativeFile { path: place.clone(), content: part.content() });
+            native.files.push(NativeFile { path: next.clone(), content: part.content() });
             match part.next_trigger() {
-                Some(next) => place = next,
+                Some(path) => next = path,
                 None => {
                     native.inexpressible += rest.count();
                     return Ok(native);
@@ -94,7 +94,7 @@ pub fn native(files: &Files, trigger: &RootPath) -> Result<Native, NoTrigger> {
     Ok(native)
 }
 
-/// Where the bundle of a trigger belongs, if it can be one.
+/// The path of the bundle for a trigger; `None` if the name becomes too long.
 fn bundle_of(trigger: &LayerFile) -> Option<RootPath> {
     let name = [PREFIX, trigger.repository.name()].concat();
     (name.len() <= MAX_NAME).then(|| trigger.repository.parent()?.join(&name).ok())?
@@ -106,21 +106,21 @@ struct Part<'a> {
     queue: Queue,
 }
 
-/// How much of the pipe is taken.
+/// How much of the pipe is in use.
 #[derive(Default, Clone, Copy)]
 struct Queue {
     pages: usize,
-    room: usize,
+    free: usize,
 }
 
 impl Queue {
     fn with(self, path: &RootPath) -> Self {
         let entry = ENTRY + path.as_bytes().len();
-        match self.room.checked_sub(entry) {
-            Some(room) => Self { room, ..self },
+        match self.free.checked_sub(entry) {
+            Some(free) => Self { free, ..self },
             None => {
                 let pages = entry.div_ceil(PAGE);
-                Self { pages: self.pages + pages, room: pages * PAGE - entry }
+                Self { pages: self.pages + pages, free: pages * PAGE - entry }
             }
         }
     }

@@ -17,12 +17,13 @@ fn in_layer(n: usize, path: &[u8]) -> BundleObject {
 }
 
 fn bundle(objects: Vec<BundleObject>) -> Bundle {
-    let manifest = Digest::of(b"manifest");
-    let image = ImageId { chain_id: ChainId(Digest::of(b"chain")), manifest: Some(manifest), reference: String::new() };
-    Bundle { objects, ..Bundle::of(image, "unpacked.example.org") }
+    let manifest = Digest::sha256(b"manifest");
+    let image =
+        ImageId { chain_id: ChainId(Digest::sha256(b"chain")), manifest: Some(manifest), reference: String::new() };
+    Bundle { objects, ..Bundle::new(image, "unpacked.example.org") }
 }
 
-/// Something of everything that a bundle may hold.
+/// A bundle with every kind of object.
 fn mixed() -> Bundle {
     let chunk = |n| BundleObject { kind: ObjectKind::Chunk, ..in_layer(n, b"/usr/lib/big.so") };
     let need = Need { profiles: ProfileSet::default().and(0), ..Need::always(1) };
@@ -49,21 +50,22 @@ fn text(content: &[u8]) -> &str {
 }
 
 #[test]
-fn each_file_of_the_image_is_there_once_in_order_of_need() {
-    let paths = |profile| Files::of(&mixed(), profile).texts(|_| true).0.join(" ").replace(['\n', '\u{fc}'], "_");
+fn files_are_exported_once_in_order_of_need() {
+    let paths =
+        |profile| Files::from_bundle(&mixed(), profile).texts(|_| true).0.join(" ").replace(['\n', '\u{fc}'], "_");
     assert_eq!(paths(Some("fit")), "/usr/bin/python3 /usr/lib/big.so /fit.py /etc/_ber \"x\" /two_lines /blank ");
     assert_eq!(paths(None), "/usr/bin/python3 /usr/lib/big.so /etc/_ber \"x\" /two_lines /blank  /fit.py");
-    let expected = LeftOut { other_repositories: 1, catalogs: 1, outside_layers: 1 };
-    assert_eq!(Files::of(&mixed(), None).left_out, expected);
-    assert_eq!(Files::of(&mixed(), None).len(), 7);
+    let expected = NotExported { other_repositories: 1, catalogs: 1, outside_layers: 1 };
+    assert_eq!(Files::from_bundle(&mixed(), None).not_exported, expected);
+    assert_eq!(Files::from_bundle(&mixed(), None).len(), 7);
 }
 
 #[test]
-fn a_stargz_record_is_read_back_by_our_import() {
-    let exported = stargz(&Files::of(&mixed(), Some("fit")));
+fn stargz_files_can_be_imported_again() {
+    let exported = stargz(&Files::from_bundle(&mixed(), Some("fit")));
     assert_eq!(exported.inexpressible, 1);
     let first = text(&exported.content).lines().next().unwrap();
-    let manifest = Digest::of(b"manifest");
+    let manifest = Digest::sha256(b"manifest");
     assert_eq!(first, format!("{{\"manifestDigest\":\"{manifest}\",\"path\":\"usr/bin/python3\"}}"));
     let imported = import(Source::Stargz, &exported.content).unwrap();
     let paths: Vec<_> = imported.files.iter().map(|file| file.path.to_string()).collect();
@@ -74,14 +76,14 @@ fn a_stargz_record_is_read_back_by_our_import() {
 
 #[test]
 fn nydus_patterns_are_lines() {
-    let exported = nydus(&Files::of(&mixed(), Some("fit")));
+    let exported = nydus(&Files::from_bundle(&mixed(), Some("fit")));
     assert_eq!(text(&exported.content), "/usr/bin/python3\n/usr/lib/big.so\n/fit.py\n/etc/\u{fc}ber \"x\"\n");
     assert_eq!(exported.inexpressible, 3);
 }
 
 #[test]
 fn soci_files_are_a_json_array() {
-    let exported = soci(&Files::of(&mixed(), Some("fit")));
+    let exported = soci(&Files::from_bundle(&mixed(), Some("fit")));
     let expected = "[\n  \"/usr/bin/python3\",\n  \"/usr/lib/big.so\",\n  \"/fit.py\",\n  \"/etc/\u{fc}ber \\\"x\\\"\",\n  \
                     \"/two\\nlines\"\n]\n";
     assert_eq!(text(&exported.content), expected);
@@ -89,9 +91,9 @@ fn soci_files_are_a_json_array() {
 }
 
 #[test]
-fn a_native_bundle_lists_repository_paths_beside_its_trigger() {
+fn native_bundles_list_paths_beside_their_trigger() {
     let trigger = RootPath::new("/usr/bin/python3").unwrap();
-    let made = native(&Files::of(&mixed(), Some("fit")), &trigger).unwrap();
+    let made = native(&Files::from_bundle(&mixed(), Some("fit")), &trigger).unwrap();
     assert_eq!((made.files.len(), made.inexpressible), (1, 1));
     assert_eq!(made.files[0].path.to_string(), format!("{LAYER}/usr/bin/.cvmfsbundle-python3"));
     let dependencies: String = ["/usr/lib/big.so", "/fit.py", "/etc/\u{fc}ber \\\"x\\\"", "/two\\nlines", "/blank "]
@@ -103,19 +105,20 @@ fn a_native_bundle_lists_repository_paths_beside_its_trigger() {
     );
     assert_eq!(text(&made.files[0].content), expected);
 
-    let absent = native(&Files::of(&mixed(), None), &RootPath::new("/usr/bin/perl").unwrap()).unwrap_err().to_string();
+    let absent =
+        native(&Files::from_bundle(&mixed(), None), &RootPath::new("/usr/bin/perl").unwrap()).unwrap_err().to_string();
     assert!(absent.contains("/usr/bin/perl"), "{absent}");
 }
 
-/// What a client does: opens the files in their order; each opening of a trigger puts its bundle into a queue that takes
-/// 64 KiB in pages of 4 KiB, none of which is fetched before the container is half through the part before.
+/// Simulates a client: it opens the files in order; each opened trigger puts its bundle into a queue of 64
+/// KiB in pages of 4 KiB, of which nothing is fetched before the container is half through the part before.
 #[test]
-fn a_long_list_is_a_chain_of_bundles_of_which_none_is_dropped() {
+fn long_lists_become_chains_that_fit_the_queue() {
     for (count, length) in [(249, 20), (251, 20), (3_000, 20), (2_000, 180), (300, 2_000)] {
         let path = |n: usize| format!("/usr/lib/{n:05}{}", "/x".repeat(length / 2));
         let files: Vec<_> = (0..count).map(|n| in_layer(n, path(n).as_bytes())).collect();
         let trigger = RootPath::new(path(0)).unwrap();
-        let made = native(&Files::of(&bundle(files), None), &trigger).unwrap();
+        let made = native(&Files::from_bundle(&bundle(files), None), &trigger).unwrap();
         let read = |file: &NativeFile| -> Vec<String> {
             let json: serde_json::Value = serde_json::from_slice(&file.content).unwrap();
             json["dependencies"].as_array().unwrap().iter().map(|d| d.as_str().unwrap().to_owned()).collect()
@@ -147,13 +150,13 @@ fn a_long_list_is_a_chain_of_bundles_of_which_none_is_dropped() {
 }
 
 #[test]
-fn the_next_part_is_triggered_by_the_file_that_is_most_surely_opened() {
-    let rare = Need { share: Share::of(1, 2), ..Need::always(2) };
+fn the_likeliest_file_triggers_the_next_part() {
+    let rare = Need { share: Share::ratio(1, 2), ..Need::always(2) };
     let objects = (0..600).map(|n| {
         let need = if n % 100 == 7 { Need::always(2) } else { rare };
         BundleObject { need, ..in_layer(n, format!("/f{n}").as_bytes()) }
     });
-    let made = native(&Files::of(&bundle(objects.collect()), None), &RootPath::new("/f0").unwrap()).unwrap();
+    let made = native(&Files::from_bundle(&bundle(objects.collect()), None), &RootPath::new("/f0").unwrap()).unwrap();
     let triggers: Vec<_> = made.files.iter().map(|file| file.path.to_string().replace(LAYER, "")).collect();
     assert_eq!(triggers, ["/.cvmfsbundle-f0", "/.cvmfsbundle-f7", "/.cvmfsbundle-f307"]);
 }

@@ -5,27 +5,30 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 in OCI's text form `sha256:<64 hex>`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode)]
+use crate::codec::{Decode, Encode};
+
+/// A SHA-256 digest, in OCI's text form `sha256:<64 hex>`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
 pub struct Digest([u8; 32]);
 
-/// A text that is no digest we can use.
+/// The text is not a SHA-256 digest.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a digest: expected sha256:<64 hex digits>")]
-pub struct BadDigest(String);
+pub struct ParseDigestError(String);
 
 impl Digest {
-    /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
+    /// Computes the digest of `bytes`.
+    pub fn sha256(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// A digest that is already known.
+    /// A digest from its 32 bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The digest of these 64 hex digits.
+    /// A digest from its 64 hex digits.
     pub fn from_hex(digits: &[u8]) -> Option<Self> {
         let mut digest = [0; 32];
         hex::decode_to_slice(digits, &mut digest).is_ok().then_some(Self(digest))
@@ -43,10 +46,10 @@ impl Digest {
 }
 
 impl FromStr for Digest {
-    type Err = BadDigest;
+    type Err = ParseDigestError;
 
-    fn from_str(text: &str) -> Result<Self, BadDigest> {
-        let bad = || BadDigest(text.chars().take(100).collect());
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+        let bad = || ParseDigestError(text.chars().take(100).collect());
         text.strip_prefix("sha256:").and_then(|digits| Self::from_hex(digits.as_bytes())).ok_or_else(bad)
     }
 }
@@ -69,25 +72,26 @@ impl serde::Serialize for Digest {
     }
 }
 
-/// The identity of a stack of layers: OCI image specification, "Layer ChainID".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, bincode::Encode, bincode::Decode)]
+/// Identity of a stack of layers: OCI image specification, "Layer ChainID".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
 #[serde(transparent)]
 pub struct ChainId(pub Digest);
 
 impl ChainId {
-    /// The chain ID of a stack of layers, given the diff IDs (digests of the uncompressed layers) from the lowest
-    /// to the topmost. `None` for an image without layers.
-    pub fn of(diff_ids: &[Digest]) -> Option<Self> {
+    /// The chain ID of a stack of layers, given the diff IDs (digests of the uncompressed layers) from the
+    /// lowest to the topmost. `None` without layers.
+    pub fn from_diff_ids(diff_ids: &[Digest]) -> Option<Self> {
         let (lowest, rest) = diff_ids.split_first()?;
-        let chain = rest.iter().fold(*lowest, |chain, diff| Digest::of(format!("{chain} {diff}").as_bytes()));
+        let chain = rest.iter().fold(*lowest, |chain, diff| Digest::sha256(format!("{chain} {diff}").as_bytes()));
         Some(Self(chain))
     }
 }
 
 impl FromStr for ChainId {
-    type Err = BadDigest;
+    type Err = ParseDigestError;
 
-    fn from_str(text: &str) -> Result<Self, BadDigest> {
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
         text.parse().map(Self)
     }
 }
@@ -110,17 +114,17 @@ mod tests {
 
     #[test]
     fn chain_ids_follow_the_specification() {
-        let [a, b, c] = [b"a", b"b", b"c"].map(|x| Digest::of(x));
-        assert!(ChainId::of(&[]).is_none());
-        assert_eq!(ChainId::of(&[a]).unwrap().0, a);
-        let ab = Digest::of(format!("{a} {b}").as_bytes());
-        assert_eq!(ChainId::of(&[a, b]).unwrap().0, ab);
-        assert_eq!(ChainId::of(&[a, b, c]).unwrap().0, Digest::of(format!("{ab} {c}").as_bytes()));
+        let [a, b, c] = [b"a", b"b", b"c"].map(|x| Digest::sha256(x));
+        assert!(ChainId::from_diff_ids(&[]).is_none());
+        assert_eq!(ChainId::from_diff_ids(&[a]).unwrap().0, a);
+        let ab = Digest::sha256(format!("{a} {b}").as_bytes());
+        assert_eq!(ChainId::from_diff_ids(&[a, b]).unwrap().0, ab);
+        assert_eq!(ChainId::from_diff_ids(&[a, b, c]).unwrap().0, Digest::sha256(format!("{ab} {c}").as_bytes()));
     }
 
     #[test]
     fn only_sha256_is_a_digest() {
-        let text = Digest::of(b"").to_string();
+        let text = Digest::sha256(b"").to_string();
         assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
         for bad in ["", "sha256:", "sha512:00", &text[1..], &text[..70], &format!("{text}0")] {
             assert!(bad.parse::<Digest>().is_err(), "{bad:?} was accepted");

@@ -1,19 +1,22 @@
-//! What identifies an image, and what its registry says about it.
+//! What identifies an image.
 
 mod digest;
-pub mod registry;
 
-pub use digest::{BadDigest, ChainId, Digest};
+pub use digest::{ChainId, Digest, ParseDigestError};
 
 use serde::Serialize;
 
-/// The names of an image. The chain ID is its identity: at a container's start it is all that a snapshotter knows.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, bincode::Encode, bincode::Decode)]
+use crate::codec::{Decode, Encode};
+
+/// The names of an image. The chain ID is its identity: when a container starts, a snapshotter knows nothing
+/// else.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
 pub struct ImageId {
     /// Chain ID of the topmost layer.
     pub chain_id: ChainId,
-    /// Digest of the manifest, if it was known.
+    /// Digest of the manifest, if known.
     pub manifest: Option<Digest>,
-    /// The reference by which it was called, for people.
+    /// The reference under which it was pulled, for people.
     pub reference: String,
 }

@@ -1,13 +1,13 @@
-//! Unpacking piece by piece, in fixed memory however large the object is.
+//! Decompressing piece by piece, in constant memory.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{BadObject, ContentHash};
+use super::{ContentHash, ObjectError};
 
 const BUFFER: usize = 256 << 10;
 
-/// Takes stored bytes in pieces of any size, and gives what they unpack to, without a look at their hash: that is for
-/// [`Unpacker`](super::Unpacker), or for who checks what comes out.
+/// Decompresses an object that arrives in pieces of any size. It does not verify the hash: use
+/// [`Unpacker`](super::Unpacker) for that, or verify the result.
 #[derive(Debug)]
 pub struct Inflater {
     hash: ContentHash,
@@ -18,13 +18,14 @@ pub struct Inflater {
 }
 
 impl Inflater {
-    /// For the object called `hash`, whose content must be `raw_size` bytes long.
+    /// For the object `hash`, whose content must be `raw_size` bytes long.
     pub fn new(hash: ContentHash, raw_size: u64) -> Self {
         Self { hash, raw_size, inflater: Decompress::new(true), ended: false, buffer: vec![0; BUFFER] }
     }
 
-    /// Takes the next stored bytes, and gives what they unpack to: never more than there should be.
-    pub fn feed<E: From<BadObject>>(
+    /// Decompresses the next stored bytes and passes the result to `take`, never more than `raw_size` bytes
+    /// in all.
+    pub fn feed<E: From<ObjectError>>(
         &mut self,
         mut stored: &[u8],
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
@@ -53,8 +54,8 @@ impl Inflater {
         Ok(())
     }
 
-    /// Whether the stream has ended, and where it should.
-    pub fn finish(self) -> Result<(), BadObject> {
+    /// Checks that the stream is complete and has the expected size.
+    pub fn finish(self) -> Result<(), ObjectError> {
         if !self.ended {
             return Err(self.wrong_size("the stream does not end".into()));
         }
@@ -64,7 +65,7 @@ impl Inflater {
         Ok(())
     }
 
-    fn wrong_size(&self, why: String) -> BadObject {
-        BadObject::WrongSize { hash: self.hash, expected: self.raw_size, why }
+    fn wrong_size(&self, reason: String) -> ObjectError {
+        ObjectError::WrongSize { hash: self.hash, expected: self.raw_size, reason }
     }
 }

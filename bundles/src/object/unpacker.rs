@@ -1,11 +1,11 @@
-//! Checking and unpacking piece by piece.
+//! Verifying and decompressing piece by piece.
 
 use sha1::{Digest, Sha1};
 
-use super::{BadObject, ContentHash, HashAlgorithm, Inflater};
+use super::{ContentHash, HashAlgorithm, Inflater, ObjectError};
 
-/// Takes the stored bytes of an object in pieces of any size, and gives its content. Nothing of that may be believed before
-/// [`Unpacker::finish`] has said so.
+/// Verifies and decompresses an object that arrives in pieces of any size. Its output must not be used before
+/// [`Unpacker::finish`] has succeeded.
 #[derive(Debug)]
 pub struct Unpacker {
     hash: ContentHash,
@@ -15,15 +15,15 @@ pub struct Unpacker {
 
 impl Unpacker {
     /// For the object `hash`, whose content must be `raw_size` bytes long.
-    pub fn new(hash: ContentHash, raw_size: u64) -> Result<Self, BadObject> {
+    pub fn new(hash: ContentHash, raw_size: u64) -> Result<Self, ObjectError> {
         if hash.algorithm != HashAlgorithm::Sha1 {
-            return Err(BadObject::Unverifiable(hash));
+            return Err(ObjectError::Unverifiable(hash));
         }
         Ok(Self { hash, hasher: Sha1::new(), inflater: Inflater::new(hash, raw_size) })
     }
 
-    /// Takes the next stored bytes, and gives what they unpack to.
-    pub fn feed<E: From<BadObject>>(
+    /// Decompresses the next stored bytes and passes the result to `take`.
+    pub fn feed<E: From<ObjectError>>(
         &mut self,
         stored: &[u8],
         take: impl FnMut(&[u8]) -> Result<(), E>,
@@ -32,11 +32,11 @@ impl Unpacker {
         self.inflater.feed(stored, take)
     }
 
-    /// Whether all that came was the object, and all of it.
-    pub fn finish(self) -> Result<(), BadObject> {
+    /// Checks that the object is complete and has the right hash.
+    pub fn finish(self) -> Result<(), ObjectError> {
         let found = ContentHash::sha1(self.hasher.finalize().into());
         if found != self.hash {
-            return Err(BadObject::WrongHash { expected: self.hash, found });
+            return Err(ObjectError::WrongHash { expected: self.hash, found });
         }
         self.inflater.finish()
     }

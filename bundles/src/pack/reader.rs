@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{FORMAT, HEADER, Index, Packed, file_name};
+use super::{FORMAT, HEADER, Index, PackedObject, file_name};
 use crate::bundle::PackRef;
 use crate::file::FileError;
 use crate::image::Digest;
 use crate::object::verify;
 
-/// A pack file, with its index read.
+/// A pack file, opened and checked.
 #[derive(Debug)]
 pub struct PackFile {
     file: File,
@@ -24,11 +24,11 @@ pub struct PackFile {
 }
 
 impl PackFile {
-    /// Opens a pack and checks all of it: its index, its length, and that it is called by its checksum. Under another name it
-    /// would never be used.
+    /// Opens a pack and checks its index, its length, and that its name is its checksum. Under another name
+    /// it would never be used.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let io = |source| FileError::Io { path: path.to_owned(), source };
-        let bad = |source| FileError::Bad { path: path.to_owned(), source };
+        let bad = |source| FileError::Format { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
         let mut head = Vec::new();
@@ -37,19 +37,20 @@ impl PackFile {
         file.by_ref().take((extent - HEADER) as u64).read_to_end(&mut head).map_err(io)?;
         let index = Index::from_bytes(&head).map_err(bad)?;
         if index.file_size() != size {
-            let why = format!("its objects end at {}, the file at {size}", index.file_size());
-            return Err(bad(FORMAT.content(why)));
+            let reason = format!("its objects end at {}, but the file has {size} bytes", index.file_size());
+            return Err(bad(FORMAT.content(reason)));
         }
         let digest = digest_of(&head, &mut file).map_err(io)?;
         if path.file_name() != Some(OsStr::new(&file_name(&digest))) {
-            return Err(bad(
-                FORMAT.content(format!("its content makes its name {}; make it again", file_name(&digest)))
-            ));
+            return Err(bad(FORMAT.content(format!(
+                "its name must be {}, the checksum of its content; build it again",
+                file_name(&digest)
+            ))));
         }
         Ok(Self { file, path: path.to_owned(), reference: PackRef { digest, size }, index })
     }
 
-    /// All packs in a directory and those below it; none if it is not there.
+    /// Opens all packs in a directory and below it, sorted by digest; none if the directory does not exist.
     pub fn all_below(directory: &Path) -> Result<Vec<Self>, FileError> {
         let io = |source| FileError::Io { path: directory.to_owned(), source };
         let entries = match std::fs::read_dir(directory) {
@@ -70,22 +71,22 @@ impl PackFile {
         Ok(packs)
     }
 
-    /// All of `paths`.
+    /// Opens all packs in `paths`.
     pub fn open_all(paths: &[PathBuf]) -> Result<Vec<Self>, FileError> {
         paths.iter().map(|path| Self::open(path)).collect()
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it is called, and its bytes.
+    /// Digest and size.
     pub fn reference(&self) -> &PackRef {
         &self.reference
     }
 
-    /// What is in it.
+    /// The objects in the pack.
     pub fn index(&self) -> &Index {
         &self.index
     }
@@ -94,18 +95,18 @@ impl PackFile {
         (self.reference.clone(), self.index.clone())
     }
 
-    /// The stored bytes of one object, verified.
-    pub fn object(&self, object: &Packed) -> Result<Vec<u8>, FileError> {
+    /// Reads the stored bytes of one object and verifies them.
+    pub fn object(&self, object: &PackedObject) -> Result<Vec<u8>, FileError> {
         let mut stored = vec![0; object.stored_size as usize];
         let io = |source| FileError::Io { path: self.path.clone(), source };
         self.file.read_exact_at(&mut stored, object.offset).map_err(io)?;
         verify(&object.hash, &stored)
-            .map_err(|e| FileError::Bad { path: self.path.clone(), source: FORMAT.content(e.to_string()) })?;
+            .map_err(|e| FileError::Format { path: self.path.clone(), source: FORMAT.content(e.to_string()) })?;
         Ok(stored)
     }
 }
 
-/// SHA-256 of what was read, and of the rest of the file.
+/// SHA-256 of the bytes read so far and of the rest of the file.
 fn digest_of(head: &[u8], rest: &mut File) -> std::io::Result<Digest> {
     let mut hasher = Sha256::new();
     hasher.update(head);

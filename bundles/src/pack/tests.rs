@@ -1,29 +1,29 @@
 use super::*;
-use crate::bundle::{Bundle, BundleObject, PackRef, ProfileSet, Share};
-use crate::codec::BadFile;
+use crate::bundle::{Bundle, BundleObject, ObjectIndex, PackRef, ProfileSet, Share};
+use crate::codec::FormatError;
 use crate::image::{ChainId, Digest, ImageId};
 use crate::object::{ContentHash, ObjectKind};
 use crate::path::RootPath;
 
-/// A pack file with these objects.
+/// The bytes of a pack file with these objects.
 fn file(contents: &[&[u8]]) -> Vec<u8> {
-    let objects: Vec<_> = contents.iter().map(|content| index::Packed::file(content, 7)).collect();
+    let objects: Vec<_> = contents.iter().map(|content| index::PackedObject::file(content, 7)).collect();
     assemble(&objects, contents).unwrap().0
 }
 
 fn write(directory: &std::path::Path, content: &[u8]) -> std::path::PathBuf {
-    let path = directory.join(file_name(&Digest::of(content)));
+    let path = directory.join(file_name(&Digest::sha256(content)));
     std::fs::write(&path, content).unwrap();
     path
 }
 
 #[test]
-fn any_one_object_can_be_taken_by_its_offset() {
+fn single_objects_are_read_by_offset() {
     let directory = tempfile::tempdir().unwrap();
     let contents: [&[u8]; 4] = [b"one", b"", b"three", b"4"];
     let content = file(&contents);
     let pack = PackFile::open(&write(directory.path(), &content)).unwrap();
-    assert_eq!(*pack.reference(), PackRef { digest: Digest::of(&content), size: content.len() as u64 });
+    assert_eq!(*pack.reference(), PackRef { digest: Digest::sha256(&content), size: content.len() as u64 });
     for (object, expected) in pack.index().objects().iter().zip(contents).rev() {
         assert_eq!(pack.object(object).unwrap(), expected);
     }
@@ -32,7 +32,7 @@ fn any_one_object_can_be_taken_by_its_offset() {
 }
 
 #[test]
-fn every_cut_and_every_changed_byte_is_noticed() {
+fn truncated_or_changed_packs_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let content = file(&[b"one", b"two"]);
     let path = write(directory.path(), &content);
@@ -46,7 +46,7 @@ fn every_cut_and_every_changed_byte_is_noticed() {
         std::fs::write(&path, &changed).unwrap();
         assert!(PackFile::open(&path).is_err(), "byte {at}");
     }
-    // Where the name was made right again, the object itself tells.
+    // With a matching file name, the object's own hash reveals the change.
     let mut changed = content;
     *changed.last_mut().unwrap() ^= 1;
     let pack = PackFile::open(&write(directory.path(), &changed)).unwrap();
@@ -55,18 +55,18 @@ fn every_cut_and_every_changed_byte_is_noticed() {
 }
 
 #[test]
-fn an_index_that_claims_too_much_is_refused() {
+fn oversized_or_newer_indexes_are_refused() {
     let mut claimed = file(&[b"one"]);
     claimed[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert!(matches!(Index::extent(&claimed), Err(BadFile::TooLarge { .. })));
-    let huge = index::Packed { stored_size: MAX_OBJECT + 1, ..index::Packed::file(b"one", 7) };
+    assert!(matches!(Index::extent(&claimed), Err(FormatError::TooLarge { .. })));
+    let huge = index::PackedObject { stored_size: MAX_OBJECT + 1, ..index::PackedObject::file(b"one", 7) };
     assert!(Index::head(&[huge]).is_err());
     let mut newer = file(&[b"one"]);
     newer[4] = 2;
-    assert!(matches!(Index::from_bytes(&newer), Err(BadFile::Newer { .. })));
+    assert!(matches!(Index::from_bytes(&newer), Err(FormatError::Newer { .. })));
 }
 
-/// An object of a layer, `size` bytes on the server.
+/// An object of a layer with `size` stored bytes.
 fn object(layer: u8, name: &str, size: u64) -> BundleObject {
     let digest = hex::encode([layer; 32]);
     let path = RootPath::new(format!("/.layers/{}/{digest}/layerfs/{name}", &digest[..2])).unwrap();
@@ -74,14 +74,18 @@ fn object(layer: u8, name: &str, size: u64) -> BundleObject {
 }
 
 fn bundle(objects: Vec<BundleObject>) -> Bundle {
-    let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
-    Bundle { objects, ..Bundle::of(image, "a.b") }
+    let image = ImageId { chain_id: ChainId(Digest::sha256(b"x")), manifest: None, reference: String::new() };
+    Bundle { objects, ..Bundle::new(image, "a.b") }
 }
 
-const LIMITS: Limits = Limits { object: 100, least: 50, most: 200, reuse: Share::ALL };
+const LIMITS: PackLimits = PackLimits { max_object: 100, min_pack: 50, max_pack: 200, min_reuse: Share::ALL };
+
+fn indices(pack: &[u32]) -> Vec<ObjectIndex> {
+    pack.iter().map(|index| ObjectIndex::new(*index)).collect()
+}
 
 #[test]
-fn small_objects_of_a_layer_stand_together_in_order_of_need() {
+fn small_objects_are_packed_by_profile_and_layer() {
     let catalog = BundleObject { kind: ObjectKind::Catalog, ..object(1, "catalog", 10) };
     let elsewhere = BundleObject { repository: 1, ..object(1, "elsewhere", 10) };
     let only_fit = |name: &str| {
@@ -103,15 +107,16 @@ fn small_objects_of_a_layer_stand_together_in_order_of_need() {
         object(1, "h", 100),
     ];
     let plan = plan(&bundle(objects), &[], &LIMITS);
-    // Layers 2 and 3 have too little for packs of their own; a pack of layer 1 is full; what is only for some is apart.
-    assert_eq!(plan.new, [vec![1, 5], vec![2, 4], vec![7, 10], vec![8, 9]]);
+    // Layers 2 and 3 are too small for packs of their own; a pack of layer 1 is full; objects of one profile
+    // only are apart.
+    assert_eq!(plan.new, [[1, 5], [2, 4], [7, 10], [8, 9]].map(|pack| indices(&pack)));
 }
 
 #[test]
-fn a_published_pack_is_used_again_where_it_is_wanted() {
+fn published_packs_are_reused_if_mostly_needed() {
     let objects = vec![object(1, "a", 60), object(1, "b", 60), object(1, "c", 40), object(1, "d", 40)];
     let published = |objects: &[&BundleObject], more: u64| {
-        let packed = |object: &&BundleObject| index::Packed {
+        let packed = |object: &&BundleObject| index::PackedObject {
             hash: object.hash,
             kind: object.kind,
             offset: 0,
@@ -119,15 +124,15 @@ fn a_published_pack_is_used_again_where_it_is_wanted() {
             raw_size: object.raw_size,
         };
         let mut packed: Vec<_> = objects.iter().map(packed).collect();
-        packed.push(index::Packed { stored_size: more, ..index::Packed::file(b"another", 7) });
+        packed.push(index::PackedObject { stored_size: more, ..index::PackedObject::file(b"another", 7) });
         let (head, index) = Index::head(&packed).unwrap();
-        (PackRef { digest: Digest::of(&head), size: index.file_size() }, index)
+        (PackRef { digest: Digest::sha256(&head), size: index.file_size() }, index)
     };
     let published =
         [published(&[&objects[0]], 60), published(&[&objects[2]], 8), published(&[&objects[0], &objects[1]], 12)];
-    let limits = Limits { reuse: Share::of(9, 10), ..LIMITS };
+    let limits = PackLimits { min_reuse: Share::ratio(9, 10), ..LIMITS };
     let bundle = bundle(objects);
-    assert_eq!(plan(&bundle, &published, &limits), PackPlan { reused: vec![2], new: vec![vec![2, 3]] });
-    let all = Limits { reuse: Share::of(8, 10), ..limits };
+    assert_eq!(plan(&bundle, &published, &limits), PackPlan { reused: vec![2], new: vec![indices(&[2, 3])] });
+    let all = PackLimits { min_reuse: Share::ratio(8, 10), ..limits };
     assert_eq!(plan(&bundle, &published, &all), PackPlan { reused: vec![2, 1], new: vec![] });
 }

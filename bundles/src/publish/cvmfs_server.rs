@@ -1,4 +1,4 @@
-//! Publishing with the repository's server tools: one transaction.
+//! Publishing with `cvmfs_server`, in one transaction.
 
 use std::ffi::OsString;
 use std::io;
@@ -6,18 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{PublishError, bundle_path, directory};
-use crate::bundle::{Bundle, is_fqrn};
+use crate::bundle::Bundle;
+use crate::cvmfs::is_repository_name;
 use crate::pack::PackFile;
 
-/// The most bytes of a tool's output that an error repeats.
-const MAX_SAID: usize = 1_000;
+/// Most bytes of a tool's output that an error quotes.
+const MAX_OUTPUT: usize = 1_000;
 
-/// `cvmfs_server` on this machine, which must be one of the repository's publishers.
+/// `cvmfs_server` on this machine, which must be a publisher of the repository.
 #[derive(Debug)]
 pub struct CvmfsServer {
-    /// The tool.
+    /// Path or name of the program.
     pub program: OsString,
-    /// Where repositories are mounted.
+    /// Directory where repositories are mounted.
     pub mounts: PathBuf,
 }
 
@@ -28,10 +29,11 @@ impl Default for CvmfsServer {
 }
 
 impl CvmfsServer {
-    /// Opens a transaction of `fqrn`, writes the tree of `bundle` and `packs` and publishes it; returns the bundle's path.
-    /// Whatever fails after the transaction was opened, it is aborted. One that was open before is not ours: it stays.
+    /// Opens a transaction of `fqrn`, writes the tree of `bundle` and `packs`, publishes it, and returns the
+    /// bundle's path. If anything fails after the transaction was opened, it is aborted. A transaction that
+    /// was open before is left alone.
     pub fn publish(&self, bundle: &Bundle, fqrn: &str, packs: &[PathBuf]) -> Result<PathBuf, PublishError> {
-        if !is_fqrn(fqrn) {
+        if !is_repository_name(fqrn) {
             return Err(PublishError::Fqrn(fqrn.to_owned()));
         }
         let packs = PackFile::open_all(packs)?;
@@ -54,12 +56,13 @@ impl CvmfsServer {
 
     fn run(&self, arguments: &[&str], outcome: &'static str) -> Result<(), PublishError> {
         let program = self.program.to_string_lossy();
-        let failed = |why| PublishError::Server { command: format!("{program} {}", arguments.join(" ")), outcome, why };
-        // Not inside the repository, where an open working directory would keep it from being published.
+        let failed =
+            |reason| PublishError::Server { command: format!("{program} {}", arguments.join(" ")), outcome, reason };
+        // Not inside the repository, where an open working directory would block publishing.
         let output =
             Command::new(&self.program).args(arguments).current_dir("/").output().map_err(|e| match e.kind() {
                 io::ErrorKind::NotFound => failed(
-                    "it is not installed here. Run this on a publisher of the repository, or write a tar file for its \
+                    "it is not installed; run this on a publisher of the repository, or write a tar file for its \
                  `cvmfs_server ingest`"
                         .to_owned(),
                 ),
@@ -68,8 +71,9 @@ impl CvmfsServer {
         if output.status.success() {
             return Ok(());
         }
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said[said.len().saturating_sub(MAX_SAID)..]).trim().to_owned();
-        Err(failed(format!("{}: {said}", output.status)))
+        let output_text = [output.stdout, output.stderr].concat();
+        let output_text =
+            String::from_utf8_lossy(&output_text[output_text.len().saturating_sub(MAX_OUTPUT)..]).trim().to_owned();
+        Err(failed(format!("{}: {output_text}", output.status)))
     }
 }

@@ -1,4 +1,4 @@
-//! The tree in a directory.
+//! Publishing into a directory.
 
 use std::io;
 use std::os::unix::fs::symlink;
@@ -9,19 +9,19 @@ use crate::bundle::Bundle;
 use crate::file::{self, FileError};
 use crate::pack::PackFile;
 
-/// Writes `bundle` and `packs` below `tree`, the root of a repository open for writing (or a directory to be copied
-/// there). An older bundle of the same image is replaced. Returns the bundle's path.
+/// Writes `bundle` and `packs` below `tree`, the root of a repository open for writing (or a directory to be
+/// copied there), and returns the bundle's path. An older bundle of the same image is replaced.
 pub fn publish(bundle: &Bundle, tree: &Path, packs: &[PathBuf]) -> Result<PathBuf, PublishError> {
     let packs = PackFile::open_all(packs)?;
     write(bundle, tree, &packs)?;
     Ok(tree.join(bundle_path(&bundle.image.chain_id)))
 }
 
-/// The same with packs that are checked.
+/// As [`publish`], with packs that are checked already.
 pub(super) fn write(bundle: &Bundle, tree: &Path, packs: &[PackFile]) -> Result<(), PublishError> {
     let io = |path: &Path, source| FileError::Io { path: path.to_owned(), source };
     if !tree.is_dir() {
-        let source = io::Error::new(io::ErrorKind::NotADirectory, "the repository's tree is not there");
+        let source = io::Error::new(io::ErrorKind::NotADirectory, "the repository's root directory does not exist");
         return Err(io(tree, source).into());
     }
     for entry in entries(bundle, packs)? {
@@ -37,7 +37,7 @@ pub(super) fn write(bundle: &Bundle, tree: &Path, packs: &[PackFile]) -> Result<
     Ok(())
 }
 
-/// Makes `link` point to `target`, in one step for whoever reads it.
+/// Points `link` to `target`, atomically for readers.
 fn replace_link(target: &str, link: &Path) -> io::Result<()> {
     let temporary = link.with_extension("new");
     match std::fs::remove_file(&temporary) {

@@ -1,17 +1,17 @@
-//! Bundles beside the images they are for: in a repository's tree, and in a registry.
+//! Publishing bundles beside their images: in a repository or in a registry.
 //!
 //! ```text
-//! .bundles/.cvmfscatalog                                   a catalog of its own, so that others need not know it
+//! .bundles/.cvmfscatalog                                   requests a nested catalog, which others need not load
 //! .bundles/<2 hex>/<64 hex of the chain ID>/image.bundle   the bundle
 //! .bundles/manifests/<2 hex>/<64 hex of the manifest digest> -> ../../<2 hex>/<64 hex of the chain ID>
-//! .bundles/packs/<2 hex>/<64 hex of its SHA-256>.pack      packs that bundles point into
+//! .bundles/packs/<2 hex>/<64 hex of its SHA-256>.pack      packs that bundles refer to
 //! ```
 //!
-//! At a pull only the manifest's digest is known, at a container's start only the chain ID.
+//! When an image is pulled, only the manifest digest is known; when a container starts, only the chain ID.
 //!
-//! [`entries`] is the tree as a list; it is written into a directory ([`publish`]), into a tar file ([`tarball`]), or
-//! inside a transaction of the repository's server ([`CvmfsServer`]). [`push`] puts the same files beside the image in
-//! its registry. What an operator should know of all this is in `docs/src/publishing.md`.
+//! [`entries`] lists the tree. It is written into a directory ([`publish`]), into a tar file ([`tarball`]), or inside a transaction of
+//! the repository ([`CvmfsServer`]). [`push`] puts the same files beside the image in its registry. `docs/src/publishing.md` is the
+//! operator's guide.
 
 mod cvmfs_server;
 mod directory;
@@ -27,31 +27,31 @@ pub use tarball::tarball;
 
 // For fuzz targets.
 #[doc(hidden)]
-pub use registry::with_entry;
+pub use registry::{IndexError, with_entry};
 
 use crate::bundle::Bundle;
-use crate::codec::BadFile;
+use crate::codec::FormatError;
 use crate::file::FileError;
-use crate::image::registry::RegistryError;
 use crate::image::{ChainId, Digest};
 use crate::pack::PackFile;
+use crate::registry::RegistryError;
 
-/// The directory below a repository's root.
+/// Directory of bundles in a repository's root.
 pub const DIRECTORY: &str = ".bundles";
 
 const FILE: &str = "image.bundle";
 
-/// Where the bundle of a chain ID is, relative to the repository's root.
+/// Path of the bundle of a chain ID, relative to the repository's root.
 pub fn bundle_path(chain_id: &ChainId) -> String {
     format!("{DIRECTORY}/{}/{FILE}", fan_out(&chain_id.0))
 }
 
-/// Where the bundle of a manifest is found, relative to the repository's root.
+/// Path of the bundle of a manifest digest, relative to the repository's root.
 pub fn manifest_path(manifest: &Digest) -> String {
     format!("{}/{FILE}", manifest_link(manifest))
 }
 
-/// Where a pack is, relative to the repository's root.
+/// Path of a pack, relative to the repository's root.
 pub fn pack_path(pack: &Digest) -> String {
     format!("{DIRECTORY}/packs/{}.pack", fan_out(pack))
 }
@@ -65,43 +65,43 @@ fn fan_out(digest: &Digest) -> String {
     format!("{}/{hex}", &hex[..2])
 }
 
-/// Why a bundle could not be published.
+/// A bundle cannot be published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The bundle cannot be written.
+    /// The bundle cannot be encoded.
     #[error("the bundle cannot be published: {0}")]
-    Bundle(#[from] BadFile),
-    /// The repository's server tools did not do it.
-    #[error("{command} failed, {outcome}: {why}")]
+    Bundle(#[from] FormatError),
+    /// `cvmfs_server` failed.
+    #[error("{command} failed, {outcome}: {reason}")]
     Server {
-        /// What was run.
+        /// The command that failed.
         command: String,
-        /// What that means for the repository.
+        /// What this means for the repository.
         outcome: &'static str,
-        /// What it said.
-        why: String,
+        /// Its output.
+        reason: String,
     },
-    /// An error inside a transaction that could not be taken back.
-    #[error("{error}; and the transaction of {fqrn} is still open: {abort}. Run `cvmfs_server abort {fqrn}`")]
+    /// Publishing failed, and the transaction could not be aborted.
+    #[error("{error}; the transaction of {fqrn} is still open: {abort}. Run `cvmfs_server abort {fqrn}`")]
     StillOpen {
         /// The repository.
         fqrn: String,
-        /// What failed first.
+        /// The error that made publishing fail.
         error: Box<PublishError>,
-        /// Why it cannot be taken back.
+        /// Why the transaction could not be aborted.
         abort: String,
     },
-    /// Not a repository.
-    #[error("{0:?} is not a repository's name: expected one like unpacked.cern.ch")]
+    /// The name is not a repository name.
+    #[error("{0:?} is not a repository name: expected a name such as unpacked.cern.ch")]
     Fqrn(String),
-    /// The registry.
+    /// The registry cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// A bundle that cannot be tied to an image in a registry.
-    #[error("the bundle does not tell the manifest of its image; build it again from the image's reference")]
+    /// The bundle has no manifest digest, which a registry needs.
+    #[error("the bundle has no manifest digest of its image; build it again from the image's reference")]
     NoManifest,
 }
 
@@ -118,9 +118,9 @@ enum Content<'a> {
     Link(String),
 }
 
-/// The tree of one bundle. A reader who follows while it is written finds what the names lead to: packs come before the
-/// bundle that points into them, the alias comes last.
-fn entries<'a>(bundle: &Bundle, packs: &'a [PackFile]) -> Result<Vec<Entry<'a>>, BadFile> {
+/// The tree of one bundle, in an order in which readers always find what a name leads to: packs before the
+/// bundle that refers to them, the alias last.
+fn entries<'a>(bundle: &Bundle, packs: &'a [PackFile]) -> Result<Vec<Entry<'a>>, FormatError> {
     let marker = Entry { path: format!("{DIRECTORY}/.cvmfscatalog"), content: Content::Bytes(Vec::new()) };
     let packs =
         packs.iter().map(|pack| Entry { path: pack_path(&pack.reference().digest), content: Content::Pack(pack) });

@@ -1,6 +1,6 @@
-//! The tree as one tar file, for `cvmfs_server ingest`.
+//! Publishing into a tar file, for `cvmfs_server ingest`.
 //!
-//! The same bundle and packs give the same bytes: entries are sorted, belong to root and are as old as the epoch.
+//! The same bundle and packs give the same bytes: entries are sorted, owned by root, and dated 1970.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::bundle::Bundle;
 use crate::file::{self, FileError};
 use crate::pack::PackFile;
 
-/// Writes the tree of `bundle` and `packs` as the tar file `path`, whole or not at all.
+/// Writes the tree of `bundle` and `packs` as the tar file `path`, completely or not at all.
 pub fn tarball(bundle: &Bundle, path: &Path, packs: &[PathBuf]) -> Result<(), PublishError> {
     let packs = PackFile::open_all(packs)?;
     let mut entries = entries(bundle, &packs)?;
@@ -27,7 +27,7 @@ fn fill(file: &mut File, entries: &[Entry<'_>]) -> io::Result<()> {
     let mut tar = Builder::new(io::BufWriter::new(file));
     let mut directories = BTreeSet::new();
     for entry in entries {
-        // A directory's name sorts before all that is in it, so directories come when their first entry does.
+        // A directory sorts before its content, so directories are written with their first entry.
         let parents: Vec<&Path> = Path::new(&entry.path).ancestors().skip(1).collect();
         for parent in parents.into_iter().rev().filter(|parent| !parent.as_os_str().is_empty()) {
             if directories.insert(parent.to_owned()) {

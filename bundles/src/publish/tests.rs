@@ -9,22 +9,22 @@ use crate::pack;
 
 fn bundle(manifest: &[u8], traces: u32) -> Bundle {
     let image = ImageId {
-        chain_id: ChainId(Digest::of(b"chain")),
-        manifest: Some(Digest::of(manifest)),
+        chain_id: ChainId(Digest::sha256(b"chain")),
+        manifest: Some(Digest::sha256(manifest)),
         reference: "registry.example.org/demo:1".to_owned(),
     };
-    Bundle { traces, ..Bundle::of(image, "unpacked.example.org") }
+    Bundle { traces, ..Bundle::new(image, "unpacked.example.org") }
 }
 
-/// A pack file in `directory` with one object.
+/// Writes a pack file with one object into `directory`.
 fn pack(directory: &Path, object: &[u8]) -> PathBuf {
-    let (content, _) = pack::assemble(&[pack::Packed::file(object, 7)], &[object]).unwrap();
-    let path = directory.join(pack::file_name(&Digest::of(&content)));
+    let (content, _) = pack::assemble(&[pack::PackedObject::file(object, 7)], &[object]).unwrap();
+    let path = directory.join(pack::file_name(&Digest::sha256(&content)));
     std::fs::write(&path, content).unwrap();
     path
 }
 
-/// What is below `root`: mode and content, or where a link leads.
+/// All files below `root`: mode and content, or where a link leads.
 fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let (mut found, mut open) = (BTreeMap::new(), vec![root.to_owned()]);
     while let Some(directory) = open.pop() {
@@ -47,13 +47,13 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
 }
 
 #[test]
-fn a_published_bundle_is_found_by_both_names_and_replaced_as_a_whole() {
+fn published_bundles_have_two_names_and_are_replaced() {
     let tree = tempfile::tempdir().unwrap();
     for (manifest, traces) in [(b"one", 1), (b"two", 2), (b"two", 3)] {
         let bundle = bundle(manifest, traces);
         publish(&bundle, tree.path(), &[]).unwrap();
         let by_chain = tree.path().join(bundle_path(&bundle.image.chain_id));
-        let by_manifest = tree.path().join(manifest_path(&Digest::of(manifest)));
+        let by_manifest = tree.path().join(manifest_path(&Digest::sha256(manifest)));
         assert_eq!(Bundle::read(&by_chain).unwrap(), bundle);
         assert_eq!(Bundle::read(&by_manifest).unwrap(), bundle);
     }
@@ -62,22 +62,22 @@ fn a_published_bundle_is_found_by_both_names_and_replaced_as_a_whole() {
 }
 
 #[test]
-fn a_missing_tree_is_named() {
+fn a_missing_repository_root_is_named() {
     let message = publish(&bundle(b"m", 1), Path::new("/nonexistent/tree"), &[]).unwrap_err().to_string();
     assert!(message.contains("/nonexistent/tree"), "{message}");
 }
 
 #[test]
-fn packs_go_with_the_bundle_if_their_content_has_their_name() {
+fn packs_are_published_if_their_names_match() {
     let directory = tempfile::tempdir().unwrap();
     let good = pack(directory.path(), b"objects");
     let root = directory.path().join("tree");
     std::fs::create_dir(&root).unwrap();
     publish(&bundle(b"m", 1), &root, std::slice::from_ref(&good)).unwrap();
     let written = std::fs::read(&good).unwrap();
-    assert_eq!(std::fs::read(root.join(pack_path(&Digest::of(&written)))).unwrap(), written);
+    assert_eq!(std::fs::read(root.join(pack_path(&Digest::sha256(&written)))).unwrap(), written);
 
-    let changed = directory.path().join(format!("{}.pack", Digest::of(b"other").hex()));
+    let changed = directory.path().join(format!("{}.pack", Digest::sha256(b"other").hex()));
     std::fs::write(&changed, &written).unwrap();
     for bad in [changed, directory.path().join("objects.pack"), good.with_extension("bundle")] {
         let message = publish(&bundle(b"m", 1), &root, std::slice::from_ref(&bad)).unwrap_err().to_string();
@@ -85,24 +85,27 @@ fn packs_go_with_the_bundle_if_their_content_has_their_name() {
     }
 }
 
-/// Unpacked with the real `tar`.
+/// Unpacks with the real `tar`.
 #[test]
-fn a_tarball_holds_what_the_tree_holds_and_is_the_same_each_time() {
+fn tarballs_are_reproducible_and_match_the_tree() {
     let directory = tempfile::tempdir().unwrap();
     let packs = [pack(directory.path(), b"some objects"), pack(directory.path(), &vec![7; 100_000])];
     let (bundle, written) = (bundle(b"m", 3), directory.path().join("written"));
-    let [one, two] = ["one.tar", "two.tar"].map(|name| directory.path().join(name));
+    let [first, second] = ["first.tar", "second.tar"].map(|name| directory.path().join(name));
     std::fs::create_dir(&written).unwrap();
     publish(&bundle, &written, &packs).unwrap();
-    tarball(&bundle, &one, &packs).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1100)); // Past a second of a file's time.
-    tarball(&bundle, &two, &packs).unwrap();
-    assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+    tarball(&bundle, &first, &packs).unwrap();
+    // Times of the files must not get into the tar file.
+    for pack in &packs {
+        std::fs::File::options().write(true).open(pack).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    tarball(&bundle, &second, &packs).unwrap();
+    assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap());
 
     let unpacked = directory.path().join("unpacked");
     std::fs::create_dir(&unpacked).unwrap();
     let tar = |arguments: &[&str]| {
-        let output = Command::new("tar").args(arguments).arg("--file").arg(&one).output().unwrap();
+        let output = Command::new("tar").args(arguments).arg("--file").arg(&first).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -115,12 +118,12 @@ fn a_tarball_holds_what_the_tree_holds_and_is_the_same_each_time() {
     assert!(listing.lines().all(|line| line.contains(" 0/0 ") && line.contains(" 1970-01-01 00:00 ")), "{listing}");
 }
 
-/// A stand-in for `cvmfs_server`, which no Debian package has. It behaves as the real one does in what we rely on: one
-/// transaction at a time, the mount writable only inside of it, a publish that ends it, an abort that takes back what was
-/// written and wants `-f`; and each command fails if a file `fail-<command>` is there.
-const STAND_IN: &str = r#"#!/bin/sh
+/// A fake `cvmfs_server`, which no Debian package has. It behaves like the real one where we rely on it: one
+/// transaction at a time, the mount writable only inside it, a publish that ends it, an abort that needs `-f`
+/// and discards what was written. Each command fails if a file `fail-<command>` exists.
+const FAKE_SERVER: &str = r#"#!/bin/sh
 here=$(dirname "$0"); echo "$*" >>"$here/calls"
-[ ! -e "$here/fail-$1" ] || { echo "$1 is told to fail" >&2; exit 1; }
+[ ! -e "$here/fail-$1" ] || { echo "$1 was made to fail" >&2; exit 1; }
 case "$1" in
 transaction)
     [ ! -e "$here/lock" ] || { echo "another transaction is already open" >&2; exit 1; }
@@ -142,10 +145,11 @@ impl Site {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("cvmfs_server");
-        // Written by another process: a file that this one has open for writing while a test beside forks cannot be run.
+        // Written by another process: a file that this process has open for writing while another test forks
+        // cannot be executed.
         let script = format!("cat >{0} && chmod 755 {0}", program.display());
         let mut shell = Command::new("sh").args(["-c", &script]).stdin(std::process::Stdio::piped()).spawn().unwrap();
-        std::io::Write::write_all(&mut shell.stdin.take().unwrap(), STAND_IN.as_bytes()).unwrap();
+        std::io::Write::write_all(&mut shell.stdin.take().unwrap(), FAKE_SERVER.as_bytes()).unwrap();
         assert!(shell.wait().unwrap().success());
         let mounts = directory.path().join("cvmfs");
         std::fs::create_dir(&mounts).unwrap();
@@ -180,36 +184,36 @@ fn a_transaction_publishes_the_tree() {
 }
 
 #[test]
-fn what_fails_is_taken_back_and_told() {
-    // What is made to fail; the calls there are then; what is said; whether the transaction stays open.
+fn failed_transactions_are_aborted_and_reported() {
+    // What is made to fail; the calls that follow; what the error says; whether the transaction stays open.
     type Names<'a> = &'a [&'a str];
     let cases: [(Names<'_>, Names<'_>, Names<'_>, bool); 3] = [
-        (&["fail-transaction"], &["transaction R"], &["nothing was changed", "transaction is told to fail"], false),
+        (&["fail-transaction"], &["transaction R"], &["nothing was changed", "transaction was made to fail"], false),
         (
             &["fail-publish"],
             &["transaction R", "publish R", "abort -f R"],
-            &["nothing was published", "publish is told to fail"],
+            &["nothing was published", "publish was made to fail"],
             false,
         ),
         (
             &["fail-publish", "fail-abort"],
             &["transaction R", "publish R", "abort -f R"],
-            &["publish is told to fail", "still open", "abort is told to fail", "Run `cvmfs_server abort unpacked"],
+            &["publish was made to fail", "still open", "abort was made to fail", "Run `cvmfs_server abort unpacked"],
             true,
         ),
     ];
-    for (failing, calls, said, open) in cases {
+    for (failing, calls, expected, open) in cases {
         let site = Site::new();
         failing.iter().for_each(|name| std::fs::write(site.file(name), "").unwrap());
         let message = site.publish(&bundle(b"m", 1), &[]).unwrap_err().to_string();
-        assert!(said.iter().all(|part| message.contains(part)), "{message}");
+        assert!(expected.iter().all(|part| message.contains(part)), "{message}");
         assert_eq!(site.calls(), calls);
         assert_eq!((site.file("lock").exists(), site.file("published").exists()), (open, false));
     }
 }
 
 #[test]
-fn a_tree_that_cannot_be_written_is_aborted() {
+fn unwritable_trees_abort_the_transaction() {
     let site = Site::new();
     let elsewhere = CvmfsServer { mounts: site.file("no-mounts"), program: site.server.program.clone() };
     let message = elsewhere.publish(&bundle(b"m", 1), FQRN, &[]).unwrap_err().to_string();
@@ -218,7 +222,7 @@ fn a_tree_that_cannot_be_written_is_aborted() {
 }
 
 #[test]
-fn a_transaction_of_somebody_else_is_not_aborted() {
+fn foreign_transactions_are_not_aborted() {
     let site = Site::new();
     std::fs::write(site.file("lock"), "").unwrap();
     let message = site.publish(&bundle(b"m", 1), &[]).unwrap_err().to_string();
@@ -228,7 +232,7 @@ fn a_transaction_of_somebody_else_is_not_aborted() {
 }
 
 #[test]
-fn nothing_is_begun_that_cannot_be_done() {
+fn invalid_input_opens_no_transaction() {
     let site = Site::new();
     for bad in ["unpacked", "../x.y", "-f", "a.b/c", ""] {
         assert!(matches!(site.server.publish(&bundle(b"m", 1), bad, &[]), Err(PublishError::Fqrn(_))), "{bad}");
@@ -239,5 +243,5 @@ fn nothing_is_begun_that_cannot_be_done() {
 
     let absent = CvmfsServer { program: site.file("absent").into(), mounts: site.file("cvmfs") };
     let message = absent.publish(&bundle(b"m", 1), FQRN, &[]).unwrap_err().to_string();
-    assert!(message.contains("not installed here"), "{message}");
+    assert!(message.contains("it is not installed"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! What is different between two sets of files.
+//! Differences between two sets of files.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -8,53 +8,53 @@ use serde::Serialize;
 use super::{DIRECTORY_DEPTH, File, Files, directory};
 use crate::path::RootPath;
 
-/// Files, objects and bytes.
+/// Counts of files, objects and bytes.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Paths.
+    /// Number of paths.
     pub files: u64,
-    /// Objects.
+    /// Number of objects.
     pub objects: u64,
     /// Bytes of content.
     pub bytes: u64,
 }
 
-/// One path, and the bytes needed of it before and after.
+/// A path, and what was needed of it before and after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// Where.
+    /// The file or directory.
     pub path: RootPath,
-    /// Before.
+    /// What was needed before.
     pub old: Totals,
-    /// After.
+    /// What is needed after.
     pub new: Totals,
 }
 
-/// What is different, each list with the largest difference in bytes first.
+/// Differences; each list is sorted by difference in bytes, the largest first.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Diff {
-    /// All before.
+    /// Totals before.
     pub old: Totals,
-    /// All after.
+    /// Totals after.
     pub new: Totals,
-    /// Files that are new.
-    pub came: Vec<Change>,
-    /// Files that are no more.
-    pub went: Vec<Change>,
+    /// Files that are needed only after.
+    pub added: Vec<Change>,
+    /// Files that were needed only before.
+    pub removed: Vec<Change>,
     /// Files of which more bytes are needed.
     pub grew: Vec<Change>,
-    /// Files of which less bytes are needed.
+    /// Files of which fewer bytes are needed.
     pub shrank: Vec<Change>,
-    /// Files with as many bytes of another content.
+    /// Files with other content of the same size.
     pub changed: Vec<Change>,
-    /// How many files are as before.
-    pub same: u64,
-    /// The directories with a difference.
+    /// Number of unchanged files.
+    pub unchanged: u64,
+    /// Directories with differences.
     pub by_directory: Vec<Change>,
 }
 
 impl Totals {
-    fn of(file: Option<&File>) -> Self {
+    fn for_file(file: Option<&File>) -> Self {
         file.map_or_else(Self::default, |file| Self { files: 1, objects: file.objects, bytes: file.bytes })
     }
 
@@ -66,39 +66,39 @@ impl Totals {
 }
 
 impl Change {
-    /// How many bytes more or less.
+    /// Difference in bytes.
     pub fn bytes(&self) -> i128 {
         i128::from(self.new.bytes) - i128::from(self.old.bytes)
     }
 }
 
 impl Diff {
-    /// Compares.
-    pub fn of(old: &Files, new: &Files) -> Self {
+    /// Compares two sets of files.
+    pub fn between(old: &Files, new: &Files) -> Self {
         let mut diff = Self::default();
         let mut directories = BTreeMap::<RootPath, (Totals, Totals)>::new();
         let paths = old.0.keys().chain(new.0.keys().filter(|path| !old.0.contains_key(*path)));
         for path in paths {
             let (before, after) = (old.0.get(path), new.0.get(path));
-            let change = Change { path: path.clone(), old: Totals::of(before), new: Totals::of(after) };
+            let change = Change { path: path.clone(), old: Totals::for_file(before), new: Totals::for_file(after) };
             diff.old.add(change.old);
             diff.new.add(change.new);
             let (old, new) = directories.entry(directory(path, DIRECTORY_DEPTH)).or_default();
             old.add(change.old);
             new.add(change.new);
             match (before, after) {
-                (None, _) => diff.came.push(change),
-                (_, None) => diff.went.push(change),
+                (None, _) => diff.added.push(change),
+                (_, None) => diff.removed.push(change),
                 _ if change.bytes() > 0 => diff.grew.push(change),
                 _ if change.bytes() < 0 => diff.shrank.push(change),
                 (Some(before), Some(after)) if before.content != after.content => diff.changed.push(change),
-                _ => diff.same += 1,
+                _ => diff.unchanged += 1,
             }
         }
         let different = directories.into_iter().filter(|(_, (old, new))| old != new);
         diff.by_directory = different.map(|(path, (old, new))| Change { path, old, new }).collect();
-        let Self { came, went, grew, shrank, changed, by_directory, .. } = &mut diff;
-        for list in [came, went, grew, shrank, changed, by_directory] {
+        let Self { added, removed, grew, shrank, changed, by_directory, .. } = &mut diff;
+        for list in [added, removed, grew, shrank, changed, by_directory] {
             list.sort_by(|a, b| {
                 let key = |change: &Change| Reverse(change.bytes().unsigned_abs());
                 key(a).cmp(&key(b)).then_with(|| a.path.cmp(&b.path))
@@ -107,9 +107,9 @@ impl Diff {
         diff
     }
 
-    /// The files that need more bytes than before, or are new, the largest difference first.
-    pub fn growers(&self) -> Vec<&Change> {
-        let mut all: Vec<_> = self.came.iter().chain(&self.grew).collect();
+    /// Files that are new or need more bytes, the largest difference first.
+    pub fn increases(&self) -> Vec<&Change> {
+        let mut all: Vec<_> = self.added.iter().chain(&self.grew).collect();
         all.sort_by(|a, b| b.bytes().cmp(&a.bytes()).then_with(|| a.path.cmp(&b.path)));
         all
     }

@@ -1,24 +1,26 @@
-//! How much more is too much.
+//! Growth and its limits.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A percentage in steps of a hundredth, so that it is compared exactly.
+/// A percentage in steps of 0.01%, so that comparisons are exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percentage(u64);
 
-/// A text that is no percentage.
+/// The text is not a percentage.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a percentage: expected a number from 0 to 1000000 and perhaps a percent sign, as in 10% or 7.5%")]
-pub struct BadPercentage(String);
+#[error(
+    "{0:?} is not a percentage: expected a number from 0 to 1000000, with or without a percent sign, such as 10% or 7.5"
+)]
+pub struct ParsePercentageError(String);
 
 impl FromStr for Percentage {
-    type Err = BadPercentage;
+    type Err = ParsePercentageError;
 
-    fn from_str(text: &str) -> Result<Self, BadPercentage> {
+    fn from_str(text: &str) -> Result<Self, ParsePercentageError> {
         match text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
             Ok(number) if (0.0..=1e6).contains(&number) => Ok(Self((number * 100.0).round() as u64)),
-            _ => Err(BadPercentage(text.to_owned())),
+            _ => Err(ParsePercentageError(text.to_owned())),
         }
     }
 }
@@ -29,19 +31,19 @@ impl fmt::Display for Percentage {
     }
 }
 
-/// From how much to how much something grew.
+/// How much something grew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Growth {
-    /// Before.
+    /// Size before.
     pub old: u64,
-    /// After.
+    /// Size after.
     pub new: u64,
 }
 
 impl Growth {
-    /// Whether it grew by more than `most`. From nothing, anything is more.
-    pub fn exceeds(&self, most: Percentage) -> bool {
-        u128::from(self.new) * 10_000 > u128::from(self.old) * (10_000 + u128::from(most.0))
+    /// Whether it grew by more than `limit`. Growth from 0 always exceeds the limit.
+    pub fn exceeds(&self, limit: Percentage) -> bool {
+        u128::from(self.new) * 10_000 > u128::from(self.old) * (10_000 + u128::from(limit.0))
     }
 }
 
@@ -61,7 +63,7 @@ mod tests {
 
     #[test]
     fn growth_is_compared_exactly() {
-        for (old, new, most, exceeds, said) in [
+        for (old, new, most, exceeds, text) in [
             (100, 110, "10%", false, "+10.0%"),
             (100, 111, "10%", true, "+11.0%"),
             (1_000, 1_076, "7.5", true, "+7.6%"),
@@ -74,7 +76,7 @@ mod tests {
         ] {
             let growth = Growth { old, new };
             assert_eq!(growth.exceeds(most.parse().unwrap()), exceeds, "{old} to {new} by {most}");
-            assert_eq!(growth.to_string(), said);
+            assert_eq!(growth.to_string(), text);
         }
         for bad in ["", "%", "ten", "-1%", "NaN", "inf", "10%%"] {
             assert!(bad.parse::<Percentage>().is_err(), "{bad:?}");

@@ -1,4 +1,4 @@
-//! Objects, summed.
+//! Sums over objects.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,16 @@ use serde::Serialize;
 
 use crate::bundle::{Bundle, BundleObject, Share};
 
-/// Objects, summed.
+/// Number and sizes of some objects.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Sum {
-    /// How many.
+    /// Number of objects.
     pub objects: u64,
-    /// Bytes to transfer.
+    /// Stored bytes, which a node transfers.
     pub stored: u64,
-    /// Bytes in a cache.
+    /// Raw bytes, which a cache holds.
     pub raw: u64,
-    /// Bytes to transfer that a start is expected to need: each object's by the probability that it is needed.
+    /// Stored bytes that a start is expected to need: each object's, weighted by the probability of its need.
     pub expected: u64,
 }
 
@@ -30,12 +30,12 @@ impl Sum {
         self.expected = self.expected.saturating_add(expected as u64);
     }
 
-    /// What share of the bytes a start is expected to need.
+    /// Share of the stored bytes that a start is expected to need.
     pub fn weight(&self) -> Share {
-        Share::of(self.expected, self.stored)
+        Share::ratio(self.expected, self.stored)
     }
 
-    /// The objects of `bundle`, summed by what `key` says of them; those of which it says nothing are left out.
+    /// Sums of the objects of `bundle` by `key`. Objects for which it is `None` are not counted.
     pub fn by<K: Ord>(bundle: &Bundle, key: impl Fn(&BundleObject) -> Option<K>) -> BTreeMap<K, Self> {
         let mut sums = BTreeMap::<K, Self>::new();
         for object in &bundle.objects {

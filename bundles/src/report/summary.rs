@@ -1,50 +1,51 @@
-//! A bundle in figures.
+//! Summary of a bundle.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Sum, directory, place};
+use super::{Sum, directory, display_path};
 use crate::bundle::Bundle;
 use crate::object::ObjectKind;
 use crate::path::RootPath;
-use crate::trace::Phase;
+use crate::phase::Phase;
 
-/// How deep the directories are by which files are summed: `/usr/lib`, `/cvmfs/sft.cern.ch`.
+/// Depth of the directories by which files are summed: `/usr/lib`, `/cvmfs/sft.cern.ch`.
 pub const DIRECTORY_DEPTH: usize = 2;
 
-/// A bundle in figures.
+/// Figures of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// All objects.
     pub total: Sum,
-    /// By repository.
+    /// Objects by repository.
     pub by_repository: BTreeMap<String, Sum>,
-    /// By phase of the typical first use.
+    /// Objects by phase of the typical first use.
     pub by_phase: BTreeMap<Phase, Sum>,
-    /// By kind.
+    /// Objects by kind.
     pub by_kind: BTreeMap<ObjectKind, Sum>,
-    /// The common part.
+    /// Objects of the common section.
     pub common: Sum,
-    /// The profiles' parts, in the bundle's order. What several profiles need is in each of theirs.
+    /// Objects of the profiles' sections, in the bundle's order. An object that several profiles need counts
+    /// in each.
     pub by_profile: Vec<(String, Sum)>,
-    /// By directory, the largest first.
+    /// Objects by directory, the largest first.
     pub by_directory: Vec<(RootPath, Sum)>,
-    /// What is in packs.
+    /// Objects in packs.
     pub packed: Sum,
 }
 
 impl Summary {
-    /// Sums up `bundle`.
-    pub fn of(bundle: &Bundle) -> Self {
-        let all = |wanted: &dyn Fn(&crate::bundle::BundleObject) -> bool| {
-            Sum::by(bundle, |object| wanted(object).then_some(())).remove(&()).unwrap_or_default()
+    /// Summarizes `bundle`.
+    pub fn new(bundle: &Bundle) -> Self {
+        let all = |is_counted: &dyn Fn(&crate::bundle::BundleObject) -> bool| {
+            Sum::by(bundle, |object| is_counted(object).then_some(())).remove(&()).unwrap_or_default()
         };
         let profile = |(n, profile): (usize, &crate::bundle::Profile)| {
             (profile.name.clone(), all(&|object| object.need.profiles.has(n)))
         };
-        let by_directory = Sum::by(bundle, |object| Some(directory(&place(bundle, object), DIRECTORY_DEPTH)));
+        let by_directory = Sum::by(bundle, |object| Some(directory(&display_path(bundle, object), DIRECTORY_DEPTH)));
         let mut by_directory: Vec<_> = by_directory.into_iter().collect();
         by_directory.sort_by_key(|(_, sum)| Reverse(sum.raw));
         Self {

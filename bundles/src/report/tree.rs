@@ -3,25 +3,25 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::{Sum, place};
+use super::{Sum, display_path};
 use crate::bundle::Bundle;
 
-/// A directory, with all that is below it.
+/// A directory, with everything below it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Directory {
     /// All objects below it.
     pub sum: Sum,
-    /// The directories in it, by name.
+    /// Its subdirectories, by name.
     pub directories: BTreeMap<Vec<u8>, Directory>,
 }
 
 impl Directory {
-    /// The root of `bundle`, with its directories down to `depth`.
-    pub fn of(bundle: &Bundle, depth: usize) -> Self {
+    /// The root directory of `bundle`, with subdirectories down to `depth`.
+    pub fn from_bundle(bundle: &Bundle, depth: usize) -> Self {
         let mut root = Self::default();
         for object in &bundle.objects {
             root.sum.add(object);
-            let path = place(bundle, object);
+            let path = display_path(bundle, object);
             let above = path.components().count().saturating_sub(1);
             let mut at = &mut root;
             for name in path.components().take(above.min(depth)) {
@@ -32,7 +32,7 @@ impl Directory {
         root
     }
 
-    /// The directories in it, the one with most bytes first.
+    /// Its subdirectories, the largest first.
     pub fn by_bytes(&self) -> Vec<(&[u8], &Directory)> {
         let mut all: Vec<_> = self.directories.iter().map(|(name, directory)| (name.as_slice(), directory)).collect();
         all.sort_by_key(|(_, directory)| Reverse(directory.sum.raw));

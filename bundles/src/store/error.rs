@@ -1,60 +1,60 @@
-//! Why the store failed.
+//! Errors of the bundle store.
 
 use std::path::PathBuf;
 
-use super::layout::SCHEMA;
-use crate::codec::BadFile;
+use super::SCHEMA;
+use crate::codec::FormatError;
 use crate::image::ChainId;
 
-/// Why the store failed.
+/// The bundle store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// RocksDB failed.
+    /// An operation of RocksDB failed.
     #[error("bundle store {path}: {source}")]
     Database {
-        /// The store's directory.
+        /// Directory of the store.
         path: PathBuf,
-        /// Why.
+        /// What is wrong.
         source: rocksdb::Error,
     },
     /// Another process has it open for writing.
-    #[error("bundle store {path} is in use by another process: stop the daemon first, or ask it")]
+    #[error("bundle store {path} is in use by another process: stop the prefetch daemon first, or use its commands")]
     InUse {
-        /// The store's directory.
+        /// Directory of the store.
         path: PathBuf,
     },
-    /// There is none to be read.
-    #[error("there is no bundle store in {path}: give the daemon's `store` directory")]
+    /// There is no store to read.
+    #[error("there is no bundle store in {path}: pass the directory that the daemon's configuration names as `store`")]
     Absent {
-        /// The directory.
+        /// The directory that was given.
         path: PathBuf,
     },
-    /// A layout of a newer program.
+    /// A newer program wrote it.
     #[error(
-        "bundle store {path} has layout {found}, this program knows up to {SCHEMA}: upgrade cvmfs-prefetch, or move the directory away (bundles are fetched again)"
+        "bundle store {path} has layout {found}, newer than this program supports ({SCHEMA}): upgrade cvmfs-prefetch, or move the directory away (bundles are fetched again)"
     )]
     Newer {
-        /// The store's directory.
+        /// Directory of the store.
         path: PathBuf,
-        /// The layout found.
+        /// Layout version of the store.
         found: String,
     },
-    /// A layout of an older program, and this one only reads.
-    #[error("bundle store {path} has layout {found}, this program reads {SCHEMA}: start the daemon, which updates it")]
+    /// An older program wrote it, and it is opened for reading only.
+    #[error("bundle store {path} has layout {found}, this program reads {SCHEMA}: start the daemon to update it")]
     Older {
-        /// The store's directory.
+        /// Directory of the store.
         path: PathBuf,
-        /// The layout found.
+        /// Layout version of the store.
         found: u32,
     },
-    /// A bundle in it is damaged, or of another version.
+    /// A bundle in it is damaged or of another format version.
     #[error("bundle store {path}: {chain}: {source}")]
     Bundle {
-        /// The store's directory.
+        /// Directory of the store.
         path: PathBuf,
-        /// Whose bundle.
+        /// Chain ID of the bundle.
         chain: ChainId,
-        /// Why.
-        source: BadFile,
+        /// What is wrong.
+        source: FormatError,
     },
 }

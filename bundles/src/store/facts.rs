@@ -1,8 +1,8 @@
-//! What a store knows of a bundle besides its content.
+//! What a store knows about a bundle besides its content.
 //!
 //! ```text
-//! offset  size  what
-//!      0     8  bytes of the bundle file, little endian
+//! offset  size  content
+//!      0     8  size of the bundle file in bytes, little endian
 //!      8     8  last use: microseconds since 1970, little endian
 //!     16        nothing, or: mount point, NUL, version
 //! ```
@@ -12,23 +12,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What a store knows of a bundle besides its content.
+/// What a store knows about a bundle besides its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Bytes of the bundle file.
+    /// Size of the bundle file in bytes.
     pub size: u64,
-    /// When it was put or used last.
+    /// Time of the last use, or of the insertion.
     pub used: SystemTime,
-    /// Where it was read from; `None` if somebody put it there by hand.
+    /// File it was read from; `None` if it came from elsewhere.
     pub origin: Option<Origin>,
 }
 
 /// The file that a bundle was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The mount point of the repository that has it.
+    /// Mount point of the file's repository.
     pub mount: PathBuf,
-    /// What tells its content from another one: [`crate::cvmfs::version`].
+    /// Version of the file's content: [`crate::cvmfs::content_version`].
     pub version: String,
 }
 
@@ -45,7 +45,7 @@ impl Facts {
         bytes
     }
 
-    /// `None` if these are no facts.
+    /// `None` if the bytes are not valid.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (size, rest) = bytes.split_first_chunk()?;
         let (used, rest) = rest.split_first_chunk()?;
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_nothing_else() {
+    fn facts_survive_a_round_trip_and_garbage_is_refused() {
         let used = UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001);
         let origin = Origin { mount: "/cvmfs/a.b".into(), version: "hash abc".into() };
         for origin in [None, Some(origin)] {

@@ -4,10 +4,8 @@ use std::path::Path;
 
 use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, InfoLogger, LogLevel, Options};
 
-use super::StoreError;
+use super::{SCHEMA, StoreError};
 
-/// The layout this program writes. Another needs a step in [`super::migrate`].
-pub(super) const SCHEMA: u32 = 3;
 pub(super) const SCHEMA_KEY: &[u8] = b"schema";
 
 pub(super) const BUNDLES: &str = "bundles";
@@ -16,18 +14,18 @@ pub(super) const FACTS: &str = "facts";
 pub(super) const PLACES: &str = "places";
 const FAMILIES: [&str; 4] = [BUNDLES, MANIFESTS, FACTS, PLACES];
 
-/// Bundles are few and small: small buffers and files keep an idle daemon small, and make it cheap to give back the
-/// bytes of a bundle that goes.
+/// Bundles are few and small: small buffers and files keep an idle daemon small and make it cheap to free the
+/// space of removed bundles.
 const BUFFER: usize = 4 << 20;
 const FILE: u64 = 8 << 20;
 
-/// The options of a database that may be made.
+/// Options of a database that may be created.
 pub(super) fn options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_db_write_buffer_size(2 * BUFFER);
-    // Else families that are seldom written keep the logs of the others.
+    // Otherwise rarely written families would keep the logs of the others.
     options.set_max_total_wal_size(4 * BUFFER as u64);
     options.set_keep_log_file_num(2);
     options.set_max_open_files(64);
@@ -45,25 +43,25 @@ fn families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
     })
 }
 
-/// Opens for writing.
+/// Opens the database for writing.
 pub(super) fn open(options: &Options, path: &Path) -> Result<DB, StoreError> {
     let new = !path.exists();
     let database = DB::open_cf_descriptors(options, path, families()).map_err(|e| failed(path, e))?;
     if new && let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        // RocksDB syncs what is in its directory, not that there is one.
+        // RocksDB syncs the content of its directory, but not the directory's entry in its parent.
         let synced = std::fs::File::open(parent).and_then(|directory| directory.sync_all());
-        synced.unwrap_or_else(|error| tracing::debug!(%error, "directory of the store not synced"));
+        synced.unwrap_or_else(|error| tracing::debug!(%error, "cannot sync the parent directory of the bundle store"));
     }
     Ok(database)
 }
 
-/// Opens for reading, also while another process writes.
+/// Opens the database for reading, also while another process writes.
 pub(super) fn open_read_only(path: &Path) -> Result<DB, StoreError> {
     DB::open_cf_descriptors_read_only(&reading(), path, families(), false).map_err(|e| failed(path, e))
 }
 
-/// RocksDB writes a log file also when it only reads, and renames the one of the process that writes; unless it may tell
-/// us.
+/// Without a logger of ours, RocksDB writes a log file even when only reading, and renames the one of the
+/// writing process.
 fn reading() -> Options {
     let mut options = Options::default();
     options
@@ -71,8 +69,8 @@ fn reading() -> Options {
     options
 }
 
-/// The version of the layout in `path`; `None` if there is no store yet. A newer one is an error here, before anything is
-/// opened whose families would not be known.
+/// Layout version of the store in `path`; `None` if there is no store. A newer one is an error here, before a
+/// database with unknown column families is opened.
 pub(super) fn schema(path: &Path) -> Result<Option<u32>, StoreError> {
     if !path.join("CURRENT").exists() {
         return Ok(None);
@@ -90,7 +88,7 @@ pub(super) fn schema(path: &Path) -> Result<Option<u32>, StoreError> {
 pub(super) fn failed(path: &Path, source: rocksdb::Error) -> StoreError {
     let path = path.to_owned();
     match source.kind() {
-        // RocksDB has no kind of its own for this.
+        // RocksDB has no error kind for this.
         ErrorKind::IOError if source.as_ref().contains("lock") => StoreError::InUse { path },
         _ => StoreError::Database { path, source },
     }

@@ -1,15 +1,15 @@
-//! Which bundles go when there are too many.
+//! Which bundles to evict when the store exceeds its limit.
 
 use std::time::SystemTime;
 
 use super::Facts;
 use crate::image::ChainId;
 
-/// Those that were not used for longest, as many as it takes for the rest and the `new` one, which is put in place of its
-/// like, to have `limit` bytes at most together.
+/// The least recently used bundles that must go, so that the others and the `new` one have at most `limit` bytes together. The
+/// new one replaces an older bundle of the same chain ID.
 ///
-/// A use later than `now` was noted while the clock was ahead. Nobody knows when it was, so these go first: what is in use gets a
-/// right time with its next one.
+/// A last use later than `now` was recorded while the clock was ahead, so its real time is unknown. Such bundles go first; those in
+/// use get a correct time at their next use.
 pub(super) fn victims(all: &[(ChainId, Facts)], new: (ChainId, u64), limit: u64, now: SystemTime) -> Vec<ChainId> {
     let mut others: Vec<_> = all.iter().filter(|(chain, _)| *chain != new.0).collect();
     others.sort_by_key(|(_, facts)| (facts.used <= now, facts.used));
@@ -33,8 +33,8 @@ mod tests {
     use crate::image::Digest;
 
     #[test]
-    fn the_longest_unused_go_and_never_the_new_one() {
-        let chain = |name: &str| ChainId(Digest::of(name.as_bytes()));
+    fn least_recently_used_bundles_are_evicted() {
+        let chain = |name: &str| ChainId(Digest::sha256(name.as_bytes()));
         let all = [("b", 10, 2), ("a", 10, 1), ("c", 10, 3)].map(|(name, size, second)| {
             (chain(name), Facts { size, used: UNIX_EPOCH + Duration::from_secs(second), origin: None })
         });
@@ -43,16 +43,16 @@ mod tests {
             ("new", 11, 40, &["a"]),
             ("new", 21, 40, &["a", "b"]),
             ("new", 99, 40, &["a", "b", "c"]),
-            // In place of an older one, whose bytes do not count.
+            // It replaces an older one, whose bytes do not count.
             ("a", 10, 30, &[]),
             ("a", 11, 30, &["b"]),
         ];
-        let at = |second| UNIX_EPOCH + Duration::from_secs(second);
-        for (name, size, limit, gone) in cases {
-            let gone: Vec<_> = gone.iter().map(|name| chain(name)).collect();
-            assert_eq!(victims(&all, (chain(name), size), limit, at(3)), gone, "{name} of {size} in {limit}");
+        let time = |second| UNIX_EPOCH + Duration::from_secs(second);
+        for (name, size, limit, evicted) in cases {
+            let evicted: Vec<_> = evicted.iter().map(|name| chain(name)).collect();
+            assert_eq!(victims(&all, (chain(name), size), limit, time(3)), evicted, "{name} of {size} in {limit}");
         }
-        // The last was used when the clock was ahead.
-        assert_eq!(victims(&all, (chain("new"), 11), 40, at(2)), [chain("c")]);
+        // The last one was used while the clock was ahead.
+        assert_eq!(victims(&all, (chain("new"), 11), 40, time(2)), [chain("c")]);
     }
 }

@@ -1,6 +1,6 @@
-//! From older layouts to this one, one step for each.
+//! Migration from older layouts, one step per layout.
 //!
-//! A step is one synced batch, so that a crash leaves either layout and no mixture; after one the next start goes on.
+//! A step is one synced batch: a crash leaves the old or the new layout, never a mixture, and the next start continues.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -8,15 +8,15 @@ use std::time::SystemTime;
 use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 use tracing::info;
 
-use super::layout::{BUNDLES, FACTS, MANIFESTS, SCHEMA, SCHEMA_KEY, failed};
-use super::{Facts, StoreError};
+use super::layout::{BUNDLES, FACTS, MANIFESTS, SCHEMA_KEY, failed};
+use super::{Facts, SCHEMA, StoreError};
 use crate::bundle::Bundle;
 
-/// Makes the layout `found` (none: a new store) the one of this program.
+/// Migrates the layout `found` (`None`: a new store) to this program's.
 pub(super) fn migrate(database: &DB, path: &Path, found: Option<u32>) -> Result<(), StoreError> {
     let step = |from: u32| {
         let mut batch = WriteBatch::default();
-        // Layout 2 had no places of packs: they are found again.
+        // Layout 2 did not store published packs: they are looked up again.
         if from == 1 {
             from_1(database, &mut batch)?;
         }
@@ -25,18 +25,20 @@ pub(super) fn migrate(database: &DB, path: &Path, found: Option<u32>) -> Result<
         synced.set_sync(true);
         database.write_opt(batch, &synced)
     };
-    // A new store has all families already, and nothing in them: only the last version is to be noted.
+    // A new store has all column families and no content: only the version must be written.
     (found.unwrap_or(SCHEMA - 1).max(1)..SCHEMA).try_for_each(step).map_err(|e| failed(path, e))
 }
 
-/// Layout 1 had no facts, and mostly bundles of format 1, which is no longer read: those go, with what leads to them.
+/// Layout 1 had no facts, and mostly bundles of format 1, which is no longer read: these are removed with
+/// their manifests.
 fn from_1(database: &DB, batch: &mut WriteBatch) -> Result<(), rocksdb::Error> {
     let (Some(bundles), Some(manifests), Some(facts)) =
         (database.cf_handle(BUNDLES), database.cf_handle(MANIFESTS), database.cf_handle(FACTS))
     else {
         return Ok(());
     };
-    let (mut kept, mut dropped) = (std::collections::HashSet::new(), 0);
+    let mut kept = std::collections::HashSet::new();
+    let mut dropped = 0;
     for row in database.iterator_cf(bundles, IteratorMode::Start) {
         let (chain, value) = row?;
         if Bundle::from_bytes(&value).is_ok() {
@@ -55,7 +57,10 @@ fn from_1(database: &DB, batch: &mut WriteBatch) -> Result<(), rocksdb::Error> {
         }
     }
     if dropped > 0 || !kept.is_empty() {
-        info!(kept = kept.len(), dropped, "bundle store updated to layout 2: bundles of format 1 are fetched again");
+        info!(
+            kept = kept.len(),
+            dropped, "bundle store migrated to layout 2; bundles of format 1 will be fetched again"
+        );
     }
     Ok(())
 }

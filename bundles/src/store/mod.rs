@@ -1,18 +1,24 @@
 //! The bundles of a node, in RocksDB. See `docs/src/store.md`.
 //!
+//! # Layout
+//!
 //! ```text
 //! column family   key                       value
 //! default         "schema"                  version of this layout, u32 little endian
-//! bundles         chain ID, 32 bytes        the bundle file, as [`crate::codec`] seals it
+//! bundles         chain ID, 32 bytes        the bundle file, sealed by [`crate::codec`]
 //! manifests       manifest digest, 32 bytes chain ID, 32 bytes
-//! facts           chain ID, 32 bytes        size, last use, and where the bundle came from: [`Facts`]
-//! places          chain ID, 32 bytes        where the repository has its packs: [`crate::pack::PackPlace`]
+//! facts           chain ID, 32 bytes        size, last use and origin of the bundle: [`Facts`]
+//! places          chain ID, 32 bytes        where the repository has its packs: [`crate::pack::PublishedPack`]
 //! ```
 //!
-//! Invariants: what belongs to one bundle is written and removed in one batch; every acknowledged change is synced, so
-//! that it survives a power cut. The exceptions are the time of the last use and the
-//! places of packs, whose loss does no harm. One process
-//! writes a store at a time (RocksDB's lock, told as [`StoreError::InUse`]); others read it meanwhile, as a [`View`].
+//! # Durability
+//!
+//! Everything that belongs to one bundle is written and removed in one batch. Every acknowledged change is synced, so that it
+//! survives a power cut; exceptions are the time of the last use and the published packs, whose loss is harmless.
+//!
+//! # Concurrency
+//!
+//! One process at a time writes a store (RocksDB's lock, reported as [`StoreError::InUse`]); others can read it as a [`View`].
 
 mod error;
 mod facts;
@@ -24,54 +30,59 @@ mod tests;
 mod view;
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use parking_lot::{Mutex, MutexGuard};
 use rocksdb::{Options, WriteBatch, WriteOptions};
 use tracing::{debug, info, warn};
 
 pub use error::StoreError;
 pub use facts::{Facts, Origin};
-pub use view::{Stored, View};
+pub use view::{StoredBundle, View};
 
 use crate::bundle::Bundle;
 use crate::image::{ChainId, Digest, ImageId};
-use crate::pack::{PackPlace, encode_places};
+use crate::pack::{PublishedPack, encode_published_packs};
 use layout::{BUNDLES, FACTS, MANIFESTS, PLACES};
 
-/// How many bytes of bundles a node keeps unless it is told otherwise.
+/// Layout version that this program writes. A change needs a step in [`migrate`].
+const SCHEMA: u32 = 3;
+
+/// Default limit of the bundles' size in bytes.
 pub const DEFAULT_LIMIT: u64 = 256 << 20;
 
-/// A node's bundles, to be read and changed.
+/// A node's bundles, for reading and writing.
 #[derive(Debug)]
 pub struct Store {
     view: View,
     limit: u64,
-    /// Held by whoever reads something to write it changed.
+    /// Held while something is read in order to change it.
     changing: Mutex<()>,
+    /// The time of uses. Tests replace it, so that uses have distinct times.
+    now: fn() -> SystemTime,
 }
 
-/// What [`Store::list`] found.
+/// Result of [`Store::list`].
 #[derive(Debug)]
 pub struct Listed<T> {
-    /// What was made of each bundle, in order of the chain IDs.
+    /// One result per bundle, in order of chain ID.
     pub bundles: Vec<T>,
-    /// How many were damaged, and have been removed.
+    /// Number of damaged bundles, which were removed.
     pub damaged: usize,
 }
 
 /// How much a store holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bundles.
+    /// Number of bundles.
     pub bundles: u64,
-    /// Bytes of these, as files.
+    /// Size of the bundle files in bytes.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Opens the store in `path`, making it if it is not there, and bringing an older layout up to date. It will keep
-    /// bundles of `limit` bytes together.
+    /// Opens the store in `path`. It is created if it does not exist, and migrated if its layout is older.
+    /// The store will keep at most `limit` bytes of bundles.
     pub fn open(path: &Path, limit: u64) -> Result<Self, StoreError> {
         Self::open_with(&layout::options(), path, limit)
     }
@@ -80,17 +91,17 @@ impl Store {
         let found = layout::schema(path)?;
         let database = layout::open(options, path)?;
         migrate::migrate(&database, path, found)?;
-        Ok(Self { view: View::of(database, path), limit, changing: Mutex::default() })
+        Ok(Self { view: View::new(database, path), limit, changing: Mutex::default(), now: SystemTime::now })
     }
 
-    /// Keeps `bundle`, in place of an older one of the same image. `origin` says which file it was read from. If the
-    /// store is then over its limit, the bundles go that were not used for longest, but never this one.
+    /// Stores `bundle` in place of an older one of the same image. `origin` is the file it was read from. If
+    /// the store then exceeds its limit, the least recently used bundles are removed, but never this one.
     pub fn put(&self, bundle: &Bundle, origin: Option<Origin>) -> Result<(), StoreError> {
         let chain = bundle.image.chain_id;
         let bytes = bundle.to_bytes().map_err(|source| self.view.damaged(chain, source))?;
-        let now = SystemTime::now();
+        let now = (self.now)();
         let facts = Facts { size: bytes.len() as u64, used: now, origin };
-        let changing = self.change();
+        let changing = self.lock();
         let all = self.view.facts()?;
         let victims = limit::victims(&all, (chain, facts.size), self.limit, now);
         let mut batch = WriteBatch::default();
@@ -104,20 +115,20 @@ impl Store {
         self.write(batch)?;
         drop(changing);
         if !victims.is_empty() {
-            info!(removed = victims.len(), limit = self.limit, "bundles not used for longest removed from the store");
+            info!(removed = victims.len(), limit = self.limit, "least recently used bundles removed from the store");
         }
-        self.give_back(&victims);
+        self.free_space(&victims);
         Ok(())
     }
 
-    /// The bundle of an image by its identity, which counts as a use of it. A damaged one is removed, and is an error
-    /// this once.
-    pub fn by_chain(&self, chain: &ChainId) -> Result<Option<Stored>, StoreError> {
+    /// Looks up the bundle of an image by chain ID. This counts as a use. A damaged bundle is an error once
+    /// and is then removed.
+    pub fn by_chain(&self, chain: &ChainId) -> Result<Option<StoredBundle>, StoreError> {
         let found = self.view.by_chain(chain);
         match &found {
-            // The time of the last use is not worth a bundle that is there.
+            // A bundle is worth more than the time of its last use.
             Ok(Some(_)) => {
-                self.touch(chain).unwrap_or_else(|error| debug!(%chain, %error, "use of a bundle not noted"));
+                self.touch(chain).unwrap_or_else(|error| debug!(%chain, %error, "cannot record the use of a bundle"));
             }
             Ok(None) => {}
             Err(StoreError::Bundle { chain, .. }) => _ = self.remove_damaged(&[*chain])?,
@@ -126,15 +137,15 @@ impl Store {
         found
     }
 
-    /// The bundle of an image by its manifest; for the rest as [`Store::by_chain`].
-    pub fn by_manifest(&self, manifest: &Digest) -> Result<Option<Stored>, StoreError> {
+    /// Looks up the bundle of an image by manifest digest; otherwise as [`Store::by_chain`].
+    pub fn by_manifest(&self, manifest: &Digest) -> Result<Option<StoredBundle>, StoreError> {
         self.view.chain_of(manifest)?.map_or(Ok(None), |chain| self.by_chain(&chain))
     }
 
-    /// Keeps where the packs of a stored bundle are.
-    pub fn put_places(&self, chain: &ChainId, places: &[(Digest, PackPlace)]) -> Result<(), StoreError> {
-        let bytes = encode_places(places).map_err(|source| self.view.damaged(*chain, source))?;
-        let _changing = self.change();
+    /// Stores where the repository has the packs of a stored bundle.
+    pub fn put_published_packs(&self, chain: &ChainId, places: &[(Digest, PublishedPack)]) -> Result<(), StoreError> {
+        let bytes = encode_published_packs(places).map_err(|source| self.view.damaged(*chain, source))?;
+        let _changing = self.lock();
         if !self.view.has(chain)? {
             return Ok(());
         }
@@ -142,13 +153,15 @@ impl Store {
         self.view.database.put_cf(family, chain.0.as_bytes(), bytes).map_err(|e| self.view.failed(e))
     }
 
-    /// What `of` makes of each bundle; they are read one at a time. Damaged ones are removed and counted.
-    pub fn list<T>(&self, mut of: impl FnMut(&Stored) -> T) -> Result<Listed<T>, StoreError> {
-        let (mut bundles, mut damaged) = (Vec::new(), Vec::new());
+    /// Applies `convert` to each bundle; only one bundle is in memory at a time. Damaged bundles are removed
+    /// and counted.
+    pub fn list<T>(&self, mut convert: impl FnMut(&StoredBundle) -> T) -> Result<Listed<T>, StoreError> {
+        let mut bundles = Vec::new();
+        let mut damaged = Vec::new();
         self.view.each(|chain, found| match found {
-            Ok(stored) => bundles.push(of(&stored)),
+            Ok(stored) => bundles.push(convert(&stored)),
             Err(error) => {
-                warn!(%chain, %error, "damaged bundle removed from the store");
+                warn!(%chain, %error, "removing a damaged bundle from the store");
                 damaged.push(chain);
             }
         })?;
@@ -156,23 +169,23 @@ impl Store {
         Ok(Listed { bundles, damaged })
     }
 
-    /// How much is in it; reads no bundle.
+    /// How much the store holds. No bundle is read.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let facts = self.view.facts()?;
         let bytes = facts.iter().fold(0, |sum: u64, (_, facts)| sum.saturating_add(facts.size));
         Ok(Usage { bundles: facts.len() as u64, bytes })
     }
 
-    /// Forgets bundles; how many of them there were.
+    /// Removes bundles and returns how many of them existed.
     pub fn remove(&self, chains: &[ChainId]) -> Result<usize, StoreError> {
-        let changing = self.change();
+        let changing = self.lock();
         self.remove_now(changing, chains)
     }
 
-    /// Forgets the bundles that `keep` does not want, by their image and last use, and the damaged ones; how many these
-    /// were.
+    /// Removes the bundles for which `keep` returns false, given image and last use, and all damaged ones.
+    /// Returns how many were removed.
     pub fn retain(&self, mut keep: impl FnMut(&ImageId, SystemTime) -> bool) -> Result<usize, StoreError> {
-        let changing = self.change();
+        let changing = self.lock();
         let mut unwanted = Vec::new();
         self.view.each(|chain, found| {
             if !found.is_ok_and(|stored| keep(&stored.bundle.image, stored.facts.used)) {
@@ -182,36 +195,37 @@ impl Store {
         self.remove_now(changing, &unwanted)
     }
 
-    /// Forgets bundles that were seen to be damaged, unless a good one was put since.
+    /// Removes bundles that were found damaged, unless they were replaced since.
     fn remove_damaged(&self, seen: &[ChainId]) -> Result<usize, StoreError> {
-        let changing = self.change();
+        let changing = self.lock();
         let damaged = |chain: &&ChainId| matches!(self.view.by_chain(chain), Err(StoreError::Bundle { .. }));
         let chains: Vec<_> = seen.iter().filter(damaged).copied().collect();
         self.remove_now(changing, &chains)
     }
 
     fn remove_now(&self, changing: MutexGuard<'_, ()>, chains: &[ChainId]) -> Result<usize, StoreError> {
-        let mut there = Vec::new();
+        let mut existing = Vec::new();
         for chain in chains {
             if self.view.has(chain)? {
-                there.push(*chain);
+                existing.push(*chain);
             }
         }
-        if !there.is_empty() {
+        if !existing.is_empty() {
             let mut batch = WriteBatch::default();
-            self.add_removal(&mut batch, &there)?;
+            self.add_removal(&mut batch, &existing)?;
             self.write(batch)?;
             drop(changing);
-            self.give_back(&there);
+            self.free_space(&existing);
         }
-        Ok(there.len())
+        Ok(existing.len())
     }
 
-    /// Notes that a bundle is used now. Not synced: after a power cut it only seems to have been used earlier.
+    /// Records that a bundle is used now. Not synced: after a power cut the last use may only appear to be
+    /// earlier.
     fn touch(&self, chain: &ChainId) -> Result<(), StoreError> {
-        let _changing = self.change();
+        let _changing = self.lock();
         let Some(facts) = self.view.facts_of(chain)? else { return Ok(()) };
-        let used = Facts { used: SystemTime::now(), ..facts };
+        let used = Facts { used: (self.now)(), ..facts };
         let (key, value) = (chain.0.as_bytes(), used.to_bytes());
         self.view.database.put_cf(self.view.family(FACTS), key, value).map_err(|e| self.view.failed(e))
     }
@@ -233,9 +247,9 @@ impl Store {
         Ok(())
     }
 
-    /// Rewrites the few files that have the removed bundles, for RocksDB would keep their bytes for long. Others may change
-    /// the store meanwhile.
-    fn give_back(&self, removed: &[ChainId]) {
+    /// Rewrites the few files that contain the removed bundles, because RocksDB would keep their bytes for
+    /// long. Others can change the store meanwhile.
+    fn free_space(&self, removed: &[ChainId]) {
         for chain in removed {
             let key = Some(chain.0.as_bytes());
             self.view.database.compact_range_cf(self.view.family(BUNDLES), key, key);
@@ -248,7 +262,7 @@ impl Store {
         self.view.database.write_opt(batch, &synced).map_err(|e| self.view.failed(e))
     }
 
-    fn change(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock()
     }
 }

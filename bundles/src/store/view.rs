@@ -1,40 +1,40 @@
-//! A store as it is read.
+//! Reading a store.
 
 use std::path::{Path, PathBuf};
 
 use rocksdb::{ColumnFamily, DB, IteratorMode};
 use tracing::debug;
 
-use super::layout::{self, BUNDLES, FACTS, MANIFESTS, PLACES, SCHEMA};
-use super::{Facts, StoreError};
+use super::layout::{self, BUNDLES, FACTS, MANIFESTS, PLACES};
+use super::{Facts, SCHEMA, StoreError};
 use crate::bundle::{Bundle, FORMAT};
-use crate::codec::BadFile;
+use crate::codec::FormatError;
 use crate::image::{ChainId, Digest};
-use crate::pack::{PackPlace, decode_places};
+use crate::pack::{PublishedPack, decode_published_packs};
 
-/// A store as it is read. Opened on its own, it shows what was there at that moment, also while a daemon writes.
+/// A store, opened for reading. It shows the store at the moment of opening, also while a daemon writes.
 #[derive(Debug)]
 pub struct View {
     pub(super) database: DB,
     path: PathBuf,
 }
 
-/// A bundle of a store.
+/// A bundle in a store, and what the store knows about it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
-    /// The bundle.
+pub struct StoredBundle {
+    /// The bundle itself.
     pub bundle: Bundle,
-    /// What else is known of it.
+    /// Size, last use and origin.
     pub facts: Facts,
-    /// Where its repository has its packs, as far as that is known.
-    pub places: Vec<(Digest, PackPlace)>,
+    /// Where the repository has its packs, as far as known.
+    pub published_packs: Vec<(Digest, PublishedPack)>,
 }
 
-/// A daemon may remove a file between its being listed and opened; so often it is tried again.
-const TRIES: usize = 5;
+/// Attempts to open: the daemon may remove a file after it was listed.
+const ATTEMPTS: usize = 5;
 
 impl View {
-    /// Opens the store in `path` for reading only. Nothing is changed, made or locked.
+    /// Opens the store in `path` for reading. Nothing is created, changed or locked.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let open = || match layout::schema(path)? {
             None => Err(StoreError::Absent { path: path.to_owned() }),
@@ -42,34 +42,34 @@ impl View {
             Some(found) => Err(StoreError::Older { path: path.to_owned(), found }),
         };
         let mut result = open();
-        for _ in 1..TRIES {
+        for _ in 1..ATTEMPTS {
             if !matches!(result, Err(StoreError::Database { .. })) {
                 break;
             }
             result = open();
         }
-        Ok(Self::of(result?, path))
+        Ok(Self::new(result?, path))
     }
 
-    pub(super) fn of(database: DB, path: &Path) -> Self {
+    pub(super) fn new(database: DB, path: &Path) -> Self {
         Self { database, path: path.to_owned() }
     }
 
-    /// The bundle of an image by its identity.
-    pub fn by_chain(&self, chain: &ChainId) -> Result<Option<Stored>, StoreError> {
+    /// Looks up the bundle of an image by chain ID.
+    pub fn by_chain(&self, chain: &ChainId) -> Result<Option<StoredBundle>, StoreError> {
         let bytes =
             self.database.get_pinned_cf(self.family(BUNDLES), chain.0.as_bytes()).map_err(|e| self.failed(e))?;
         let Some(bytes) = bytes else { return Ok(None) };
         self.stored(chain, &bytes)?.map(Some).map_err(|source| self.damaged(*chain, source))
     }
 
-    /// The bundle of an image by its manifest.
-    pub fn by_manifest(&self, manifest: &Digest) -> Result<Option<Stored>, StoreError> {
+    /// Looks up the bundle of an image by manifest digest.
+    pub fn by_manifest(&self, manifest: &Digest) -> Result<Option<StoredBundle>, StoreError> {
         self.chain_of(manifest)?.map_or(Ok(None), |chain| self.by_chain(&chain))
     }
 
-    /// Gives each bundle, or what is wrong with it, to `take`, one at a time, in order of their chain IDs.
-    pub fn each(&self, mut take: impl FnMut(ChainId, Result<Stored, BadFile>)) -> Result<(), StoreError> {
+    /// Passes each bundle, or what is wrong with it, to `take`, one at a time, in order of chain ID.
+    pub fn each(&self, mut take: impl FnMut(ChainId, Result<StoredBundle, FormatError>)) -> Result<(), StoreError> {
         for row in self.database.iterator_cf(self.family(BUNDLES), IteratorMode::Start) {
             let (key, value) = row.map_err(|e| self.failed(e))?;
             if let Some(chain) = chain(&key) {
@@ -79,16 +79,16 @@ impl View {
         Ok(())
     }
 
-    /// The outer result is the database's, the inner the bundle's.
-    fn stored(&self, chain: &ChainId, bytes: &[u8]) -> Result<Result<Stored, BadFile>, StoreError> {
+    /// The outer result is the database's, the inner one the bundle's.
+    fn stored(&self, chain: &ChainId, bytes: &[u8]) -> Result<Result<StoredBundle, FormatError>, StoreError> {
         let bundle = match Bundle::from_bytes(bytes) {
             Ok(bundle) if bundle.image.chain_id == *chain => bundle,
             Ok(other) => return Ok(Err(FORMAT.content(format!("it is the bundle of {}", other.image.chain_id)))),
             Err(error) => return Ok(Err(error)),
         };
         Ok(match self.facts_of(chain)? {
-            Some(facts) => Ok(Stored { bundle, facts, places: self.places_of(chain)? }),
-            None => Err(FORMAT.content("the store knows no facts of it")),
+            Some(facts) => Ok(StoredBundle { bundle, facts, published_packs: self.published_packs_of(chain)? }),
+            None => Err(FORMAT.content("the store has no facts about it")),
         })
     }
 
@@ -107,12 +107,12 @@ impl View {
         Ok(found.and_then(|found| Facts::from_bytes(&found)))
     }
 
-    /// None, if they cannot be read: then they are looked for again.
-    fn places_of(&self, chain: &ChainId) -> Result<Vec<(Digest, PackPlace)>, StoreError> {
+    /// Empty if they cannot be read: then they are looked up again.
+    fn published_packs_of(&self, chain: &ChainId) -> Result<Vec<(Digest, PublishedPack)>, StoreError> {
         let found = self.database.get_cf(self.family(PLACES), chain.0.as_bytes()).map_err(|e| self.failed(e))?;
-        let places = found.map(|bytes| decode_places(&bytes)).transpose();
+        let places = found.map(|bytes| decode_published_packs(&bytes)).transpose();
         Ok(places
-            .inspect_err(|error| debug!(%chain, %error, "places of packs not known"))
+            .inspect_err(|error| debug!(%chain, %error, "cannot read the list of published packs"))
             .unwrap_or_default()
             .unwrap_or_default())
     }
@@ -125,14 +125,17 @@ impl View {
         self.rows(MANIFESTS, |key, value| Some((chain(key)?.0, chain(value)?)))
     }
 
-    fn rows<T>(&self, family: &str, of: impl Fn(&[u8], &[u8]) -> Option<T>) -> Result<Vec<T>, StoreError> {
+    fn rows<T>(&self, family: &str, convert: impl Fn(&[u8], &[u8]) -> Option<T>) -> Result<Vec<T>, StoreError> {
         let rows = self.database.iterator_cf(self.family(family), IteratorMode::Start);
-        rows.filter_map(|row| row.map(|(key, value)| of(&key, &value)).transpose())
+        rows.filter_map(|row| row.map(|(key, value)| convert(&key, &value)).transpose())
             .collect::<Result<_, _>>()
             .map_err(|e| self.failed(e))
     }
 
-    #[allow(clippy::expect_used, reason = "both ways of opening name all families, and an open database loses none")]
+    #[allow(
+        clippy::expect_used,
+        reason = "both ways of opening name all column families, and an open database keeps them"
+    )]
     pub(super) fn family(&self, name: &str) -> &ColumnFamily {
         self.database.cf_handle(name).expect("column family named by open()")
     }
@@ -141,7 +144,7 @@ impl View {
         layout::failed(&self.path, source)
     }
 
-    pub(super) fn damaged(&self, chain: ChainId, source: BadFile) -> StoreError {
+    pub(super) fn damaged(&self, chain: ChainId, source: FormatError) -> StoreError {
         StoreError::Bundle { path: self.path.clone(), chain, source }
     }
 }

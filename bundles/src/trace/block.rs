@@ -1,33 +1,33 @@
-//! One block of a trace file: compressed, checksummed, and bound to the blocks before it.
+//! Blocks of a trace file: each compressed, checksummed, and chained to the blocks before it.
 //!
 //! ```text
-//! offset  size  what
+//! offset  size  content
 //!      0     1  kind: 1 head, 2 records, 3 end
 //!      1     1  compression: 0 none, 1 zstd
 //!      2     2  reserved, 0
 //!      4     4  stored size n, little endian; not above the raw size
 //!      8     4  raw size, little endian; at most 1 MiB
 //!     12     n  stored bytes
-//!   12+n    32  SHA-256 over the checksum of the block before (of the first block: over the file's first eight bytes)
-//!               and over all of this block before the checksum
+//!   12+n    32  SHA-256 of the checksum of the block before (for the first block: of the file's first eight bytes)
+//!               and of all of this block before the checksum
 //! ```
 //!
-//! As each checksum covers the one before, a block cannot be changed, left out, doubled or moved unnoticed.
+//! As each checksum covers the one before, no block can be changed, removed, duplicated or moved unnoticed.
 
 use sha2::{Digest, Sha256};
 
 use super::FORMAT;
-use crate::codec::{BadFile, START};
+use crate::codec::{FormatError, START};
 
 const HEADER: usize = 12;
 const CHECKSUM: usize = 32;
 
-/// The most bytes a block may have, decompressed. It bounds what a reader allocates at a time.
+/// Largest block in bytes, decompressed. It bounds what a reader allocates at a time.
 pub(super) const MAX_RAW: usize = 1 << 20;
 
-/// The most by which a block may grow when it is decompressed, if it is larger than [`FREE`].
+/// Largest growth of a block of more than [`FREE`] bytes on decompression.
 const MAX_RATIO: usize = 256;
-/// Blocks up to this may be compressed as well as they can be.
+/// Blocks up to this raw size may have any compression ratio.
 const FREE: usize = 64 << 10;
 
 const NONE: u8 = 0;
@@ -37,7 +37,7 @@ pub(super) const HEAD: u8 = 1;
 pub(super) const RECORDS: u8 = 2;
 pub(super) const END: u8 = 3;
 
-/// What the next block's checksum covers besides the block.
+/// The bytes that the next block's checksum covers besides the block.
 pub(super) struct Chain(Vec<u8>);
 
 impl Chain {
@@ -45,7 +45,7 @@ impl Chain {
         Self(start.to_vec())
     }
 
-    /// The checksum of `block`, which the next one is then bound to.
+    /// Computes the checksum of `block`, which the next block then covers.
     fn link(&mut self, block: &[u8]) -> [u8; CHECKSUM] {
         let checksum: [u8; CHECKSUM] = Sha256::new().chain_update(&self.0).chain_update(block).finalize().into();
         self.0 = checksum.to_vec();
@@ -53,9 +53,9 @@ impl Chain {
     }
 }
 
-/// What stands at some place of a file.
+/// What a file contains at some position.
 pub(super) enum Next<'a> {
-    /// A whole block, and what is behind it.
+    /// A complete block, and the bytes behind it.
     Block { kind: u8, raw: Vec<u8>, rest: &'a [u8] },
     /// The end of the file.
     Nothing,
@@ -63,10 +63,12 @@ pub(super) enum Next<'a> {
     Torn,
 }
 
-/// The bytes of a block.
-pub(super) fn seal(chain: &mut Chain, kind: u8, raw: &[u8]) -> Result<Vec<u8>, BadFile> {
+/// Encodes a block.
+pub(super) fn seal(chain: &mut Chain, kind: u8, raw: &[u8]) -> Result<Vec<u8>, FormatError> {
     if raw.len() > MAX_RAW {
-        return Err(FORMAT.content(format!("a block of {} bytes, at most {MAX_RAW} are allowed", raw.len())));
+        return Err(
+            FORMAT.content(format!("a block of {} bytes is too long: at most {MAX_RAW} are allowed", raw.len()))
+        );
     }
     let compressed = zstd::bulk::compress(raw, zstd::DEFAULT_COMPRESSION_LEVEL)
         .map_err(|e| FORMAT.content(format!("cannot compress a block: {e}")))?;
@@ -83,8 +85,8 @@ pub(super) fn seal(chain: &mut Chain, kind: u8, raw: &[u8]) -> Result<Vec<u8>, B
     Ok(block)
 }
 
-/// Takes the first block of `bytes`.
-pub(super) fn open<'a>(chain: &mut Chain, bytes: &'a [u8]) -> Result<Next<'a>, BadFile> {
+/// Decodes the first block of `bytes`.
+pub(super) fn open<'a>(chain: &mut Chain, bytes: &'a [u8]) -> Result<Next<'a>, FormatError> {
     if bytes.is_empty() {
         return Ok(Next::Nothing);
     }
@@ -103,11 +105,11 @@ pub(super) fn open<'a>(chain: &mut Chain, bytes: &'a [u8]) -> Result<Next<'a>, B
         return Err(damaged());
     }
     let raw = match compression {
-        // A block that will be skipped may be packed in any way.
+        // Blocks of unknown kinds are skipped, so their compression does not matter.
         _ if ![HEAD, RECORDS, END].contains(&kind) => Vec::new(),
         NONE if stored == raw => bytes[HEADER..end].to_vec(),
         ZSTD => unpack(&bytes[HEADER..end], raw)?,
-        other => return Err(FORMAT.content(format!("compression {other} is not known: upgrade cvmfs-prefetch"))),
+        other => return Err(FORMAT.content(format!("compression {other} is unknown: upgrade cvmfs-prefetch"))),
     };
     Ok(Next::Block { kind, raw, rest: &bytes[end + CHECKSUM..] })
 }
@@ -116,24 +118,25 @@ fn allowed(stored: usize, raw: usize) -> bool {
     raw <= FREE || raw <= stored.saturating_mul(MAX_RATIO)
 }
 
-fn unpack(stored: &[u8], raw: usize) -> Result<Vec<u8>, BadFile> {
+fn unpack(stored: &[u8], raw: usize) -> Result<Vec<u8>, FormatError> {
     let unpacked =
         zstd::bulk::decompress(stored, raw).map_err(|e| FORMAT.content(format!("cannot decompress a block: {e}")))?;
-    match unpacked.len() == raw {
-        true => Ok(unpacked),
-        false => Err(FORMAT.content(format!("a block has {} bytes instead of {raw}", unpacked.len()))),
+    if unpacked.len() == raw {
+        Ok(unpacked)
+    } else {
+        Err(FORMAT.content(format!("a block has {} bytes instead of {raw}", unpacked.len())))
     }
 }
 
-fn damaged() -> BadFile {
-    BadFile::Checksum { kind: FORMAT.name }
+fn damaged() -> FormatError {
+    FormatError::Checksum { kind: FORMAT.name }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn opened(bytes: &[u8]) -> Result<Vec<u8>, BadFile> {
+    fn opened(bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
         match open(&mut Chain::new(FORMAT.start()), bytes)? {
             Next::Block { raw, rest: [], .. } => Ok(raw),
             _ => Err(damaged()),
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_comes_out_compressed_or_not() {
+    fn blocks_survive_a_round_trip() {
         let noise: Vec<u8> = (0..5000u32).flat_map(|n| Sha256::digest(n.to_le_bytes())).collect();
         let text = b"/usr/lib/python3/".repeat(1000);
         let (zeros, much_zeros) = (vec![0; FREE], vec![0; MAX_RAW]);
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_over_the_limits_allocate_nothing() {
+    fn oversized_claims_allocate_nothing() {
         for (stored, raw) in [(10u32, u32::MAX), (10, MAX_RAW as u32), (u32::MAX, 10), (11, 10)] {
             let bytes = [[RECORDS, ZSTD, 0, 0], stored.to_le_bytes(), raw.to_le_bytes(), [0; 4]].concat();
             let error = opened(&bytes).unwrap_err().to_string();
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_unpacks_to_another_size_is_refused() {
+    fn blocks_of_another_size_than_claimed_are_refused() {
         let packed = zstd::bulk::compress(&[7; 1000], 3).unwrap();
         for claimed in [999u32, 1001] {
             let mut block = vec![RECORDS, ZSTD, 0, 0];
@@ -174,12 +177,12 @@ mod tests {
             block.extend_from_slice(&packed);
             let checksum = Chain::new(FORMAT.start()).link(&block);
             block.extend_from_slice(&checksum);
-            assert!(matches!(opened(&block), Err(BadFile::Content { .. })), "{claimed}");
+            assert!(matches!(opened(&block), Err(FormatError::Content { .. })), "{claimed}");
         }
     }
 
     #[test]
-    fn zeros_after_a_crash_are_torn_and_other_zeros_are_damage() {
+    fn trailing_zeros_are_torn_other_zeros_are_damage() {
         let mut chain = Chain::new(FORMAT.start());
         assert!(matches!(open(&mut chain, &[0; 4096]), Ok(Next::Torn)));
         assert!(open(&mut chain, &[vec![0; 4096], vec![1]].concat()).is_err());

@@ -1,34 +1,33 @@
-//! A container's command line, as it is in a file.
+//! A container's command line in a trace file.
 
-use bincode::de::Decoder;
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
+use crate::codec::{self, Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
 
-use crate::codec;
-
-/// The most bytes of a command, each word with one more for its end (so the number of words is bounded, too). A command
-/// is there to be recognised; the head that it is part of is written at once, and is at most one block.
+/// Most bytes of a command, counting one more for each word, which also bounds the number of words. The
+/// command is for recognition only, and must fit with the rest of the head into one block.
 const MAX: usize = 64 << 10;
 
-/// Program and arguments; empty if it is not told.
+/// Program and arguments; empty if not recorded.
 #[derive(Debug, Default)]
 pub(super) struct Command(pub(super) Vec<String>);
 
-impl bincode::Encode for Command {
+impl Encode for Command {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         let size: usize = self.0.iter().map(|word| word.len() + 1).sum();
-        match size {
-            0..=MAX => self.0.encode(encoder),
-            _ => Err(EncodeError::OtherString(format!("a command of {size} bytes, at most {MAX} are allowed"))),
+        if size > MAX {
+            return Err(EncodeError::OtherString(format!(
+                "a command of {size} bytes is too long: at most {MAX} are allowed"
+            )));
         }
+        self.0.encode(encoder)
     }
 }
 
-impl<C> bincode::Decode<C> for Command {
+impl<C> Decode<C> for Command {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let (mut words, mut left) = (Vec::new(), MAX);
+        let mut words = Vec::new();
+        let mut left = MAX;
         for _ in 0..u64::decode(decoder)? {
-            left = left.checked_sub(1).ok_or(DecodeError::Other("a command of too many words"))?;
+            left = left.checked_sub(1).ok_or(DecodeError::Other("a command has too many words"))?;
             let word = codec::text(decoder, "the rest of a command", left)?;
             left -= word.len();
             words.push(word);
@@ -40,10 +39,10 @@ impl<C> bincode::Decode<C> for Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::plain;
 
     #[test]
-    fn commands_are_written_and_read_up_to_a_size() {
-        let config = bincode::config::standard();
+    fn commands_are_limited_in_size() {
         for (words, good) in [
             (vec![], true),
             (vec!["sh".to_string(), String::new(), "-c".into()], true),
@@ -52,9 +51,9 @@ mod tests {
             (vec![String::new(); MAX], true),
             (vec![String::new(); MAX + 1], false),
         ] {
-            assert_eq!(bincode::encode_to_vec(Command(words.clone()), config).is_ok(), good);
-            let bytes = bincode::encode_to_vec(&words, config).unwrap();
-            let decoded = bincode::decode_from_slice::<Command, _>(&bytes, config).map(|(command, _)| command.0);
+            assert_eq!(plain::encode(Command(words.clone())).is_ok(), good);
+            let bytes = plain::encode(&words).unwrap();
+            let decoded = plain::decode::<Command>(&bytes).map(|(command, _)| command.0);
             assert_eq!(decoded.ok(), good.then_some(words));
         }
     }

@@ -1,21 +1,19 @@
-//! Numbers of events by reason, of which newer programs may know more than this one.
+//! Counts of events by reason. Newer programs may know more reasons than this one.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use bincode::de::Decoder;
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
+use crate::codec::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
 
-/// A reason, with the number that stands for it in a file. Every number is some reason.
+/// A reason and the number that stands for it in a file. Every number is a reason, known or not.
 pub trait Code: Copy + Ord + Display {
-    /// Its number.
+    /// The number that stands for this reason.
     fn code(self) -> u16;
-    /// The reason that has this number.
+    /// The reason that this number stands for.
     fn from_code(code: u16) -> Self;
 }
 
-/// How many events there were, by reason.
+/// Counts of events by reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts<R>(BTreeMap<R, u64>);
 
@@ -26,7 +24,7 @@ impl<R> Default for Counts<R> {
 }
 
 impl<R: Code> Counts<R> {
-    /// Counts `events` more. None at all leaves no entry.
+    /// Adds `events`; 0 leaves no entry.
     pub fn add(&mut self, reason: R, events: u64) {
         if events > 0 {
             let count = self.0.entry(reason).or_default();
@@ -34,33 +32,33 @@ impl<R: Code> Counts<R> {
         }
     }
 
-    /// The same with `events` more.
+    /// This with `events` more.
     pub fn with(mut self, reason: R, events: u64) -> Self {
         self.add(reason, events);
         self
     }
 
-    /// All events.
+    /// Sum of all counts.
     pub fn total(&self) -> u64 {
         self.0.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The reasons with their counts; none has the count 0.
+    /// The reasons and their counts, which are above 0.
     pub(super) fn iter(&self) -> impl Iterator<Item = (R, u64)> + '_ {
         self.0.iter().map(|(reason, count)| (*reason, *count))
     }
 }
 
-impl<R: Code> bincode::Encode for Counts<R> {
+impl<R: Code> Encode for Counts<R> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         (self.0.len() as u64).encode(encoder)?;
         self.iter().try_for_each(|(reason, count)| (reason.code(), count).encode(encoder))
     }
 }
 
-impl<R: Code, C> bincode::Decode<C> for Counts<R> {
+impl<R: Code, C> Decode<C> for Counts<R> {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        // Nothing is allocated for a claimed number; the bytes end first.
+        // A claimed number allocates nothing: the bytes end first.
         let mut counts = Self::default();
         for _ in 0..u64::decode(decoder)? {
             let (code, count) = <(u16, u64)>::decode(decoder)?;
@@ -78,23 +76,25 @@ impl<R: Code> serde::Serialize for Counts<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Cause, LeftOutReason, Losses};
+    use super::super::{ExcludedReason, LossCause, Losses};
     use super::*;
 
-    fn numbers_are_kept<R: Code>() {
+    fn assert_codes_round_trip<R: Code>() {
         for code in 0..100 {
             assert_eq!(R::from_code(code).code(), code);
         }
     }
 
     #[test]
-    fn reasons_are_counted_apart_and_survive_a_round_trip() {
-        numbers_are_kept::<Cause>();
-        numbers_are_kept::<LeftOutReason>();
-        let losses =
-            Losses::default().with(Cause::NoRoom, 2).with(Cause::Other(9), u64::MAX).with(Cause::Unresolved, 0);
+    fn counts_are_kept_by_reason() {
+        assert_codes_round_trip::<LossCause>();
+        assert_codes_round_trip::<ExcludedReason>();
+        let losses = Losses::default()
+            .with(LossCause::BufferFull, 2)
+            .with(LossCause::Other(9), u64::MAX)
+            .with(LossCause::Unresolved, 0);
         assert_eq!(losses.total(), u64::MAX);
         assert_eq!(losses.by_cause().count(), 2);
-        assert_eq!(serde_json::to_string(&losses).unwrap(), format!(r#"{{"no_room":2,"cause_9":{}}}"#, u64::MAX));
+        assert_eq!(serde_json::to_string(&losses).unwrap(), format!(r#"{{"buffer_full":2,"cause_9":{}}}"#, u64::MAX));
     }
 }

@@ -1,35 +1,35 @@
-//! Why a recording ended.
+//! Why recordings end.
 
 use std::fmt;
 
-use bincode::de::Decoder;
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
+
+use crate::codec::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, impl_borrow_decode};
 
 /// Why a recording ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// The container's main process ended with this code.
+    /// The main process of the container exited with this code.
     Exited(u32),
-    /// The time given was up; the container still ran.
-    TimeUp,
-    /// The recorder was asked to stop.
+    /// The time limit was reached while the container was running.
+    Timeout,
+    /// The recorder was stopped on request.
     Stopped,
-    /// The recorder that this was imported from does not tell.
-    NotTold,
-    /// The container wrote the line that was waited for.
-    Line,
-    /// The TCP port that was waited for answered.
+    /// Unknown: the recorder that the trace was imported from does not say.
+    Unknown,
+    /// The container logged the expected line.
+    LogLine,
+    /// The expected TCP port accepted a connection.
     Port(u16),
-    /// For the time given, there were fewer new files than given.
+    /// The service settled: it opened fewer new files than given within the time given.
     Settled,
-    /// The readiness probe that was waited for succeeded.
+    /// The readiness probe succeeded.
     Ready,
-    /// The file has no end: its recorder was killed, or the file was cut. What there is, is the trace's beginning.
+    /// The file has no end block: the recorder was killed, or the file was truncated. It holds the beginning
+    /// of the trace.
     Unfinished(Cut),
-    /// A reason that a newer recorder gives.
+    /// A reason that only newer recorders know.
     Other(u16),
 }
 
@@ -37,9 +37,9 @@ pub enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
-    /// Behind a whole block: nothing that was flushed is missing.
+    /// After a complete block: nothing that was flushed is missing.
     BetweenBlocks,
-    /// Within a block, which is left out.
+    /// Within a block, which is ignored.
     InBlock,
 }
 
@@ -47,28 +47,28 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "exited with {code}"),
-            Self::TimeUp => f.write_str("the time was up"),
+            Self::Timeout => f.write_str("time limit reached"),
             Self::Stopped => f.write_str("stopped by request"),
-            Self::NotTold => f.write_str("end not told"),
-            Self::Line => f.write_str("the line was seen"),
+            Self::Unknown => f.write_str("end unknown"),
+            Self::LogLine => f.write_str("expected line logged"),
             Self::Port(port) => write!(f, "port {port} answered"),
             Self::Settled => f.write_str("settled"),
             Self::Ready => f.write_str("ready"),
-            Self::Unfinished(Cut::BetweenBlocks) => f.write_str("unfinished: the recorder did not write its end"),
-            Self::Unfinished(Cut::InBlock) => f.write_str("unfinished: the file is cut within a block"),
+            Self::Unfinished(Cut::BetweenBlocks) => f.write_str("unfinished: the recorder did not write an end block"),
+            Self::Unfinished(Cut::InBlock) => f.write_str("unfinished: the file ends within a block"),
             Self::Other(code) => write!(f, "ended for reason {code}"),
         }
     }
 }
 
-impl bincode::Encode for End {
+impl Encode for End {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         let (code, detail): (u16, u32) = match self {
             Self::Exited(code) => (1, *code),
-            Self::TimeUp => (2, 0),
+            Self::Timeout => (2, 0),
             Self::Stopped => (3, 0),
-            Self::NotTold => (4, 0),
-            Self::Line => (5, 0),
+            Self::Unknown => (4, 0),
+            Self::LogLine => (5, 0),
             Self::Port(port) => (6, u32::from(*port)),
             Self::Settled => (7, 0),
             Self::Ready => (8, 0),
@@ -79,15 +79,15 @@ impl bincode::Encode for End {
     }
 }
 
-impl<C> bincode::Decode<C> for End {
+impl<C> Decode<C> for End {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Ok(match <(u16, u32)>::decode(decoder)? {
             (1, code) => Self::Exited(code),
-            (2, _) => Self::TimeUp,
+            (2, _) => Self::Timeout,
             (3, _) => Self::Stopped,
-            (4, _) => Self::NotTold,
-            (5, _) => Self::Line,
-            (6, port) => Self::Port(u16::try_from(port).map_err(|_| DecodeError::Other("a port above 65535"))?),
+            (4, _) => Self::Unknown,
+            (5, _) => Self::LogLine,
+            (6, port) => Self::Port(u16::try_from(port).map_err(|_| DecodeError::Other("a port is above 65535"))?),
             (7, _) => Self::Settled,
             (8, _) => Self::Ready,
             (code, _) => Self::Other(code),
@@ -95,4 +95,4 @@ impl<C> bincode::Decode<C> for End {
     }
 }
 
-bincode::impl_borrow_decode!(End);
+impl_borrow_decode!(End);

@@ -1,66 +1,74 @@
-//! One file that a container used.
+//! Uses of files.
 
 use std::fmt;
 
-use bincode::BorrowDecode;
-use bincode::de::{BorrowDecoder, Decoder};
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
 
 use super::{Process, Ranges};
-use crate::codec::{self, Minor};
+use crate::codec::{
+    self, BorrowDecode, BorrowDecoder, Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Minor,
+};
 use crate::path::{PathBytes, RootPath};
 
-/// The first use of one file, which is named by its path, or by what a reader has in place of that.
+/// The first use of one file. `P` is its path, or a number that stands for the path while many traces are
+/// read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileUse<P = RootPath> {
-    /// Where the file is, seen from inside the container.
+    /// Path of the file as the container sees it.
     pub path: P,
-    /// Microseconds from time zero.
+    /// Microseconds since time zero.
     pub at_us: u64,
     /// Size in bytes at that moment.
     pub size: u64,
-    /// Flags of the open (`O_*` of Linux on x86-64 and arm64); 0 for the other ways of use.
+    /// Flags of the open (Linux's `O_*` on x86-64 and arm64); 0 for other uses.
     pub open_flags: u32,
     /// How it was used.
     pub how: Use,
-    /// Who used it.
+    /// The process that used it.
     pub process: Process,
-    /// The container made, truncated or changed it, now or later; its content is, in part at least, the container's own.
+    /// The container created, truncated or changed the file, then or later: its content is, at least in part,
+    /// the container's own.
     pub written: bool,
-    /// Which parts of it were read while the container ran; `None` if that is not known.
+    /// Ranges that were read while the container ran; `None` if unknown.
     pub ranges: Option<Ranges>,
 }
 
 impl<P> FileUse<P> {
-    /// An open at time zero of which nothing more is told, to be filled in.
-    pub fn of(path: P) -> Self {
-        let (how, process) = (Use::Open, Process::default());
-        Self { path, at_us: 0, size: 0, open_flags: 0, how, process, written: false, ranges: None }
+    /// An open at time zero, about which nothing else is known.
+    pub fn new(path: P) -> Self {
+        Self {
+            path,
+            at_us: 0,
+            size: 0,
+            open_flags: 0,
+            how: Use::Open,
+            process: Process::default(),
+            written: false,
+            ranges: None,
+        }
     }
 
-    /// The same by another name.
-    pub(super) fn named<Q>(self, path: Q) -> FileUse<Q> {
+    /// This with another path.
+    pub(super) fn with_path<Q>(self, path: Q) -> FileUse<Q> {
         let Self { path: _, at_us, size, open_flags, how, process, written, ranges } = self;
         FileUse { path, at_us, size, open_flags, how, process, written, ranges }
     }
 
-    /// Whether a recorder that tells ranges tells those of this use. Of processes outside the container, such as hooks, it
-    /// sees the opens only.
-    pub(super) fn tells_ranges(&self) -> bool {
+    /// Whether a recorder that records ranges records them for this use. For processes outside the container,
+    /// such as hooks, it records opens only.
+    pub(super) fn has_recorded_ranges(&self) -> bool {
         self.process.pid != 0
     }
 
-    /// Whether the container needed what the image has at this path. Not so if it wrote the file without having read
-    /// anything of it: what was read of a file that the container changes is its image's, copied up.
+    /// Whether the container needed the image's content of this file. It did not if it wrote the file without reading from it:
+    /// what a container reads of a file that it changes is the image's content, copied up.
     pub fn needs_image(&self) -> bool {
         !self.written || self.ranges.as_ref().is_some_and(|ranges| !ranges.is_empty())
     }
 }
 
-/// All but the ranges, which are records of their own: they are known only later.
-impl<P: bincode::Encode> bincode::Encode for FileUse<P> {
+/// Everything but the ranges, which are known later and have records of their own.
+impl<P: Encode> Encode for FileUse<P> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         let Self { path, at_us, size, open_flags, how, process, written, ranges: _ } = self;
         (path, at_us, size, open_flags, how).encode(encoder)?;
@@ -71,13 +79,13 @@ impl<P: bincode::Encode> bincode::Encode for FileUse<P> {
 impl<'de> BorrowDecode<'de, Minor> for FileUse<PathBytes<'de>> {
     fn borrow_decode<D: BorrowDecoder<'de, Context = Minor>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let path = BorrowDecode::borrow_decode(decoder)?;
-        let (at_us, size, open_flags, how) = bincode::Decode::decode(decoder)?;
+        let (at_us, size, open_flags, how) = Decode::decode(decoder)?;
         let (written, process) = (codec::added(decoder, 1)?, codec::added(decoder, 1)?);
         Ok(Self { path, at_us, size, open_flags, how, process, written, ranges: None })
     }
 }
 
-/// How a file was first used.
+/// How a file was used first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Use {
@@ -87,11 +95,11 @@ pub enum Use {
     Exec,
     /// Mapped by the kernel as the interpreter of an ELF file.
     Interpreter,
-    /// Mapped, without an open that was seen.
+    /// Mapped, without a recorded open.
     Map,
-    /// Read, without an open that was seen.
+    /// Read, without a recorded open.
     Read,
-    /// A way that a newer recorder tells.
+    /// A use that only newer recorders know.
     Other(u16),
 }
 
@@ -108,7 +116,7 @@ impl fmt::Display for Use {
     }
 }
 
-impl bincode::Encode for Use {
+impl Encode for Use {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         let code: u16 = match self {
             Self::Open => 1,
@@ -122,7 +130,7 @@ impl bincode::Encode for Use {
     }
 }
 
-impl<C> bincode::Decode<C> for Use {
+impl<C> Decode<C> for Use {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Ok(match u16::decode(decoder)? {
             1 => Self::Open,

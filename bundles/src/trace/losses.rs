@@ -1,40 +1,40 @@
-//! What a recorder knows that it missed.
+//! Events that a recorder knows it lost.
 
 use std::fmt;
 
 use super::counts::{Code, Counts};
 
-/// How many events were lost, by cause.
-pub type Losses = Counts<Cause>;
+/// Counts of lost events, by cause.
+pub type Losses = Counts<LossCause>;
 
 /// Why an event is not in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Cause {
-    /// A buffer of the recorder had no room.
-    NoRoom,
-    /// The path could not be told: not readable, or gone.
+pub enum LossCause {
+    /// A buffer of the recorder was full.
+    BufferFull,
+    /// The path could not be resolved: it was unreadable or gone.
     Unresolved,
-    /// A line of an imported record was cut or not understood.
+    /// A line of an imported file was truncated or malformed.
     Malformed,
     /// The path is deeper or longer than the recorder follows.
     TooDeep,
     /// A table of the recorder was full.
     TableFull,
-    /// One that a newer recorder counts.
+    /// A cause that only newer recorders know.
     Other(u16),
 }
 
 impl Losses {
-    /// The causes with their counts; none has the count 0.
-    pub fn by_cause(&self) -> impl Iterator<Item = (Cause, u64)> + '_ {
+    /// The causes and their counts, which are above 0.
+    pub fn by_cause(&self) -> impl Iterator<Item = (LossCause, u64)> + '_ {
         self.iter()
     }
 }
 
-impl Code for Cause {
+impl Code for LossCause {
     fn code(self) -> u16 {
         match self {
-            Self::NoRoom => 1,
+            Self::BufferFull => 1,
             Self::Unresolved => 2,
             Self::Malformed => 3,
             Self::TooDeep => 4,
@@ -45,7 +45,7 @@ impl Code for Cause {
 
     fn from_code(code: u16) -> Self {
         match code {
-            1 => Self::NoRoom,
+            1 => Self::BufferFull,
             2 => Self::Unresolved,
             3 => Self::Malformed,
             4 => Self::TooDeep,
@@ -55,11 +55,11 @@ impl Code for Cause {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for LossCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRoom => f.write_str("no room"),
-            Self::Unresolved => f.write_str("path not told"),
+            Self::BufferFull => f.write_str("buffer full"),
+            Self::Unresolved => f.write_str("path unresolved"),
             Self::Malformed => f.write_str("malformed"),
             Self::TooDeep => f.write_str("path too deep"),
             Self::TableFull => f.write_str("table full"),

@@ -1,24 +1,24 @@
-//! What one container used, as a recorder saw it, and the file it is kept in.
+//! Traces: the files one container used, as a recorder saw it.
 //!
-//! A recorder that runs appends to a file with a [`TraceWriter`]; everyone else reads it as one [`Trace`]. The file is
-//! specified in `docs/src/trace-format.md`:
+//! A running recorder appends to a file with a [`TraceWriter`]; all others read the file as one [`Trace`]. `docs/src/trace-format.md`
+//! specifies it:
 //!
 //! ```text
 //! magic, version | head block | block of records | ... | end block
 //! ```
 //!
-//! A file without its end block is a prefix of a trace. It is readable, and never complete.
+//! A file without an end block is a prefix of a trace. It is readable, but never complete.
 
+mod blind_spots;
 mod block;
 mod clock;
 mod command;
 mod counts;
 mod end;
+mod excluded;
 mod file_use;
 pub mod import;
 mod join;
-mod left_out;
-mod lookup;
 mod losses;
 mod paths;
 mod phases;
@@ -29,63 +29,63 @@ mod records;
 mod repository;
 #[cfg(test)]
 mod tests;
-mod unseen;
 mod writer;
 
 use std::path::Path;
 
 use serde::Serialize;
 
+pub use blind_spots::BlindSpots;
 pub use clock::Clock;
 pub use counts::{Code, Counts};
 pub use end::{Cut, End};
+pub use excluded::{Excluded, ExcludedReason};
 pub use file_use::{FileUse, Use};
-pub use left_out::{LeftOut, LeftOutReason};
-pub use lookup::Lookup;
-pub use losses::{Cause, Losses};
+pub use losses::{LossCause, Losses};
 pub(crate) use paths::{PathNumber, Paths};
-pub use phases::{Phase, Phases};
+pub use phases::Phases;
 pub use process::Process;
 pub use ranges::{Range, Ranges};
 pub(crate) use reader::read as read_numbered;
 pub use records::{Head, Tail};
 pub use repository::MountedRepository;
-pub use unseen::Unseen;
 pub use writer::{TraceWriter, WriteError};
 
-use crate::codec::{BadFile, Format};
+use crate::codec::{Decode, Encode, Format, FormatError};
 use crate::image::ImageId;
+use crate::path::RootPath;
+use crate::phase::Phase;
 
-/// Trace files: `CPFT`.
+/// The format of trace files, `CPFT`.
 pub const FORMAT: Format = Format { name: "trace file", magic: *b"CPFT", major: 1, minor: 2 };
 
-/// One container's use of its root file system, from time zero to the end of the recording. Time zero is when the
-/// recorder began to follow the container, or its first exec if that is all it sees.
+/// One container's use of its root file system, from time zero to the end of the recording. Time zero is when
+/// the recorder began to follow the container, or the first exec if the recorder sees no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trace {
     /// The image that ran.
     pub image: ImageId,
-    /// When time zero was.
+    /// Time zero on the machine's clocks.
     #[serde(flatten, serialize_with = "clock::with_started")]
     pub clock: Clock,
     /// Microseconds from time zero to the end of the recording.
     pub duration_us: u64,
     /// Why the recording ended.
     pub end: End,
-    /// Which recorder and which of its programs made this.
+    /// Recorder and hooks that produced the trace.
     pub recorder: String,
-    /// What this recorder cannot see.
-    pub unseen: Unseen,
-    /// Events that were lost. A trace that lost any is incomplete.
-    pub lost: Losses,
-    /// Program and arguments of the container; empty if that is not told.
+    /// What the recorder cannot see.
+    pub blind_spots: BlindSpots,
+    /// Lost events. A trace with losses is incomplete.
+    pub losses: Losses,
+    /// Program and arguments of the container; empty if not recorded.
     pub command: Vec<String>,
-    /// What kind of work it shows, as was said when it was recorded; empty if nothing was.
+    /// Profile that the recording was given; empty if none.
     pub profile: String,
-    /// Where the parts of the container's life begin.
+    /// When the phases of the container's life begin.
     pub phases: Phases,
-    /// Uses that were left out for privacy.
-    pub left_out: LeftOut,
+    /// Uses excluded for privacy.
+    pub excluded: Excluded,
     /// CVMFS repositories that were mounted in the container.
     pub repositories: Vec<MountedRepository>,
     /// Regular files of the container's root, in order of first use, each once.
@@ -98,19 +98,19 @@ pub struct Trace {
 
 impl Trace {
     /// A container of `image` of which nothing is told, to be filled in.
-    pub fn of(image: ImageId) -> Self {
+    pub fn new(image: ImageId) -> Self {
         Self {
             image,
             clock: Clock::default(),
             duration_us: 0,
-            end: End::NotTold,
+            end: End::Unknown,
             recorder: String::new(),
-            unseen: Unseen::default(),
-            lost: Losses::default(),
+            blind_spots: BlindSpots::default(),
+            losses: Losses::default(),
             command: Vec::new(),
             profile: String::new(),
             phases: Phases::default(),
-            left_out: LeftOut::default(),
+            excluded: Excluded::default(),
             repositories: Vec::new(),
             files: Vec::new(),
             absent: Vec::new(),
@@ -131,26 +131,26 @@ impl Trace {
     /// Why uses may be missing, in words; nothing if the trace is complete.
     pub fn faults(&self) -> Vec<String> {
         let unfinished = matches!(self.end, End::Unfinished(_)).then(|| self.end.to_string());
-        let lost = self.lost.by_cause().map(|(cause, count)| format!("{count} events lost: {cause}"));
-        let unseen = self.unseen.uses().names().map(|name| format!("not seen: {name}"));
-        unfinished.into_iter().chain(lost).chain(unseen).collect()
+        let lost = self.losses.by_cause().map(|(cause, count)| format!("{count} events lost: {cause}"));
+        let blind_spots = self.blind_spots.missing_uses().names().map(|name| format!("blind spot: {name}"));
+        unfinished.into_iter().chain(lost).chain(blind_spots).collect()
     }
 
-    /// Reads a trace file's bytes, or those of a prefix of one.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadFile> {
+    /// Decodes a trace file, or a prefix of one.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut paths = Paths::default();
         let (trace, files) = reader::read(bytes, &mut paths)?;
         let named = |file: FileUse<PathNumber>| {
             let path = paths.get(file.path);
-            file.named(path)
+            file.with_path(path)
         };
         Ok(Self { files: files.into_iter().map(named).collect(), ..trace })
     }
 
-    /// The bytes of a trace file. An unfinished trace is written as what it is, without an end.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, BadFile> {
+    /// Encodes the trace as the bytes of a trace file. An unfinished trace has no end block.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
         self.encode().map_err(|error| match error {
-            WriteError::Bad(bad) => bad,
+            WriteError::Format(error) => error,
             WriteError::Io(io) => FORMAT.content(io.to_string()),
         })
     }
@@ -164,24 +164,24 @@ impl Trace {
         self.absent.iter().try_for_each(|lookup| writer.absent(lookup))?;
         self.directories.iter().try_for_each(|lookup| writer.directory(lookup))?;
         match self.end {
-            End::Unfinished(_) => writer.leave(),
+            End::Unfinished(_) => writer.finish_as_prefix(),
             end => {
-                let (lost, left_out) = (self.lost.clone(), self.left_out.clone());
-                writer.finish(&Tail { end, duration_us: self.duration_us, lost, left_out })
+                let (losses, excluded) = (self.losses.clone(), self.excluded.clone());
+                writer.finish(&Tail { end, duration_us: self.duration_us, losses, excluded })
             }
         }
     }
 
     fn head(&self) -> Head {
-        // In a finished trace a file without ranges was not read, unless the recorder does not tell ranges. So one
-        // that does not know those of some file has to say that it does not.
-        let told = matches!(self.end, End::Unfinished(_))
-            || self.files.iter().all(|file| file.ranges.is_some() || !file.tells_ranges());
+        // In a finished trace, a file without ranges was not read, unless ranges are a blind spot. So a trace
+        // that lacks the ranges of some file must declare that blind spot.
+        let has_all_ranges = matches!(self.end, End::Unfinished(_))
+            || self.files.iter().all(|file| file.ranges.is_some() || !file.has_recorded_ranges());
         Head {
             image: self.image.clone(),
             clock: self.clock,
             recorder: self.recorder.clone(),
-            unseen: if told { self.unseen } else { self.unseen.and(Unseen::RANGES) },
+            blind_spots: if has_all_ranges { self.blind_spots } else { self.blind_spots.and(BlindSpots::RANGES) },
             command: self.command.clone(),
             profile: self.profile.clone(),
         }
@@ -192,8 +192,20 @@ impl Trace {
         crate::file::read(path, Self::from_bytes)
     }
 
-    /// Writes a trace file, whole or not at all.
+    /// Writes a trace file, completely or not at all.
     pub fn write(&self, path: &Path) -> Result<(), crate::file::FileError> {
         crate::file::write(path, self.to_bytes())
     }
+}
+
+/// The first time a path was looked up without success, or a directory was listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
+pub struct Lookup {
+    /// The path as the container sees it.
+    pub path: RootPath,
+    /// Microseconds since time zero.
+    pub at_us: u64,
+    /// The process that did it.
+    pub process: Process,
 }

@@ -1,23 +1,25 @@
-//! Reading a trace file, whole or as a prefix.
+//! Reading a trace file, complete or as a prefix.
 
 use super::block::{self, Chain, Next};
 use super::join::Parts;
 use super::phases::Marks;
 use super::records::{self, Head, Tail};
-use super::{Cut, End, FORMAT, FileUse, LeftOut, Lookup, Losses, MountedRepository, PathNumber, Paths, Trace, Unseen};
+use super::{
+    BlindSpots, Cut, End, Excluded, FORMAT, FileUse, Lookup, Losses, MountedRepository, PathNumber, Paths, Trace,
+};
 use super::{join, repository};
-use crate::codec::{BadFile, MAX_PAYLOAD, Minor, START};
+use crate::codec::{FormatError, MAX_PAYLOAD, Minor, START};
 use crate::path::PathBytes;
 
-/// A trace without its files, and these.
+/// A trace without its files, and the files.
 type Numbered = (Trace, Vec<FileUse<PathNumber>>);
 
-/// Reads a trace file's bytes, or those of a prefix of one. Its paths are added to `paths`; in place of a path each file has
-/// the number of that.
-pub(crate) fn read(bytes: &[u8], paths: &mut Paths) -> Result<Numbered, BadFile> {
+/// Decodes a trace file, or a prefix of one. Its paths are added to `paths`; each file has the number of its
+/// path.
+pub(crate) fn read(bytes: &[u8], paths: &mut Paths) -> Result<Numbered, FormatError> {
     let minor = FORMAT.minor_of(bytes)?;
     let (start, blocks) = bytes.split_first_chunk::<START>().ok_or_else(|| truncated(bytes))?;
-    let reader = Reader { chain: Chain::new(*start), minor, records: 0, raw: 0, found: Found::of(paths) };
+    let reader = Reader { chain: Chain::new(*start), minor, records: 0, raw: 0, found: Found::new(paths) };
     reader.blocks(bytes, blocks)
 }
 
@@ -29,7 +31,7 @@ struct Reader<'a> {
     found: Found<'a>,
 }
 
-/// What the records say.
+/// What the records of a file say.
 struct Found<'a> {
     paths: &'a mut Paths,
     marks: Marks,
@@ -40,7 +42,7 @@ struct Found<'a> {
 }
 
 impl Reader<'_> {
-    fn blocks(mut self, file: &[u8], mut rest: &[u8]) -> Result<Numbered, BadFile> {
+    fn blocks(mut self, file: &[u8], mut rest: &[u8]) -> Result<Numbered, FormatError> {
         let Next::Block { kind: block::HEAD, raw, rest: behind } = block::open(&mut self.chain, rest)? else {
             return Err(truncated(file));
         };
@@ -56,8 +58,8 @@ impl Reader<'_> {
                     let tail = records::body(&raw, self.minor)?;
                     return self.found.trace(head, tail);
                 }
-                Next::Block { kind: block::END, .. } => return Err(FORMAT.content("there are bytes behind its end")),
-                Next::Block { kind: block::HEAD, .. } => return Err(FORMAT.content("it has two heads")),
+                Next::Block { kind: block::END, .. } => return Err(FORMAT.content("bytes follow its end block")),
+                Next::Block { kind: block::HEAD, .. } => return Err(FORMAT.content("it has two head blocks")),
                 Next::Block { rest: behind, .. } => rest = behind,
                 Next::Nothing => return self.found.prefix(head, Cut::BetweenBlocks),
                 Next::Torn => return self.found.prefix(head, Cut::InBlock),
@@ -65,13 +67,13 @@ impl Reader<'_> {
         }
     }
 
-    fn take(&mut self, mut block: &[u8]) -> Result<(), BadFile> {
+    fn take(&mut self, mut block: &[u8]) -> Result<(), FormatError> {
         self.raw += block.len();
         if self.raw > MAX_PAYLOAD {
-            return Err(BadFile::TooLarge { kind: FORMAT.name, size: self.raw as u64 });
+            return Err(FormatError::TooLarge { kind: FORMAT.name, size: self.raw as u64 });
         }
         while !block.is_empty() {
-            let (kind, body, rest) = records::take(block)?;
+            let (kind, body, rest) = records::split(block)?;
             self.records += 1;
             if self.records > records::MAX {
                 return Err(records::too_many(records::MAX, "records"));
@@ -84,17 +86,23 @@ impl Reader<'_> {
 }
 
 impl<'a> Found<'a> {
-    fn of(paths: &'a mut Paths) -> Self {
-        let (absent, directories) = (Vec::new(), Vec::new());
-        Self { paths, marks: Marks::default(), repositories: Vec::new(), parts: Parts::default(), absent, directories }
+    fn new(paths: &'a mut Paths) -> Self {
+        Self {
+            paths,
+            marks: Marks::default(),
+            repositories: Vec::new(),
+            parts: Parts::default(),
+            absent: Vec::new(),
+            directories: Vec::new(),
+        }
     }
 
-    fn record(&mut self, kind: u32, body: &[u8], minor: Minor) -> Result<(), BadFile> {
+    fn record(&mut self, kind: u32, body: &[u8], minor: Minor) -> Result<(), FormatError> {
         match kind {
             records::FILE => {
                 let file: FileUse<PathBytes<'_>> = records::borrowed(body, minor)?;
                 let path = self.paths.number(file.path)?;
-                self.parts.file(file.named(path));
+                self.parts.file(file.with_path(path));
             }
             records::CONTENT => {
                 let (id, path) = records::borrowed(body, minor)?;
@@ -120,38 +128,43 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    /// What there is of a trace whose recorder did not come to its end.
-    fn prefix(self, head: Head, cut: Cut) -> Result<Numbered, BadFile> {
-        let (lost, left_out) = (Losses::default(), LeftOut::default());
-        let (trace, files) = self.trace(head, Tail { end: End::Unfinished(cut), duration_us: 0, lost, left_out })?;
+    /// The beginning of a trace whose recorder did not write its end.
+    fn prefix(self, head: Head, cut: Cut) -> Result<Numbered, FormatError> {
+        let tail = Tail {
+            end: End::Unfinished(cut),
+            duration_us: 0,
+            losses: Losses::default(),
+            excluded: Excluded::default(),
+        };
+        let (trace, files) = self.trace(head, tail)?;
         Ok((Trace { duration_us: files.last().map_or(0, |file| file.at_us), ..trace }, files))
     }
 
-    fn trace(self, head: Head, tail: Tail) -> Result<Numbered, BadFile> {
+    fn trace(self, head: Head, tail: Tail) -> Result<Numbered, FormatError> {
         let files = match tail.end {
             End::Unfinished(_) => self.parts.join_prefix(self.paths)?,
-            _ => self.parts.join(self.paths, !head.unseen.has(Unseen::RANGES))?,
+            _ => self.parts.join(self.paths, !head.blind_spots.has(BlindSpots::RANGES))?,
         };
         let trace = Trace {
             clock: head.clock,
             duration_us: tail.duration_us,
             end: tail.end,
             recorder: head.recorder,
-            unseen: head.unseen,
-            lost: tail.lost,
+            blind_spots: head.blind_spots,
+            losses: tail.losses,
             command: head.command,
             profile: head.profile,
             phases: self.marks.phases(),
-            left_out: tail.left_out,
+            excluded: tail.excluded,
             repositories: self.repositories,
             absent: join::first_lookups(self.absent),
             directories: join::first_lookups(self.directories),
-            ..Trace::of(head.image)
+            ..Trace::new(head.image)
         };
         Ok((trace, files))
     }
 }
 
-fn truncated(file: &[u8]) -> BadFile {
-    BadFile::Truncated { kind: FORMAT.name, have: file.len() as u64, want: file.len() as u64 + 1 }
+fn truncated(file: &[u8]) -> FormatError {
+    FormatError::Truncated { kind: FORMAT.name, have: file.len() as u64, want: file.len() as u64 + 1 }
 }

@@ -1,57 +1,54 @@
-//! CVMFS inside the container.
+//! CVMFS repositories mounted in the container.
 
-use bincode::de::Decoder;
-use bincode::enc::Encoder;
-use bincode::error::{DecodeError, EncodeError};
 use serde::Serialize;
 
-use crate::bundle::is_fqrn;
-use crate::codec;
+use crate::codec::{self, Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, impl_borrow_decode};
+use crate::cvmfs::{MAX_REPOSITORY_NAME, is_repository_name};
 use crate::path::RootPath;
 
-/// The longest name of a repository in bytes: that of a host.
-const MAX_NAME: usize = 255;
-
-/// The most repositories of a trace. A node mounts some dozens; this bounds what a reader keeps of them.
+/// Most repositories of a trace. A node mounts some dozens; this bounds what a reader keeps.
 pub(super) const MAX: usize = 4_096;
 
-/// A CVMFS repository that is mounted in the container. Files below are not the image's.
+/// A CVMFS repository mounted in the container. Files below it do not belong to the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MountedRepository {
-    /// Where, seen from inside the container.
+    /// Mount point as the container sees it.
     pub path: RootPath,
-    /// The repository's fully qualified name. One that is none can neither be written nor read.
+    /// The repository's fully qualified name. An invalid name can neither be written nor read.
     pub name: String,
 }
 
-impl bincode::Encode for MountedRepository {
+impl Encode for MountedRepository {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        match is_fqrn(&self.name) {
-            true => (&self.path, &self.name).encode(encoder),
-            false => Err(EncodeError::OtherString(format!("{:?} is not a repository name", self.name))),
+        if is_repository_name(&self.name) {
+            (&self.path, &self.name).encode(encoder)
+        } else {
+            Err(EncodeError::OtherString(format!("{:?} is not a repository name", self.name)))
         }
     }
 }
 
-impl<C> bincode::Decode<C> for MountedRepository {
+impl<C> Decode<C> for MountedRepository {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let path = RootPath::decode(decoder)?;
-        let name = codec::text(decoder, "a repository's name", MAX_NAME)?;
-        match is_fqrn(&name) {
-            true => Ok(Self { path, name }),
-            false => Err(DecodeError::OtherString(format!("{name:?} is not a repository name"))),
+        let name = codec::text(decoder, "a repository name", MAX_REPOSITORY_NAME)?;
+        if is_repository_name(&name) {
+            Ok(Self { path, name })
+        } else {
+            Err(DecodeError::OtherString(format!("{name:?} is not a repository name")))
         }
     }
 }
 
-bincode::impl_borrow_decode!(MountedRepository);
+impl_borrow_decode!(MountedRepository);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::plain;
 
     #[test]
-    fn names_are_those_of_repositories() {
+    fn only_repository_names_are_accepted() {
         let long = ["x".repeat(62).as_str(); 5].join(".");
         for (name, good) in [
             ("sft.cern.ch", true),
@@ -63,11 +60,10 @@ mod tests {
             ("a.b/c", false),
         ] {
             let path = RootPath::new("/cvmfs/x").unwrap();
-            let config = bincode::config::standard();
             let repository = MountedRepository { path: path.clone(), name: name.into() };
-            assert_eq!(bincode::encode_to_vec(&repository, config).is_ok(), good, "{name}");
-            let bytes = bincode::encode_to_vec((&path, name), config).unwrap();
-            let decoded = bincode::decode_from_slice::<MountedRepository, _>(&bytes, config).map(|(value, _)| value);
+            assert_eq!(plain::encode(&repository).is_ok(), good, "{name}");
+            let bytes = plain::encode((&path, name)).unwrap();
+            let decoded = plain::decode::<MountedRepository>(&bytes).map(|(value, _)| value);
             assert_eq!(decoded.ok(), good.then_some(repository), "{name}");
         }
     }

@@ -1,4 +1,4 @@
-//! Writing a trace file while the recording runs.
+//! Writing a trace file during a recording.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,67 +7,77 @@ use std::path::Path;
 use super::block::{self, Chain};
 use super::join::MAX_RANGES;
 use super::records::{self, Head, Tail};
-use super::{FORMAT, FileUse, Lookup, MountedRepository, Phase, Ranges, phases, repository};
-use crate::codec::{BadFile, MAX_PAYLOAD};
+use super::{FORMAT, FileUse, Lookup, MountedRepository, Ranges, phases, repository};
+use crate::codec::{Encode, FormatError, MAX_PAYLOAD};
 use crate::path::RootPath;
+use crate::phase::Phase;
 
-/// A block is written when it has grown to this.
+/// Size at which a block is written.
 const FULL: usize = 256 << 10;
 
-/// The most ranges that are written as one record: a block has room for them, whatever their numbers.
+/// Most ranges per record: they fit into a block, whatever their values.
 const RANGES_AT_ONCE: usize = 16_384;
 
-/// A trace could not be written.
+/// A trace cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The operating system refused.
+    /// Writing to the file failed.
     #[error("cannot write the trace: {0}")]
     Io(#[from] io::Error),
-    /// It holds what a trace file cannot hold.
+    /// The trace exceeds the limits of the format.
     #[error(transparent)]
-    Bad(#[from] BadFile),
+    Format(#[from] FormatError),
 }
 
-/// Appends to a trace file. What was flushed is readable even if nothing more comes: the file is then a prefix, and
-/// says so by having no end block. Only [`TraceWriter::finish`] writes that.
+/// Writes a trace file, block by block. Everything flushed is readable even if nothing follows: the file is then a prefix, because it has
+/// no end block, which only [`TraceWriter::finish`] writes.
 ///
-/// It keeps nothing of what it wrote, so its size does not depend on how much that is. Records may come in any order.
+/// Written records are not kept, so memory use does not depend on the length of the recording. Records may come in any order.
 pub struct TraceWriter<W: Write> {
     out: W,
     chain: Chain,
     block: Vec<u8>,
-    /// What there is so far, for the limits of the format: a recording should end rather than not be readable.
+    /// Counts so far, for the limits of the format: a recording should end rather than become unreadable.
     raw: usize,
     records: usize,
     ranges: usize,
     repositories: usize,
-    /// The number of the next content that has none of its own. From the top downwards, where no recorder's are.
+    /// Number of the next content without a number of its own. It counts down from the top, where no
+    /// recorder's numbers are.
     next_content: u64,
 }
 
 impl TraceWriter<File> {
-    /// Makes a file, which is a readable prefix from the first moment on. An existing file is replaced.
+    /// Creates the file, or replaces it. It is a readable prefix from the start.
     pub fn create(path: &Path, head: &Head) -> Result<Self, WriteError> {
         Self::new(File::create(path)?, head)
     }
 }
 
 impl<W: Write> TraceWriter<W> {
-    /// Writes what is known at the start.
+    /// Writes the head.
     pub fn new(mut out: W, head: &Head) -> Result<Self, WriteError> {
         let start = FORMAT.start();
         let mut chain = Chain::new(start);
         let head = block::seal(&mut chain, block::HEAD, &FORMAT.encode(head)?)?;
-        // In one call, so that there is hardly a moment in which the file is no trace.
+        // In one call, so that the file is hardly ever not a trace.
         out.write_all(&[&start[..], &head].concat())?;
-        let (raw, records, ranges, repositories) = (0, 0, 0, 0);
-        Ok(Self { out, chain, block: Vec::new(), raw, records, ranges, repositories, next_content: u64::MAX })
+        Ok(Self {
+            out,
+            chain,
+            block: Vec::new(),
+            raw: 0,
+            records: 0,
+            ranges: 0,
+            repositories: 0,
+            next_content: u64::MAX,
+        })
     }
 
-    /// Adds the use of a file. A file may come again with an earlier time; readers keep the earliest.
+    /// Adds the use of a file. The same file may be added again with another time; readers keep the earliest.
     ///
-    /// If its ranges are there they are added, too. A recorder that learns them later leaves them out here, and tells
-    /// [`content`](Self::content) and [`ranges`](Self::ranges).
+    /// Its ranges are added, too, if known. A recorder that learns them later leaves them out and calls [`content`](Self::content) and
+    /// [`ranges`](Self::ranges).
     pub fn file(&mut self, file: &FileUse) -> Result<(), WriteError> {
         self.record(records::FILE, file)?;
         if let Some(ranges) = &file.ranges {
@@ -79,13 +89,14 @@ impl<W: Write> TraceWriter<W> {
         Ok(())
     }
 
-    /// Adds that the content which the recorder knows as `id` is at `path`. A content may be at several paths (links),
-    /// and there may be several at one (before and after it was replaced). Numbers close to `u64::MAX` are not free.
+    /// Adds that the content `id` of the recorder is at `path`. A content may be at several paths (links),
+    /// and a path may have several contents (before and after a replacement). Numbers close to `u64::MAX` are
+    /// reserved.
     pub fn content(&mut self, id: u64, path: &RootPath) -> Result<(), WriteError> {
         self.record(records::CONTENT, &(id, path))
     }
 
-    /// Adds ranges to those of the content `id`, whose path must be told before the trace is finished.
+    /// Adds ranges to those of the content `id`, whose path must be added before the trace is finished.
     pub fn ranges(&mut self, id: u64, ranges: &Ranges) -> Result<(), WriteError> {
         self.ranges += ranges.len();
         if self.ranges > MAX_RANGES {
@@ -99,7 +110,7 @@ impl<W: Write> TraceWriter<W> {
         read.chain(ahead).try_for_each(|part| self.record(records::RANGES, &(id, part)))
     }
 
-    /// Adds a repository that is mounted in the container.
+    /// Adds a repository mounted in the container.
     pub fn repository(&mut self, mounted: &MountedRepository) -> Result<(), WriteError> {
         self.repositories += 1;
         if self.repositories > repository::MAX {
@@ -108,22 +119,22 @@ impl<W: Write> TraceWriter<W> {
         self.record(records::REPOSITORY, mounted)
     }
 
-    /// Adds a path that was looked for in vain. It may come again; readers keep the earliest.
+    /// Adds a path that was looked up and does not exist. It may be added again; readers keep the earliest.
     pub fn absent(&mut self, lookup: &Lookup) -> Result<(), WriteError> {
         self.record(records::ABSENT, lookup)
     }
 
-    /// Adds a directory that was listed. It may come again; readers keep the earliest.
+    /// Adds a directory that was listed. It may be added again; readers keep the earliest.
     pub fn directory(&mut self, lookup: &Lookup) -> Result<(), WriteError> {
         self.record(records::DIRECTORY, lookup)
     }
 
-    /// Adds that `phase` begins. Set-up begins at time zero, and is not written.
+    /// Adds that `phase` begins. Set-up begins at time zero and is not written.
     pub fn phase(&mut self, phase: Phase, at_us: u64) -> Result<(), WriteError> {
         phases::code(phase).map_or(Ok(()), |code| self.record(records::PHASE, &(code, at_us)))
     }
 
-    fn record<T: bincode::Encode>(&mut self, kind: u32, body: &T) -> Result<(), WriteError> {
+    fn record<T: Encode>(&mut self, kind: u32, body: &T) -> Result<(), WriteError> {
         if self.records == records::MAX {
             return Err(records::too_many(records::MAX, "records").into());
         }
@@ -132,21 +143,21 @@ impl<W: Write> TraceWriter<W> {
         if self.block.len() >= FULL { self.flush() } else { Ok(()) }
     }
 
-    /// Writes what was added so far, as a block of its own. Do it now and then, not for each file: small blocks
+    /// Writes the records added so far as a block. To be called now and then, not for each file: small blocks
     /// compress badly.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         if !self.block.is_empty() {
             let raw = std::mem::take(&mut self.block);
             self.raw += raw.len();
             if self.raw > MAX_PAYLOAD {
-                return Err(BadFile::TooLarge { kind: FORMAT.name, size: self.raw as u64 }.into());
+                return Err(FormatError::TooLarge { kind: FORMAT.name, size: self.raw as u64 }.into());
             }
             self.out.write_all(&block::seal(&mut self.chain, block::RECORDS, &raw)?)?;
         }
         Ok(self.out.flush()?)
     }
 
-    /// Ends the trace. The file is handed back, to be synced and renamed.
+    /// Writes the end block and returns the file, to be synced and renamed.
     pub fn finish(mut self, tail: &Tail) -> Result<W, WriteError> {
         self.flush()?;
         self.out.write_all(&block::seal(&mut self.chain, block::END, &FORMAT.encode(tail)?)?)?;
@@ -154,14 +165,14 @@ impl<W: Write> TraceWriter<W> {
         Ok(self.out)
     }
 
-    /// What was written so far.
+    /// The bytes written so far.
     #[cfg(test)]
     pub(super) fn written(&self) -> &W {
         &self.out
     }
 
-    /// Leaves the trace without its end: a prefix.
-    pub fn leave(mut self) -> Result<W, WriteError> {
+    /// Ends the file without an end block: as a prefix.
+    pub fn finish_as_prefix(mut self) -> Result<W, WriteError> {
         self.flush()?;
         Ok(self.out)
     }

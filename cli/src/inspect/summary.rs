@@ -11,13 +11,13 @@ use crate::{output, text};
 const DIRECTORIES: usize = 15;
 
 pub(super) fn print(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
-    let summary = Summary::of(bundle);
+    let summary = Summary::new(bundle);
     output::image(out, &bundle.image)?;
     writeln!(out, "traces      {}, {} of them incomplete", bundle.traces, bundle.incomplete_traces)?;
-    if let Some(carried) = &bundle.carried {
-        let (from, chain) = (text::line(&carried.from.reference), carried.from.chain_id);
-        let (same, changed, gone) = (carried.same, carried.changed, carried.gone);
-        writeln!(out, "carried     from {from} ({chain}): {same} same, {changed} changed, {gone} gone")?;
+    if let Some(rebased) = &bundle.rebased {
+        let (from, chain) = (text::line(&rebased.from.reference), rebased.from.chain_id);
+        let (same, changed, gone) = (rebased.unchanged, rebased.changed, rebased.removed);
+        writeln!(out, "rebased     from {from} ({chain}): {same} same, {changed} changed, {gone} gone")?;
     }
     let Sum { objects, stored, raw, expected } = summary.total;
     let (stored, raw, expected) = (text::bytes(stored), text::bytes(raw), text::bytes(expected));
@@ -30,8 +30,9 @@ pub(super) fn print(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
     }
     writeln!(out, "catalogs    {} nested", bundle.catalogs.len())?;
     if !bundle.layers.is_empty() {
-        let marks: usize = bundle.layers.iter().flat_map(|layer| &layer.directories).map(|it| it.marks.len()).sum();
-        writeln!(out, "layers      {}, marks of what they delete: {marks}", bundle.layers.len())?;
+        let whiteouts: usize =
+            bundle.layers.iter().flat_map(|layer| &layer.directories).map(|it| it.whiteouts.len()).sum();
+        writeln!(out, "layers      {}, whiteouts of what they delete: {whiteouts}", bundle.layers.len())?;
     }
     for (count, what) in bundle.skipped.by_cause().iter().filter(|(count, _)| *count > 0) {
         writeln!(out, "left out    {count} {what}")?;

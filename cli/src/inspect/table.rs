@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use bundles::bundle::{Bundle, ProfileSet};
-use bundles::report::place;
+use bundles::report::display_path;
 
 use crate::{output, text};
 
@@ -31,7 +31,7 @@ pub(super) fn print(out: &mut impl Write, bundle: &Bundle) -> io::Result<()> {
             object.packed.map_or("-".into(), |packed| packed.pack.to_string()),
             profiles(bundle, need.profiles),
             object.hash,
-            text::path(&place(bundle, object))
+            text::path(&display_path(bundle, object))
         )?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::{output, text};
 pub(super) fn print(out: &mut impl Write, bundle: &Bundle, depth: usize) -> io::Result<()> {
     output::image(out, &bundle.image)?;
     writeln!(out, "\nobjects    transfer         raw  weight  directory")?;
-    let root = Directory::of(bundle, depth);
+    let root = Directory::from_bundle(bundle, depth);
     row(out, &root.sum, "/")?;
     below(out, &root, 1)
 }

@@ -23,7 +23,7 @@ pub(crate) fn text(output: &Path, trace: &Trace) -> String {
         text::bytes(size),
         text::microseconds(trace.duration_us),
         trace.end,
-        trace.lost.total(),
+        trace.losses.total(),
     )
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn text(output: &Path, trace: &Trace) -> String {
 /// last.
 pub(crate) fn why(ended: End, output: &str) -> String {
     match ended {
-        End::Exited(0) | End::Line | End::Port(_) | End::Ready | End::Settled => String::new(),
+        End::Exited(0) | End::LogLine | End::Port(_) | End::Ready | End::Settled => String::new(),
         End::Exited(_) => format!("note: the container has {ended}; it said last:\n{output}"),
         _ => format!("note: {ended}; the container is stopped\n"),
     }

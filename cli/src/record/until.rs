@@ -118,7 +118,7 @@ impl Conditions {
             if let Some(line) = &mut line
                 && line.look()?
             {
-                return Ok(End::Line);
+                return Ok(End::LogLine);
             }
             if let Some(port) = self.port
                 && port::answers(port).await
@@ -140,7 +140,7 @@ impl Conditions {
                 start_up = None;
             }
             if at >= self.time_limit {
-                return Ok(End::TimeUp);
+                return Ok(End::Timeout);
             }
             tokio::time::sleep(POLL.min(self.time_limit - at)).await;
         }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use bundles::image::{ChainId, ImageId, registry};
+use bundles::image::{ChainId, ImageId};
+use bundles::registry;
 use bundles::trace::import::{Source, import};
 
 #[derive(clap::Args)]

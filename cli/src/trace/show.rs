@@ -40,7 +40,7 @@ fn print(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
             out,
             "{:>11}  {:<8} {:>11} {:>11}  {:<#7x}  {:<11}  {:<21}  {}{written}",
             text::microseconds(file.at_us),
-            trace.phases.of(file.at_us).to_string(),
+            trace.phases.phase_at(file.at_us).to_string(),
             text::bytes(file.size),
             file.ranges.as_ref().map_or("?".into(), |ranges| text::bytes(ranges.bytes_read())),
             file.open_flags,
@@ -62,7 +62,7 @@ fn lookups(out: &mut impl Write, trace: &Trace, title: &str, lookups: &[Lookup])
             out,
             "{:>11}  {:<8}  {:<21}  {}",
             text::microseconds(lookup.at_us),
-            trace.phases.of(lookup.at_us).to_string(),
+            trace.phases.phase_at(lookup.at_us).to_string(),
             process(&lookup.process),
             text::path(&lookup.path)
         )?;
@@ -91,13 +91,13 @@ pub(super) fn head(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
         [] => writeln!(out, "complete    yes")?,
         faults => writeln!(out, "complete    NO ({})", faults.join("; "))?,
     }
-    let unseen: Vec<_> = trace.unseen.names().collect();
-    if !unseen.is_empty() {
-        writeln!(out, "not seen    {}", unseen.join(", "))?;
+    let blind_spots: Vec<_> = trace.blind_spots.names().collect();
+    if !blind_spots.is_empty() {
+        writeln!(out, "not seen    {}", blind_spots.join(", "))?;
     }
-    let left_out: Vec<_> = trace.left_out.by_reason().map(|(reason, count)| format!("{count} {reason}")).collect();
-    if !left_out.is_empty() {
-        writeln!(out, "left out    {} (uses, for privacy)", left_out.join(", "))?;
+    let excluded: Vec<_> = trace.excluded.by_reason().map(|(reason, count)| format!("{count} {reason}")).collect();
+    if !excluded.is_empty() {
+        writeln!(out, "left out    {} (uses, for privacy)", excluded.join(", "))?;
     }
     for mounted in &trace.repositories {
         writeln!(out, "repository  {} at {}", mounted.name, text::path(&mounted.path))?;

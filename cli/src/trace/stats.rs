@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bundles::trace::{FileUse, LeftOut, Phase, Trace};
+use bundles::phase::Phase;
+use bundles::trace::{Excluded, FileUse, Trace};
 use serde::Serialize;
 
 use super::show;
@@ -61,7 +62,7 @@ struct Stats<'a> {
     used_by: Vec<(u8, u64)>,
     largest: Vec<&'a FileUse>,
     /// Uses that were left out for privacy.
-    left_out: &'a LeftOut,
+    excluded: &'a Excluded,
     /// How many paths were looked for in vain.
     absent: usize,
     /// How many directories were listed.
@@ -103,13 +104,13 @@ impl<'a> Stats<'a> {
             complete: trace.is_complete(),
             total: by(trace, |_| ()).remove(&()).unwrap_or_default(),
             written: trace.files.iter().filter(|file| file.written).count(),
-            by_phase: by(trace, |file| trace.phases.of(file.at_us)),
+            by_phase: by(trace, |file| trace.phases.phase_at(file.at_us)),
             by_use: by(trace, |file| file.how.to_string()),
             by_process: by(trace, |file| file.process.name.as_str()),
             by_directory: by(trace, directory),
             used_by: [50, 90, 99, 100].into_iter().filter_map(at).collect(),
             largest,
-            left_out: &trace.left_out,
+            excluded: &trace.excluded,
             absent: trace.absent.len(),
             directories: trace.directories.len(),
         }
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(stats.by_phase, phases.into());
         assert_eq!(stats.by_process, [("", one), ("sh", two), ("a,b", three)].into());
         assert_eq!(stats.total, Sum { files: 3, ..sum(1800, 500, 300) });
-        assert_eq!((stats.written, stats.absent, stats.directories, stats.left_out.total()), (1, 1, 1, 9));
+        assert_eq!((stats.written, stats.absent, stats.directories, stats.excluded.total()), (1, 1, 1, 9));
         let json = serde_json::to_value(&stats).unwrap();
         assert_eq!(
             (&json["by_phase"]["set_up"]["read"], &json["by_process"]["sh"]["bytes"]),

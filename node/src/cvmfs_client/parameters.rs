@@ -154,7 +154,9 @@ impl ClientConfiguration {
 
 /// The mount of the configuration repository, if there is one and it is not `fqrn` itself.
 fn shared_mount(fqrn: &str, values: &Values) -> Option<Mount> {
-    let name = values.get("CVMFS_CONFIG_REPOSITORY").filter(|name| *name != fqrn && bundles::bundle::is_fqrn(name))?;
+    let name = values
+        .get("CVMFS_CONFIG_REPOSITORY")
+        .filter(|name| *name != fqrn && bundles::cvmfs::is_repository_name(name))?;
     let mounts = values.get("CVMFS_MOUNT_DIR").map_or("/cvmfs", String::as_str);
     Some(Mount::new(Path::new(mounts).join(name)))
 }

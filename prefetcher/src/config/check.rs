@@ -81,7 +81,7 @@ impl Config {
 
 impl RepositoryConfig {
     fn check(&mut self) -> Result<(), BadValue> {
-        if !bundles::bundle::is_fqrn(&self.name) {
+        if !bundles::cvmfs::is_repository_name(&self.name) {
             let reason = "not a fully qualified repository name, such as \"unpacked.cern.ch\"";
             return Err(BadValue::new("name", reason));
         }

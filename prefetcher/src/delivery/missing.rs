@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bundles::bundle::BundleObject;
+use bundles::bundle::{BundleObject, ObjectIndex};
 
 use crate::cache::Sink;
 
@@ -10,16 +10,19 @@ use crate::cache::Sink;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Missing {
     /// Indices of the missing ones, in the order in which they are wanted.
-    pub(super) indices: Vec<usize>,
+    pub(super) indices: Vec<ObjectIndex>,
     /// Indices of those that are there.
-    pub(super) already_there: Vec<usize>,
+    pub(super) already_there: Vec<ObjectIndex>,
 }
 
 /// Looks up objects by their indices, each in the cache that is beside it. Blocks for a `stat` each.
-pub(super) fn missing(objects: &[BundleObject], wanted: &[(usize, Arc<dyn Sink>)]) -> Missing {
-    let is_missing = |(i, sink): &&(usize, Arc<dyn Sink>)| !sink.contains(&objects[*i].hash, objects[*i].raw_size);
+pub(super) fn missing(objects: &[BundleObject], wanted: &[(ObjectIndex, Arc<dyn Sink>)]) -> Missing {
+    let is_missing = |(i, sink): &&(ObjectIndex, Arc<dyn Sink>)| {
+        let object = &objects[i.as_usize()];
+        !sink.contains(&object.hash, object.raw_size)
+    };
     let (missing, there): (Vec<_>, Vec<_>) = wanted.iter().partition(is_missing);
-    let indices = |of: Vec<&(usize, Arc<dyn Sink>)>| of.into_iter().map(|(i, _)| *i).collect();
+    let indices = |of: Vec<&(ObjectIndex, Arc<dyn Sink>)>| of.into_iter().map(|(i, _)| *i).collect();
     Missing { indices: indices(missing), already_there: indices(there) }
 }
 
@@ -49,7 +52,13 @@ mod tests {
         }
         std::fs::write(dir.path().join(objects[2].hash.cache_path()), "c").unwrap();
         let cache: Arc<dyn Sink> = Arc::new(cache);
-        let wanted = [3, 2, 0, 1].map(|i| (i, cache.clone()));
-        assert_eq!(missing(&objects, &wanted), Missing { indices: vec![2, 0], already_there: vec![3, 1] });
+        let wanted = [3, 2, 0, 1].map(|i| (ObjectIndex::new(i), cache.clone()));
+        assert_eq!(
+            missing(&objects, &wanted),
+            Missing {
+                indices: [2, 0].map(ObjectIndex::new).into(),
+                already_there: [3, 1].map(ObjectIndex::new).into()
+            }
+        );
     }
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bundles::bundle::{Bundle, BundleObject};
+use bundles::bundle::{Bundle, BundleObject, ObjectIndex, PackIndex};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
@@ -70,8 +70,8 @@ pub struct Delivery<'a> {
 #[derive(Default)]
 struct ToRead {
     /// Those that the start waits for.
-    critical: Vec<usize>,
-    others: Vec<usize>,
+    critical: Vec<ObjectIndex>,
+    others: Vec<ObjectIndex>,
 }
 
 type OnTheirWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>;
@@ -87,9 +87,9 @@ impl<'a> Delivery<'a> {
     }
 
     /// Brings what is in `plan`.
-    pub async fn bring(&self, plan: &[usize]) {
-        let (plan, other): (Vec<usize>, Vec<usize>) =
-            plan.iter().partition(|i| self.repository_of(&self.bundle.objects[**i]).is_some());
+    pub async fn bring(&self, plan: &[ObjectIndex]) {
+        let (plan, other): (Vec<ObjectIndex>, Vec<ObjectIndex>) =
+            plan.iter().partition(|i| self.repository_of(self.bundle.object(**i)).is_some());
         self.request.skipped(&other);
         let mut allowances = match self.prepare().await {
             Ok(allowances) => allowances,
@@ -104,7 +104,7 @@ impl<'a> Delivery<'a> {
         let mut packs = OnTheirWay::new();
         let mut objects = OnTheirWay::new();
         let mut begun = false;
-        let is_there = |pack: usize| self.packs.get(pack).is_some_and(Option::is_some);
+        let is_there = |pack: PackIndex| self.packs.get(pack.as_usize()).is_some_and(Option::is_some);
         for portion in portions(&self.bundle, &plan, is_there) {
             let mut missing = self.meanwhile(self.missing(&portion), &mut packs, &mut objects).await;
             missing.retain(|index| self.is_allowed(*index, &mut allowances));
@@ -147,8 +147,8 @@ impl<'a> Delivery<'a> {
         self.read(critical);
     }
 
-    fn read(&self, came: Vec<usize>) {
-        for object in came.into_iter().map(|index| &self.bundle.objects[index]) {
+    fn read(&self, came: Vec<ObjectIndex>) {
+        for object in came.into_iter().map(|index| self.bundle.object(index)) {
             if let Some(repository) = self.repository_of(object) {
                 self.context.page_cache.preload(&repository.mount, object);
             }
@@ -169,8 +169,8 @@ impl<'a> Delivery<'a> {
     }
 
     /// Before the first request: when many nodes ask at once, each begins at a time of its own.
-    async fn spread(&self, missing: &[usize]) {
-        let repository = missing.first().and_then(|i| self.repository_of(&self.bundle.objects[*i]));
+    async fn spread(&self, missing: &[ObjectIndex]) {
+        let repository = missing.first().and_then(|i| self.repository_of(self.bundle.object(*i)));
         let pause = repository.filter(|one| one.sink.through_mount().is_none()).map(|one| one.routes.spread());
         if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
             debug!(?pause, "the proxy or server has much to do: a pause before the first request");
@@ -220,8 +220,8 @@ impl<'a> Delivery<'a> {
     }
 
     /// Whether the cache has room for an object that is missing there.
-    fn is_allowed(&self, index: usize, allowances: &mut HashMap<usize, Allowance>) -> bool {
-        let object = &self.bundle.objects[index];
+    fn is_allowed(&self, index: ObjectIndex, allowances: &mut HashMap<usize, Allowance>) -> bool {
+        let object = self.bundle.object(index);
         let sink = self.repository_of(object).map(|repository| repository.sink_number);
         let allowance = sink.and_then(|sink| allowances.get_mut(&sink));
         let is_allowed = allowance.is_none_or(|allowance| allowance.take(object.raw_size));
@@ -236,8 +236,8 @@ impl<'a> Delivery<'a> {
     }
 
     /// What of a portion is not in its cache.
-    async fn missing(&self, portion: &Portion) -> Vec<usize> {
-        let with_sink = |i: &usize| Some((*i, self.repository_of(&self.bundle.objects[*i])?.sink.clone()));
+    async fn missing(&self, portion: &Portion) -> Vec<ObjectIndex> {
+        let with_sink = |i: &ObjectIndex| Some((*i, self.repository_of(self.bundle.object(*i))?.sink.clone()));
         let wanted: Vec<_> = portion.objects.iter().filter_map(with_sink).collect();
         let is_few = wanted.len() <= FEW && wanted.iter().all(|(_, sink)| sink.through_mount().is_none());
         let missing = match is_few {
@@ -255,9 +255,9 @@ impl<'a> Delivery<'a> {
     }
 
     /// The portion's pack, if it is the sooner way to what is missing of it.
-    fn pack_for(&self, portion: &Portion, missing: &[usize]) -> Option<Arc<Pack>> {
-        let pack = self.packs.get(portion.pack?)?.as_ref()?;
-        let repository = self.repository_of(self.bundle.objects.get(*missing.first()?)?)?;
+    fn pack_for(&self, portion: &Portion, missing: &[ObjectIndex]) -> Option<Arc<Pack>> {
+        let pack = self.packs.get(portion.pack?.as_usize())?.as_ref()?;
+        let repository = self.repository_of(self.bundle.object(*missing.first()?))?;
         if repository.sink.through_mount().is_some() {
             return None;
         }
@@ -268,7 +268,7 @@ impl<'a> Delivery<'a> {
             bytes_per_second: self.context.fetcher.bytes_per_second(),
             abreast: window.limit(),
         };
-        let objects: Vec<&BundleObject> = missing.iter().map(|i| &self.bundle.objects[*i]).collect();
+        let objects: Vec<&BundleObject> = missing.iter().map(|i| self.bundle.object(*i)).collect();
         let parts = parts_of(pack, &objects);
         let offer = Offer {
             objects: objects.len(),
@@ -277,12 +277,12 @@ impl<'a> Delivery<'a> {
             part_bytes: parts.iter().map(|part| part.raw_size).sum(),
         };
         let taken = line.prefers_pack(&offer);
-        debug!(pack = portion.pack, ?offer, ?line, taken, "pack or objects");
+        debug!(pack = ?portion.pack, ?offer, ?line, taken, "pack or objects");
         taken.then(|| pack.clone())
     }
 
-    async fn bring_pack(&self, pack: Arc<Pack>, missing: Vec<usize>) {
-        let Some(repository) = missing.first().and_then(|i| self.repository_of(&self.bundle.objects[*i])) else {
+    async fn bring_pack(&self, pack: Arc<Pack>, missing: Vec<ObjectIndex>) {
+        let Some(repository) = missing.first().and_then(|i| self.repository_of(self.bundle.object(*i))) else {
             return;
         };
         if self.context.shutdown.is_cancelled() {
@@ -296,8 +296,8 @@ impl<'a> Delivery<'a> {
             a.transferred_bytes += from_pack.transferred;
         });
         if from_pack.lacks_parts
-            && let Some(packed) = missing.first().and_then(|index| self.bundle.objects[*index].packed)
-            && let Some(pack) = self.bundle.packs.get(usize::from(packed.pack))
+            && let Some(packed) = missing.first().and_then(|index| self.bundle.object(*index).packed)
+            && let Some(pack) = self.bundle.pack(packed.pack)
         {
             self.context.sources.moved(&self.bundle, &pack.digest);
         }
@@ -305,8 +305,8 @@ impl<'a> Delivery<'a> {
         futures::stream::iter(one_by_one).buffer_unordered(self.context.max_connections).collect::<()>().await;
     }
 
-    async fn bring_one(&self, index: usize) {
-        let object = &self.bundle.objects[index];
+    async fn bring_one(&self, index: ObjectIndex) {
+        let object = self.bundle.object(index);
         let Some(repository) = self.repository_of(object) else { return };
         if self.context.shutdown.is_cancelled() {
             return self.stopped(&[index]);

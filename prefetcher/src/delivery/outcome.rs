@@ -1,5 +1,6 @@
 //! What became of a delivery's objects: each gets into the tally once, and who waits for it is told.
 
+use bundles::bundle::ObjectIndex;
 use tracing::warn;
 
 use super::Delivery;
@@ -8,8 +9,8 @@ use crate::request::Arrival;
 use crate::request::tally::fail;
 
 impl Delivery<'_> {
-    pub(super) fn already_there(&self, index: usize) {
-        let raw_size = self.bundle.objects[index].raw_size;
+    pub(super) fn already_there(&self, index: ObjectIndex) {
+        let raw_size = self.bundle.object(index).raw_size;
         self.request.tally(|a| {
             a.cached_objects += 1;
             a.cached_raw_bytes = a.cached_raw_bytes.saturating_add(raw_size);
@@ -17,8 +18,8 @@ impl Delivery<'_> {
         self.arrival(self.request.already_there(index));
     }
 
-    pub(super) fn failed(&self, index: usize, failure: &Failure) {
-        let object = &self.bundle.objects[index];
+    pub(super) fn failed(&self, index: ObjectIndex, failure: &Failure) {
+        let object = self.bundle.object(index);
         let Failure { cause, why, .. } = failure;
         warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
         self.request.error(why);
@@ -26,8 +27,8 @@ impl Delivery<'_> {
         self.request.missed(index);
     }
 
-    pub(super) fn fetched(&self, index: usize) {
-        let object = &self.bundle.objects[index];
+    pub(super) fn fetched(&self, index: ObjectIndex) {
+        let object = self.bundle.object(index);
         let round_trip = self.repository_of(object).and_then(|repository| {
             let routes = &repository.routes;
             routes.window(routes.first()).round_trip()
@@ -48,7 +49,7 @@ impl Delivery<'_> {
     }
 
     /// Somebody brought the object.
-    pub(super) fn arrived(&self, index: usize) {
+    pub(super) fn arrived(&self, index: ObjectIndex) {
         self.arrival(self.request.delivered(index));
     }
 
@@ -58,7 +59,7 @@ impl Delivery<'_> {
         }
     }
 
-    pub(super) fn stopped(&self, indices: &[usize]) {
+    pub(super) fn stopped(&self, indices: &[ObjectIndex]) {
         let objects = indices.len() as u64;
         indices.iter().for_each(|index| self.request.missed(*index));
         self.request.error("the daemon was told to stop");

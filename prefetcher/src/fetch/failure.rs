@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bundles::object::BadObject;
+use bundles::object::ObjectError;
 use node::mount::MountError;
 use tokio::sync::AcquireError;
 
@@ -83,8 +83,8 @@ impl From<AcquireError> for Failure {
     }
 }
 
-impl From<BadObject> for Failure {
-    fn from(error: BadObject) -> Self {
+impl From<ObjectError> for Failure {
+    fn from(error: ObjectError) -> Self {
         Self::wrong(error.to_string())
     }
 }

@@ -31,7 +31,7 @@ pub mod verify;
 use std::sync::Arc;
 
 use bundles::bundle::BundleObject;
-use bundles::object::{BadObject, ContentHash, HashAlgorithm, ObjectKind};
+use bundles::object::{ContentHash, HashAlgorithm, ObjectError, ObjectKind};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cache::Sink;
@@ -118,7 +118,7 @@ impl Fetcher {
     /// Brings `object` into the repository's sink, unless it is there or on its way.
     pub async fn fetch(&self, target: Target<'_>, object: &BundleObject, terms: Terms<'_>) -> Outcome {
         if object.hash.algorithm != HashAlgorithm::Sha1 {
-            return Outcome::Failed(BadObject::Unverifiable(object.hash).into());
+            return Outcome::Failed(ObjectError::Unverifiable(object.hash).into());
         }
         let key = (target.sink_number, object.hash);
         let origin = (target.repository.to_owned(), object.kind);

@@ -65,7 +65,7 @@ pub fn repositories(config: &Config, client: &ClientConfiguration) -> Result<Vec
         return Ok(config.repositories.clone());
     }
     let names = client.repositories().map_err(|e| SettingsError::NoRepository(e.to_string()))?;
-    let names: Vec<_> = names.into_iter().filter(|name| bundles::bundle::is_fqrn(name)).collect();
+    let names: Vec<_> = names.into_iter().filter(|name| bundles::cvmfs::is_repository_name(name)).collect();
     match names.is_empty() {
         false => Ok(names.into_iter().map(RepositoryConfig::named).collect()),
         true => {

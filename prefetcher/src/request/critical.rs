@@ -7,8 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bundles::bundle::{Bundle, BundleObject};
-use bundles::trace::Phase;
+use bundles::bundle::{Bundle, BundleObject, ObjectIndex};
+use bundles::phase::Phase;
 
 /// The objects are looked at in so many groups, in the order of need, for the answer is wanted many times a second.
 const STAGES: usize = 64;
@@ -21,7 +21,7 @@ const SHARED: f64 = 2.0;
 #[derive(Debug, Default)]
 pub(super) struct Critical {
     known: bool,
-    awaited: HashMap<usize, Awaited>,
+    awaited: HashMap<ObjectIndex, Awaited>,
     /// Whether one of them will not come.
     missed: bool,
     /// In the order of need.
@@ -47,12 +47,12 @@ struct Stage {
 
 impl Critical {
     /// Those of `plan`.
-    pub(super) fn of(bundle: &Bundle, plan: &[usize]) -> Self {
+    pub(super) fn of(bundle: &Bundle, plan: &[ObjectIndex]) -> Self {
         let critical = critical_objects(bundle, plan);
         let (mut stages, mut awaited) = (Vec::new(), HashMap::with_capacity(critical.len()));
-        let in_order: Vec<usize> = plan.iter().copied().filter(|index| critical.contains(index)).collect();
+        let in_order: Vec<ObjectIndex> = plan.iter().copied().filter(|index| critical.contains(index)).collect();
         for indices in in_order.chunks(critical.len().div_ceil(STAGES).max(1)) {
-            let objects = indices.iter().map(|index| &bundle.objects[*index]);
+            let objects = indices.iter().map(|index| bundle.object(*index));
             let wanted = objects.clone().map(|object| object.need.first_us).min().unwrap_or_default();
             let costs = objects.map(cost);
             awaited.extend(
@@ -80,19 +80,19 @@ impl Critical {
     }
 
     /// The object at this place of the bundle has come; whether it was awaited.
-    pub(super) fn came(&mut self, index: usize) -> bool {
+    pub(super) fn came(&mut self, index: ObjectIndex) -> bool {
         let cost = self.forget(index);
         self.came = self.came.saturating_add(cost.unwrap_or_default());
         cost.is_some()
     }
 
     /// It was in the cache before, or is not for this daemon to bring; whether it was awaited.
-    pub(super) fn set_aside(&mut self, index: usize) -> bool {
+    pub(super) fn set_aside(&mut self, index: ObjectIndex) -> bool {
         self.forget(index).is_some()
     }
 
     /// It will not come.
-    pub(super) fn missed(&mut self, index: usize) {
+    pub(super) fn missed(&mut self, index: ObjectIndex) {
         self.missed |= self.forget(index).is_some();
     }
 
@@ -109,7 +109,7 @@ impl Critical {
         Some(late.max().unwrap_or_default())
     }
 
-    fn forget(&mut self, index: usize) -> Option<u64> {
+    fn forget(&mut self, index: ObjectIndex) -> Option<u64> {
         let Awaited { stage, cost } = self.awaited.remove(&index)?;
         self.stages[stage].awaited -= cost;
         Some(cost)
@@ -118,9 +118,9 @@ impl Critical {
 
 /// Which objects of a plan are *critical*: those that traces needed before the container's main part. They are what a
 /// start waits for. If there are none, the bundle knows nothing of phases, and all are.
-fn critical_objects(bundle: &Bundle, plan: &[usize]) -> HashSet<usize> {
-    let is_early = |i: &&usize| bundle.objects[**i].need.phase < Phase::Main;
-    let early: HashSet<usize> = plan.iter().filter(is_early).copied().collect();
+fn critical_objects(bundle: &Bundle, plan: &[ObjectIndex]) -> HashSet<ObjectIndex> {
+    let is_early = |i: &&ObjectIndex| bundle.object(**i).need.phase < Phase::Main;
+    let early: HashSet<ObjectIndex> = plan.iter().filter(is_early).copied().collect();
     match early.is_empty() {
         true => plan.iter().copied().collect(),
         false => early,
@@ -146,13 +146,13 @@ mod tests {
 
     /// Objects of a cost and a time of need in milliseconds.
     fn bundle(objects: &[(u64, u64)]) -> Bundle {
-        let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: String::new() };
+        let image = ImageId { chain_id: ChainId(Digest::sha256(b"x")), manifest: None, reference: String::new() };
         let object = |(number, (cost, first_ms)): (usize, &(u64, u64))| BundleObject {
             stored_size: cost.saturating_sub(OBJECT),
             need: Need { first_us: first_ms * 1000, ..Need::always(1) },
             ..BundleObject::file(ContentHash::sha1([number as u8; 20]), 1, RootPath::new("/x").unwrap())
         };
-        Bundle { objects: objects.iter().enumerate().map(object).collect(), ..Bundle::of(image, "r.example") }
+        Bundle { objects: objects.iter().enumerate().map(object).collect(), ..Bundle::new(image, "r.example") }
     }
 
     #[test]
@@ -160,9 +160,9 @@ mod tests {
         let mib = 1 << 20;
         // 1 MiB at once, 1 MiB after 60 ms, 8 MiB after a second.
         let objects = [(mib, 0), (mib, 60), (8 * mib, 1000)];
-        let after = |came: &[usize], since: Duration| {
-            let mut critical = Critical::of(&bundle(&objects), &[0, 1, 2]);
-            came.iter().for_each(|index| assert!(critical.came(*index)));
+        let after = |came: &[u32], since: Duration| {
+            let mut critical = Critical::of(&bundle(&objects), &[0, 1, 2].map(ObjectIndex::new));
+            came.iter().for_each(|index| assert!(critical.came(ObjectIndex::new(*index))));
             critical.head_start(since)
         };
         let shared = |ms: u32, wanted: u32| Some((MS * ms).mul_f64(SHARED).saturating_sub(MS * wanted));
@@ -179,14 +179,16 @@ mod tests {
 
     #[test]
     fn what_was_there_before_or_never_comes_says_nothing_of_the_pace() {
-        let mut critical = Critical::of(&bundle(&[(OBJECT, 0), (OBJECT, 0), (OBJECT, 0), (OBJECT, 0)]), &[0, 1, 2, 3]);
-        assert!(critical.set_aside(0) && !critical.set_aside(0));
+        let object = ObjectIndex::new;
+        let mut critical =
+            Critical::of(&bundle(&[(OBJECT, 0), (OBJECT, 0), (OBJECT, 0), (OBJECT, 0)]), &[0, 1, 2, 3].map(object));
+        assert!(critical.set_aside(object(0)) && !critical.set_aside(object(0)));
         assert_eq!((critical.awaited(), critical.head_start(MS)), (3, None));
-        assert!(critical.came(1) && !critical.came(1));
+        assert!(critical.came(object(1)) && !critical.came(object(1)));
         assert_eq!(critical.head_start(MS), Some((2 * MS).mul_f64(SHARED)));
-        assert!(critical.came(2) && !critical.is_settled());
-        critical.missed(3);
-        critical.missed(3);
+        assert!(critical.came(object(2)) && !critical.is_settled());
+        critical.missed(object(3));
+        critical.missed(object(3));
         assert!(critical.is_settled() && !critical.is_in());
         assert_eq!(critical.head_start(MS), Some(Duration::ZERO));
     }
@@ -194,12 +196,13 @@ mod tests {
     #[test]
     fn many_objects_are_looked_at_together_each_group_by_its_earliest() {
         let objects: Vec<(u64, u64)> = (0..10 * STAGES as u64 + 1).map(|n| (OBJECT, 1000 - n)).collect();
-        let plan: Vec<usize> = (0..objects.len()).collect();
-        let critical = Critical::of(&bundle(&objects), &plan);
+        let bundle_of_many = bundle(&objects);
+        let plan: Vec<ObjectIndex> = bundle_of_many.indices().collect();
+        let critical = Critical::of(&bundle_of_many, &plan);
         assert_eq!(critical.stages.len(), objects.len().div_ceil(11));
         assert_eq!(critical.stages[0].wanted, 990 * MS);
         assert_eq!(critical.stages.iter().map(|stage| stage.awaited).sum::<u64>(), OBJECT * objects.len() as u64);
-        assert_eq!(Critical::of(&bundle(&[(u64::MAX, 0); 3]), &[0, 1, 2]).head_start(MS), None);
+        assert_eq!(Critical::of(&bundle(&[(u64::MAX, 0); 3]), &[0, 1, 2].map(ObjectIndex::new)).head_start(MS), None);
         assert!(Critical::of(&bundle(&[]), &[]).is_in() && !Critical::default().is_settled());
     }
 
@@ -209,8 +212,11 @@ mod tests {
         for (object, phase) in bundle.objects.iter_mut().zip([Phase::Main, Phase::StartUp, Phase::Main, Phase::SetUp]) {
             object.need.phase = phase;
         }
-        assert_eq!(critical_objects(&bundle, &[0, 1, 2, 3]), HashSet::from([1, 3]));
-        assert_eq!(critical_objects(&bundle, &[2, 3]), HashSet::from([3]), "only what is planned");
-        assert_eq!(critical_objects(&bundle, &[0, 2]), HashSet::from([0, 2]), "no phases");
+        let indices = |indices: &[u32]| indices.iter().copied().map(ObjectIndex::new).collect::<Vec<_>>();
+        let critical = |plan: &[u32]| critical_objects(&bundle, &indices(plan));
+        let set = |of: &[u32]| indices(of).into_iter().collect::<HashSet<_>>();
+        assert_eq!(critical(&[0, 1, 2, 3]), set(&[1, 3]));
+        assert_eq!(critical(&[2, 3]), set(&[3]), "only what is planned");
+        assert_eq!(critical(&[0, 2]), set(&[0, 2]), "no phases");
     }
 }

@@ -1,7 +1,7 @@
 //! The image that somebody asks for, by the names that are known of it.
 
 use api::proto;
-use bundles::image::{BadDigest, ChainId, Digest, ImageId};
+use bundles::image::{ChainId, Digest, ImageId, ParseDigestError};
 
 /// References are for logs; longer ones are cut. So are names of profiles, of which none is that long.
 const MAX_TEXT: usize = 1024;
@@ -31,7 +31,7 @@ pub enum ImageQueryError {
         /// The field of `Image`.
         field: &'static str,
         /// What is wrong with it.
-        source: BadDigest,
+        source: ParseDigestError,
     },
 }
 
@@ -106,7 +106,10 @@ fn cut(mut text: String) -> String {
     text
 }
 
-fn parse<T: std::str::FromStr<Err = BadDigest>>(field: &'static str, text: &str) -> Result<Option<T>, ImageQueryError> {
+fn parse<T: std::str::FromStr<Err = ParseDigestError>>(
+    field: &'static str,
+    text: &str,
+) -> Result<Option<T>, ImageQueryError> {
     match text {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|source| ImageQueryError::Digest { field, source }),
@@ -129,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_image_needs_a_well_formed_name() {
-        let (a, b) = (Digest::of(b"a").to_string(), Digest::of(b"b").to_string());
+        let (a, b) = (Digest::sha256(b"a").to_string(), Digest::sha256(b"b").to_string());
         for (chain, manifest) in [(&*a, ""), ("", &*a), (&*a, &*b)] {
             assert_eq!(ImageQuery::from_api(image(chain, manifest)).unwrap().to_api(), image(chain, manifest));
         }
@@ -148,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_search_covers_another_if_it_has_its_names() {
-        let (a, b) = (Digest::of(b"a").to_string(), Digest::of(b"b").to_string());
+        let (a, b) = (Digest::sha256(b"a").to_string(), Digest::sha256(b"b").to_string());
         let wanted = |chain: &str, manifest: &str| ImageQuery::from_api(image(chain, manifest)).unwrap();
         let both = wanted(&a, &b);
         assert!(both.covers(&both) && both.covers(&wanted(&a, "")) && both.covers(&wanted("", &b)));

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use api::proto::{Priority, RequestState, RequestStatus, Tally};
-use bundles::bundle::{Bundle, BundleObject};
+use bundles::bundle::{Bundle, BundleObject, ObjectIndex};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -188,11 +188,11 @@ impl Request {
 
     /// The bundle was found, and the objects of `plan` are wanted from it. If it takes the place of another one, the tally
     /// begins anew, but for what that has cost already.
-    pub fn found(&self, source: &str, bundle: &Bundle, plan: &[usize]) {
+    pub fn found(&self, source: &str, bundle: &Bundle, plan: &[ObjectIndex]) {
         let lookup_us = self.elapsed_us();
         let critical = Critical::of(bundle, plan);
         let bytes =
-            |of: fn(&BundleObject) -> u64| plan.iter().fold(0u64, |sum, i| sum.saturating_add(of(&bundle.objects[*i])));
+            |of: fn(&BundleObject) -> u64| plan.iter().fold(0u64, |sum, i| sum.saturating_add(of(bundle.object(*i))));
         self.progress.send_modify(|p| {
             p.bundle_source = source.to_owned();
             p.error.clear();
@@ -227,12 +227,12 @@ impl Request {
     }
 
     /// The object at this place of the bundle was in the cache before.
-    pub fn already_there(&self, index: usize) -> Arrival {
+    pub fn already_there(&self, index: ObjectIndex) -> Arrival {
         self.note_in_cache(|critical| critical.set_aside(index))
     }
 
     /// The object at this place of the bundle has come.
-    pub fn delivered(&self, index: usize) -> Arrival {
+    pub fn delivered(&self, index: ObjectIndex) -> Arrival {
         self.note_in_cache(|critical| critical.came(index))
     }
 
@@ -247,12 +247,12 @@ impl Request {
     }
 
     /// The object at this place of the bundle will not come.
-    pub fn missed(&self, index: usize) {
+    pub fn missed(&self, index: ObjectIndex) {
         self.settle(|critical| critical.missed(index));
     }
 
     /// The objects at these places are nothing that this daemon is to bring; the start does not wait for it.
-    pub fn skipped(&self, indices: &[usize]) {
+    pub fn skipped(&self, indices: &[ObjectIndex]) {
         let mut critical_objects = 0;
         self.settle(|critical| {
             critical_objects = indices.iter().filter(|index| critical.set_aside(**index)).count() as u64;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::limits::{LEAST_BYTES_PER_SECOND, MAX_BUNDLE};
 use api::proto::{PrefetchRequest, Priority};
 use bundles::bundle::Bundle;
-use bundles::codec::BadFile;
+use bundles::codec::FormatError;
 
 use super::image_query::{ImageQuery, ImageQueryError};
 
@@ -42,7 +42,7 @@ pub enum SpecError {
     LargeBundle(usize),
     /// The bytes are no bundle.
     #[error("bundle: {0}")]
-    Bundle(#[from] BadFile),
+    Bundle(#[from] FormatError),
     /// The image that is named is not the bundle's.
     #[error("bundle: it is for the image {0}, not for the one that the request names")]
     OtherImage(String),
@@ -96,8 +96,8 @@ mod tests {
     use bundles::image::{ChainId, Digest, ImageId};
 
     fn bundle() -> Bundle {
-        let chain_id = ChainId(Digest::of(b"image"));
-        Bundle::of(ImageId { chain_id, manifest: None, reference: "r".into() }, "unpacked.test.example")
+        let chain_id = ChainId(Digest::sha256(b"image"));
+        Bundle::new(ImageId { chain_id, manifest: None, reference: "r".into() }, "unpacked.test.example")
     }
 
     fn named(chain: &Digest) -> Option<Image> {
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_call_has_sense_or_is_refused_with_a_reason() {
-        let (own, other) = (Digest::of(b"image"), Digest::of(b"other"));
+        let (own, other) = (Digest::sha256(b"image"), Digest::sha256(b"other"));
         let with =
             |image, bundle| PrefetchSpec::from_api(PrefetchRequest { image, bundle, ..PrefetchRequest::default() });
         let bytes = bundle().to_bytes().unwrap();
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_limit_is_none_or_enough() {
         let limit = |bytes_per_second| {
-            let image = named(&Digest::of(b"image"));
+            let image = named(&Digest::sha256(b"image"));
             let asked = PrefetchSpec::from_api(PrefetchRequest { image, bytes_per_second, ..Default::default() });
             asked.map(|asked| asked.bytes_per_second).map_err(|error| error.to_string())
         };
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn what_callers_write_is_bounded() {
         let asked = |deadline_ms, correlation_id: String| {
-            let image = named(&Digest::of(b"image"));
+            let image = named(&Digest::sha256(b"image"));
             PrefetchSpec::from_api(PrefetchRequest { image, deadline_ms, correlation_id, ..Default::default() })
                 .unwrap()
         };

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use api::proto::{Image, PrefetchRequest, Priority};
-use bundles::bundle::{Bundle, BundleObject};
+use bundles::bundle::{Bundle, BundleObject, ObjectIndex};
 use bundles::image::{ChainId, Digest, ImageId};
 use bundles::object::ContentHash;
 use bundles::path::RootPath;
@@ -10,7 +10,7 @@ use bundles::path::RootPath;
 use super::*;
 
 fn image(name: &str) -> Image {
-    Image { chain_id: Digest::of(name.as_bytes()).to_string(), ..Image::default() }
+    Image { chain_id: Digest::sha256(name.as_bytes()).to_string(), ..Image::default() }
 }
 
 fn asked(name: &str) -> PrefetchSpec {
@@ -25,8 +25,8 @@ fn new(requests: &Arc<Requests>, asked: &PrefetchSpec) -> Running {
 }
 
 fn bundle(objects: u8) -> Bundle {
-    let id = ImageId { chain_id: ChainId(Digest::of(b"a")), manifest: None, reference: String::new() };
-    let mut bundle = Bundle::of(id, "unpacked.test.example");
+    let id = ImageId { chain_id: ChainId(Digest::sha256(b"a")), manifest: None, reference: String::new() };
+    let mut bundle = Bundle::new(id, "unpacked.test.example");
     for name in 0..objects {
         let hash = ContentHash::sha1([name; 20]);
         bundle.objects.push(BundleObject::file(hash, 10, RootPath::new("/x").unwrap()));
@@ -69,7 +69,7 @@ fn a_request_that_nobody_runs_any_more_has_failed() {
     let requests = Requests::new(1, 1);
     let running = new(&requests, &asked("a"));
     let id = running.request().id;
-    running.request().found("store", &bundle(5), &[0, 1, 2, 3, 4]);
+    running.request().found("store", &bundle(5), &[0, 1, 2, 3, 4].map(ObjectIndex::new));
     running.request().tally(|a| a.fetched_objects = 2);
     drop(running);
     let status = requests.get(id).unwrap().status();
@@ -125,19 +125,20 @@ async fn a_deadline_that_is_put_off_passes_later() {
 #[tokio::test]
 async fn the_critical_objects_are_in_when_each_has_come_and_never_when_one_failed() {
     let requests = Requests::new(3, 3);
-    for (failed, is_in) in [(None, true), (Some(1), false)] {
+    for (failed, is_in) in [(None, true), (Some(ObjectIndex::new(1)), false)] {
         let running = new(&requests, &asked("a"));
         let request = running.request();
         assert!(!request.critical(Duration::ZERO).await, "nothing is known yet");
-        request.found("store", &bundle(3), &[0, 1, 2]);
-        request.skipped(&[2]);
-        assert_eq!(request.delivered(2), Arrival::Other);
-        assert_eq!(request.delivered(0), Arrival::Critical);
-        assert_eq!(request.delivered(0), Arrival::Other, "once");
+        let object = ObjectIndex::new;
+        request.found("store", &bundle(3), &[0, 1, 2].map(object));
+        request.skipped(&[object(2)]);
+        assert_eq!(request.delivered(object(2)), Arrival::Other);
+        assert_eq!(request.delivered(object(0)), Arrival::Critical);
+        assert_eq!(request.delivered(object(0)), Arrival::Other, "once");
         assert!(!request.critical(Duration::from_millis(1)).await);
         match failed {
             Some(index) => request.missed(index),
-            None => assert_eq!(request.delivered(1), Arrival::LastCritical),
+            None => assert_eq!(request.delivered(object(1)), Arrival::LastCritical),
         }
         assert_eq!(request.critical(Duration::from_secs(60)).await, is_in);
         let tally = request.tally_so_far();
@@ -166,8 +167,8 @@ fn a_request_that_is_dropped_tells_of_every_object_once() {
     let requests = Requests::new(1, 1);
     let running = new(&requests, &asked("a"));
     let (request, bundle) = (running.request().clone(), bundle(6));
-    request.found("store", &bundle, &[0, 1, 2, 3, 4, 5]);
-    request.skipped(&[0]);
+    request.found("store", &bundle, &[0, 1, 2, 3, 4, 5].map(ObjectIndex::new));
+    request.skipped(&[ObjectIndex::new(0)]);
     request.tally(|a| {
         a.skipped_objects += 2;
         a.skipped_cache_full_objects += 2;

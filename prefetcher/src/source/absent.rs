@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     fn names(number: usize) -> Names {
-        (Some(ChainId(Digest::of(&number.to_le_bytes()))), None)
+        (Some(ChainId(Digest::sha256(&number.to_le_bytes()))), None)
     }
 
     #[test]

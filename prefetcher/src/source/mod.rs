@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use bundles::bundle::Bundle;
 use bundles::image::{ChainId, Digest, ImageId};
-use bundles::pack::PackPlace as Pack;
-use bundles::store::{Origin, Store, StoreError, Stored, Usage};
+use bundles::pack::PublishedPack as Pack;
+use bundles::store::{Origin, Store, StoreError, StoredBundle, Usage};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use node::mount::Mount;
@@ -89,8 +89,8 @@ impl Sources {
     /// meanwhile.
     pub async fn at_hand(&self, wanted: &ImageQuery) -> Result<AtHand, Troubles> {
         match self.in_store(wanted).await {
-            Ok(Stored { bundle, facts, places }) => {
-                self.packs.remember_places(places);
+            Ok(StoredBundle { bundle, facts, published_packs }) => {
+                self.packs.remember_places(published_packs);
                 let known = Known { chain: bundle.image.chain_id, origin: facts.origin };
                 Ok(AtHand { bundle, known })
             }
@@ -168,7 +168,9 @@ impl Sources {
         let places: Vec<_> = known.filter_map(|(pack, known)| Some((pack.digest, Pack::clone(&*known?)))).collect();
         let (store, chain) = (self.store.clone(), bundle.image.chain_id);
         tokio::task::spawn_blocking(move || {
-            store.put_places(&chain, &places).unwrap_or_else(|error| warn!(%error, "places of packs not noted"));
+            store
+                .put_published_packs(&chain, &places)
+                .unwrap_or_else(|error| warn!(%error, "places of packs not noted"));
         });
     }
 
@@ -199,7 +201,7 @@ impl Sources {
         self.ask_store(remove).await?
     }
 
-    async fn in_store(&self, wanted: &ImageQuery) -> Result<Stored, Miss> {
+    async fn in_store(&self, wanted: &ImageQuery) -> Result<StoredBundle, Miss> {
         let (names, damaged) = (wanted.clone(), self.damaged.clone());
         let look = move |store: &Store| store::find(store, &damaged, &names);
         let started = Instant::now();

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bundles::bundle::{Bundle, PackRef};
-use bundles::cvmfs::version;
+use bundles::cvmfs::content_version;
 use bundles::file::FileError;
-use bundles::pack::PackPlace as Pack;
+use bundles::pack::PublishedPack as Pack;
 use bundles::publish::{DIRECTORY, bundle_path, manifest_path};
 use bundles::store::Origin;
 use node::mount::{Call, Mount};
@@ -82,7 +82,7 @@ impl MountSource {
 /// Reads a bundle, unless its version is the known one; `None` if there is no such file.
 fn read(call: &Call, path: &Path, known: Option<&str>) -> Result<Option<(String, Option<Bundle>)>, Miss> {
     // Before it is read: should it change in between, the next look sees a version that is not known.
-    let version = match version(path) {
+    let version = match content_version(path) {
         Err(e) if is_absent(&e) => return Ok(None),
         Err(e) => return Err(Miss::NoAnswer(format!("{}: {e}", path.display()))),
         Ok(version) => version,

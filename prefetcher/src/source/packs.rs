@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bundles::bundle::PackRef;
-use bundles::cvmfs::{Content, Mounted};
+use bundles::cvmfs::{Content, MountedClient};
 use bundles::image::Digest;
 use bundles::object::ObjectKind;
-use bundles::pack::{PackPart as Part, PackPlace as Pack};
+use bundles::pack::{PackPart as Part, PublishedPack as Pack};
 use bundles::path::RootPath;
 use bundles::publish::pack_path;
 use tracing::debug;
@@ -72,7 +72,7 @@ impl Packs {
 
 /// Asks the client at `mount` what objects `packs` are made of; none for those that are not there or other files. Blocks.
 pub(super) fn locate(mount: &Path, packs: &[PackRef]) -> Result<Vec<Option<Pack>>, String> {
-    let mounted = Mounted::at(mount).map_err(|e| e.to_string())?;
+    let mounted = MountedClient::at(mount).map_err(|e| e.to_string())?;
     let locate = |pack| {
         locate_one(&mounted, pack).unwrap_or_else(|error| {
             debug!(error, "pack not found");
@@ -82,7 +82,7 @@ pub(super) fn locate(mount: &Path, packs: &[PackRef]) -> Result<Vec<Option<Pack>
     Ok(packs.iter().map(locate).collect())
 }
 
-fn locate_one(mounted: &Mounted, pack: &PackRef) -> Result<Option<Pack>, String> {
+fn locate_one(mounted: &MountedClient, pack: &PackRef) -> Result<Option<Pack>, String> {
     let path = RootPath::new(format!("/{}", pack_path(&pack.digest))).map_err(|e| e.to_string())?;
     let Some((size, content)) = mounted.content(&path).map_err(|e| e.to_string())? else { return Ok(None) };
     if size != pack.size {
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_is_there_is_known_for_good_and_what_is_absent_for_a_while() {
         let packs = Packs::default();
-        let refs: Vec<PackRef> = [b"a", b"b", b"c"].map(|n| PackRef { digest: Digest::of(n), size: 1 }).into();
+        let refs: Vec<PackRef> = [b"a", b"b", b"c"].map(|n| PackRef { digest: Digest::sha256(n), size: 1 }).into();
         packs.remember(refs[0].digest, Some(Arc::new(Pack { parts: Vec::new() })));
         packs.remember(refs[1].digest, None);
         let (found, unknown) = packs.known(&refs, Duration::from_secs(60));
@@ -133,6 +133,6 @@ mod tests {
     #[test]
     fn a_directory_without_a_client_has_no_packs() {
         let directory = tempfile::tempdir().unwrap();
-        locate(directory.path(), &[PackRef { digest: Digest::of(b"x"), size: 1 }]).unwrap_err();
+        locate(directory.path(), &[PackRef { digest: Digest::sha256(b"x"), size: 1 }]).unwrap_err();
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bundles::bundle::Bundle;
-use bundles::image::registry::fetch_bundle;
+use bundles::registry::fetch_bundle;
 
 use super::lookup::{Found, Miss, check_image};
 use crate::request::image_query::ImageQuery;
@@ -61,7 +61,7 @@ mod tests {
     fn only_our_registries_are_asked_and_by_digest_if_that_is_known() {
         let hosts = vec!["registry.example.org".into(), "http://localhost:5000".into()];
         let registries = Registries::new(hosts, Duration::from_secs(1));
-        let manifest = Digest::of(b"m");
+        let manifest = Digest::sha256(b"m");
         let asked = |reference: &str, manifest| {
             let wanted = ImageQuery { chain: None, manifest, reference: reference.into(), profile: String::new() };
             registries.reference(&wanted)
@@ -70,7 +70,7 @@ mod tests {
         let tag = "registry.example.org/physics/root:6.36";
         assert_eq!(asked(tag, None), Some((tag.into(), false)));
         assert_eq!(asked(tag, Some(manifest)), Some((by_digest("registry.example.org/physics/root"), false)));
-        let digest = format!("localhost:5000/a/b@{}", Digest::of(b"other"));
+        let digest = format!("localhost:5000/a/b@{}", Digest::sha256(b"other"));
         assert_eq!(asked(&digest, Some(manifest)), Some((by_digest("localhost:5000/a/b"), true)));
         for other in ["registry.example.com/a:1", "evil.example.org/registry.example.org/a", "busybox", ""] {
             assert_eq!(asked(other, Some(manifest)), None, "{other}");

@@ -1,19 +1,23 @@
 //! What the store has, and what of it was damaged.
 
-use bundles::store::{Store, StoreError, Stored};
+use bundles::store::{Store, StoreError, StoredBundle};
 use prometheus_client::metrics::counter::Counter;
 
 use crate::request::image_query::ImageQuery;
 
 /// What `of` makes of the bundles in the store; damaged ones are counted.
-pub(super) fn list<T>(store: &Store, damaged: &Counter, of: impl FnMut(&Stored) -> T) -> Result<Vec<T>, StoreError> {
+pub(super) fn list<T>(
+    store: &Store,
+    damaged: &Counter,
+    of: impl FnMut(&StoredBundle) -> T,
+) -> Result<Vec<T>, StoreError> {
     let listed = store.list(of)?;
     damaged.inc_by(listed.damaged as u64);
     Ok(listed.bundles)
 }
 
 /// An image's bundle, by the best name there is. References are no keys: all bundles are read for them.
-pub(super) fn find(store: &Store, damaged: &Counter, wanted: &ImageQuery) -> Result<Option<Stored>, StoreError> {
+pub(super) fn find(store: &Store, damaged: &Counter, wanted: &ImageQuery) -> Result<Option<StoredBundle>, StoreError> {
     if let Some(chain) = &wanted.chain
         && let Some(stored) = store.by_chain(chain)?
     {
@@ -25,7 +29,7 @@ pub(super) fn find(store: &Store, damaged: &Counter, wanted: &ImageQuery) -> Res
     if wanted.only_reference().is_none() {
         return Ok(None);
     }
-    let named = |stored: &Stored| {
+    let named = |stored: &StoredBundle| {
         let image = &stored.bundle.image;
         wanted.is(image).then_some((stored.facts.used, image.chain_id))
     };

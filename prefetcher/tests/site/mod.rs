@@ -85,12 +85,12 @@ pub fn noise(length: usize) -> Vec<u8> {
 /// A bundle of `objects` for the image called `name`.
 pub fn bundle<'a>(name: &str, objects: impl IntoIterator<Item = &'a Object>) -> Bundle {
     let image = ImageId {
-        chain_id: ChainId(Digest::of(format!("chain {name}").as_bytes())),
-        manifest: Some(Digest::of(format!("manifest {name}").as_bytes())),
+        chain_id: ChainId(Digest::sha256(format!("chain {name}").as_bytes())),
+        manifest: Some(Digest::sha256(format!("manifest {name}").as_bytes())),
         reference: name.into(),
     };
     let objects = objects.into_iter().map(|o| o.entry.clone()).collect();
-    Bundle { objects, ..Bundle::of(image, REPOSITORY) }
+    Bundle { objects, ..Bundle::new(image, REPOSITORY) }
 }
 
 /// How a snapshotter asks for the image of `bundle`.

@@ -5,7 +5,7 @@ use super::*;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use bundles::bundle::{Bundle, MarkedDirectory, PublishedLayer};
+use bundles::bundle::{Bundle, PublishedLayer, WhiteoutDirectory};
 use bundles::image::{ChainId, ImageId};
 use bundles::path::RootPath;
 
@@ -29,13 +29,13 @@ fn site(names: &[&str]) -> Site {
 
 impl Site {
     fn publish(&self, repository: &str, layer: &str) -> PathBuf {
-        let layerfs = layerfs(&self.directory.path().join(repository), &Digest::of(layer.as_bytes()));
+        let layerfs = layerfs(&self.directory.path().join(repository), &Digest::sha256(layer.as_bytes()));
         fs::create_dir_all(&layerfs).unwrap();
         layerfs
     }
 
     async fn find(&self, layer: &str) -> Result<String, NotFound> {
-        self.repositories.find(Digest::of(layer.as_bytes()), None).await.map(|found| found.layer.repository)
+        self.repositories.find(Digest::sha256(layer.as_bytes()), None).await.map(|found| found.layer.repository)
     }
 }
 
@@ -76,7 +76,7 @@ async fn a_layer_is_listed_once() {
     let site = site(&["one"]);
     let layerfs = site.publish("one", "a");
     fs::write(layerfs.join(".wh.gone"), "").unwrap();
-    let digest = Digest::of(b"a");
+    let digest = Digest::sha256(b"a");
     let first = site.repositories.find(digest, None).await.unwrap().whiteouts;
     assert!(first.delete_anything());
     // A published layer never changes; this one does, to see that it is not listed again.
@@ -92,7 +92,7 @@ async fn a_hundred_concurrent_lookups_all_succeed() {
     fs::create_dir_all(site.directory.path().join("one/.layers")).unwrap();
     let repositories = Arc::new(site.repositories);
     let lookups = names.iter().map(|name| {
-        let (repositories, digest) = (Arc::clone(&repositories), Digest::of(name.as_bytes()));
+        let (repositories, digest) = (Arc::clone(&repositories), Digest::sha256(name.as_bytes()));
         tokio::spawn(async move { repositories.find(digest, None).await })
     });
     for lookup in lookups.collect::<Vec<_>>() {
@@ -110,7 +110,7 @@ async fn a_hundred_concurrent_lookups_all_succeed() {
 #[tokio::test]
 async fn a_layer_in_the_images_bundle_is_not_listed() {
     let site = site(&["one"]);
-    let manifest = Digest::of(b"manifest");
+    let manifest = Digest::sha256(b"manifest");
     let file = site.directory.path().join("one").join(bundles::publish::manifest_path(&manifest));
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     // The bundle lists a whiteout that does not exist, to see that the layer is not listed.
@@ -118,28 +118,28 @@ async fn a_layer_in_the_images_bundle_is_not_listed() {
         let layerfs = site.publish("one", layer);
         fs::write(layerfs.join(".wh.really"), "").unwrap();
         let root = fs::metadata(&layerfs).unwrap();
-        let root = MarkedDirectory {
+        let root = WhiteoutDirectory {
             path: RootPath::new("/").unwrap(),
             mode,
             uid: root.uid(),
             gid: root.gid(),
             mtime: (root.mtime(), 999),
-            marks: vec![b".wh.listed".to_vec()],
+            whiteouts: vec![b".wh.listed".to_vec()],
         };
-        PublishedLayer { digest: Digest::of(layer.as_bytes()), directories: vec![root] }
+        PublishedLayer { digest: Digest::sha256(layer.as_bytes()), directories: vec![root] }
     };
     let image = ImageId { chain_id: ChainId(manifest), manifest: Some(manifest), reference: "r/image:1".to_owned() };
     let mut deep = publish("deep", 0o755);
     for depth in 1..=crate::tree::DEPTH_LIMIT + 1 {
         let path = RootPath::new("/d".repeat(depth)).unwrap();
-        deep.directories.push(MarkedDirectory { path, ..deep.directories[0].clone() });
+        deep.directories.push(WhiteoutDirectory { path, ..deep.directories[0].clone() });
     }
     let layers = vec![publish("a", 0o755), publish("b", 0o700), deep];
     site.publish("one", "c");
-    let bundle = Bundle { layers, ..Bundle::of(image, "one.example.org") };
+    let bundle = Bundle { layers, ..Bundle::new(image, "one.example.org") };
     bundle.write(&file).unwrap();
     let deleted = async |layer: &str, manifest| {
-        let found = site.repositories.find(Digest::of(layer.as_bytes()), manifest).await.unwrap();
+        let found = site.repositories.find(Digest::sha256(layer.as_bytes()), manifest).await.unwrap();
         let directories = found.whiteouts.directories;
         let deleted = directories.into_iter().flat_map(|directory| directory.deleted);
         deleted.map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>()
@@ -156,7 +156,7 @@ async fn a_layer_in_the_images_bundle_is_not_listed() {
     // No bundle, a bundle that cannot be read, and an image without a manifest.
     for (layer, content) in [("d", None), ("e", Some("rubbish"))] {
         publish(layer, 0o755);
-        let manifest = Digest::of(layer.as_bytes());
+        let manifest = Digest::sha256(layer.as_bytes());
         let file = site.directory.path().join("one").join(bundles::publish::manifest_path(&manifest));
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         content.iter().for_each(|content| fs::write(&file, content).unwrap());

@@ -241,8 +241,8 @@ mod tests {
 
     #[test]
     fn each_pull_of_an_image_sends_one_request() {
-        let image = Digest::of(b"image");
-        let other = Digest::of(b"other");
+        let image = Digest::sha256(b"image");
+        let other = Digest::sha256(b"other");
         let mut pulls = Pulls::default();
         let mut note = |manifest, layers: &str| -> String {
             let mark = |begins| if begins { '1' } else { '.' };
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(note(image, "abc"), "1..", "pulled again");
         assert_eq!(note(image, "bc"), "1.", "pulled again while the lowest layer was still there");
         for n in 0..PULLS {
-            assert_eq!(note(Digest::of(&n.to_le_bytes()), "a"), "1");
+            assert_eq!(note(Digest::sha256(&n.to_le_bytes()), "a"), "1");
         }
         assert_eq!(note(other, "x"), "1", "forgotten");
     }
@@ -272,7 +272,7 @@ mod tests {
         }
 
         fn pull(&self, image: usize) {
-            let manifest = Some(Digest::of(&image.to_le_bytes()));
+            let manifest = Some(Digest::sha256(&image.to_le_bytes()));
             self.client.layer_pulled(&LayerLabels { chain_id: "sha256:x", digest: None, manifest, reference: "" });
         }
 

@@ -79,7 +79,7 @@ mod tests {
     }
 
     fn chain_id(layer: &str) -> String {
-        Digest::of(layer.as_bytes()).to_string()
+        Digest::sha256(layer.as_bytes()).to_string()
     }
 
     /// A layer of `repository`, or a local one.
@@ -87,7 +87,7 @@ mod tests {
         let content = repository.map_or(Content::Local, |repository| {
             Content::Cvmfs(CvmfsLayer {
                 repository: repository.to_owned(),
-                digest: Digest::of(name.as_bytes()),
+                digest: Digest::sha256(name.as_bytes()),
                 layerfs: name.into(),
                 owner: (0, 0),
                 companion_above: false,

@@ -30,7 +30,7 @@ pub mod companion;
 pub mod walk;
 
 use bincode::{Decode, Encode};
-use bundles::bundle::{CATALOG, OPAQUE, PublishedLayer, WHITEOUT};
+use bundles::bundle::{CATALOG_MARKER, OPAQUE, PublishedLayer, WHITEOUT};
 
 /// Everything about a published layer that mounting it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -82,7 +82,7 @@ impl LayerScan {
                 mtime: listed.mtime,
                 ..WhiteoutDirectory::default()
             };
-            for name in &listed.marks {
+            for name in &listed.whiteouts {
                 directory.add_if_whiteout(name);
             }
             directory
@@ -111,7 +111,7 @@ impl WhiteoutDirectory {
     /// Adds the file `name` of this directory if it stands for a whiteout or, in the layer's root, for a catalog. Returns
     /// whether it does.
     fn add_if_whiteout(&mut self, name: &[u8]) -> bool {
-        if self.path.is_empty() && name == CATALOG {
+        if self.path.is_empty() && name == CATALOG_MARKER {
             self.hidden.push(name.to_vec());
             return true;
         }

@@ -13,7 +13,7 @@ use crate::process::{Client, Snapshotter};
 /// A snapshotter that has an image with one published layer, and the name of the layer's snapshot.
 async fn image(lookup_timeout_ms: u64) -> (Snapshotter, Client, String) {
     let snapshotter = Snapshotter::start(&["repository"], lookup_timeout_ms);
-    let digest = Digest::of(b"layer");
+    let digest = Digest::sha256(b"layer");
     let layerfs = snapshotter.path(&format!("repository/.layers/{}/{}/layerfs", &digest.hex()[..2], digest.hex()));
     fs::create_dir_all(&layerfs).unwrap();
     fs::write(layerfs.join("file"), "x").unwrap();

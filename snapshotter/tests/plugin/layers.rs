@@ -17,7 +17,7 @@ pub(crate) struct Layer {
 }
 
 pub(crate) fn layer(files: &'static [&'static str]) -> Layer {
-    Layer { digest: Digest::of(files.join("\n").as_bytes()), files }
+    Layer { digest: Digest::sha256(files.join("\n").as_bytes()), files }
 }
 
 impl Layer {

@@ -117,7 +117,7 @@ impl ImageBuilder {
         let manifest = serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
-            "config": { "mediaType": CONFIG_TYPE, "digest": Digest::of(&config), "size": config.len() },
+            "config": { "mediaType": CONFIG_TYPE, "digest": Digest::sha256(&config), "size": config.len() },
             "layers": descriptors.collect::<Vec<_>>(),
         }))?;
         Ok(Image { repository, tag, layers, config, manifest })
@@ -130,7 +130,7 @@ pub(super) fn write_layer(tar: &[u8], directory: &Path) -> Result<Layer> {
     let mut compressed = vec![0; compressor.gzip_compress_bound(tar.len())];
     let size = compressor.gzip_compress(tar, &mut compressed).context("cannot compress a layer")?;
     compressed.truncate(size);
-    let digest = Digest::of(&compressed);
+    let digest = Digest::sha256(&compressed);
     let blob = directory.join(format!("{}.tar.gz", digest.hex()));
     if !blob.exists() {
         fs::create_dir_all(directory)?;
@@ -138,7 +138,7 @@ pub(super) fn write_layer(tar: &[u8], directory: &Path) -> Result<Layer> {
         std::io::Write::write_all(&mut file, &compressed)?;
         file.persist(&blob)?;
     }
-    Ok(Layer { blob, digest, diff_id: Digest::of(tar), size: size as u64, diff_size: tar.len() as u64 })
+    Ok(Layer { blob, digest, diff_id: Digest::sha256(tar), size: size as u64, diff_size: tar.len() as u64 })
 }
 
 /// This machine's architecture in the words of the OCI specification.

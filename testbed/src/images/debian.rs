@@ -50,7 +50,7 @@ fn layers_of(cache: &Path, name: &str, packages: &[&str], step: Option<&Step<'_>
     let distribution = Distribution::of_this_machine()?;
     let more = step.map_or(String::new(), |step| format!(" {}", step.key));
     let recipe = format!("{RECIPE} {} {packages:?}{more}", distribution.suite);
-    let key = &Digest::of(recipe.as_bytes()).hex()[..12];
+    let key = &Digest::sha256(recipe.as_bytes()).hex()[..12];
     let debs = cache.join(format!("debs-{}", distribution.suite));
     let directory = cached(cache, name, key, |partial| make_layers(&distribution, partial, &debs, packages, step))?;
     read_layers(&directory)

@@ -84,7 +84,7 @@ pub struct Image {
 impl Image {
     /// Chain ID of the topmost layer.
     pub fn chain_id(&self) -> ChainId {
-        ChainId::of(&self.diff_ids()).expect("an image has at least one layer")
+        ChainId::from_diff_ids(&self.diff_ids()).expect("an image has at least one layer")
     }
 
     /// The diff IDs, lowest layer first.
@@ -94,12 +94,12 @@ impl Image {
 
     /// Digest of the manifest.
     pub fn manifest_digest(&self) -> Digest {
-        Digest::of(&self.manifest)
+        Digest::sha256(&self.manifest)
     }
 
     /// Digest of the configuration.
     pub fn config_digest(&self) -> Digest {
-        Digest::of(&self.config)
+        Digest::sha256(&self.config)
     }
 
     /// What a user types to get it from `registry` (`host:port`).

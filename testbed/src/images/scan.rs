@@ -86,7 +86,7 @@ fn kind_of(path: &Path, metadata: &Metadata) -> Result<Option<Kind>> {
     Ok(Some(if kind.is_dir() {
         Kind::Directory
     } else if kind.is_file() {
-        Kind::File { content: Digest::of(&fs::read(path)?) }
+        Kind::File { content: Digest::sha256(&fs::read(path)?) }
     } else if kind.is_symlink() {
         Kind::Symlink(fs::read_link(path)?)
     } else if kind.is_char_device() || kind.is_block_device() {

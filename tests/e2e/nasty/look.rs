@@ -62,7 +62,7 @@ fn seen(path: &Path) -> Result<Seen> {
     let metadata = fs::symlink_metadata(path)?;
     let kind = metadata.file_type();
     let is_device = kind.is_block_device() || kind.is_char_device();
-    let content = if kind.is_file() { Some(Digest::of(&fs::read(path)?)) } else { None };
+    let content = if kind.is_file() { Some(Digest::sha256(&fs::read(path)?)) } else { None };
     let mut attributes = BTreeMap::new();
     for name in xattr::list(path)? {
         let value = xattr::get(path, &name)?.unwrap_or_default();

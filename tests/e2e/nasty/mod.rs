@@ -57,7 +57,7 @@ async fn compare(image: &Image) -> Result<Compared> {
 fn publish_bundle_of_nothing(site: &mut Site, image: &Image, reference: &str) -> Result<Bundle> {
     let file = site.directory.subdirectory("nothing")?.join("nothing.bundle");
     let id = ImageId { chain_id: image.chain_id(), manifest: None, reference: reference.to_owned() };
-    Bundle::of(id, FQRN).write(&file)?;
+    Bundle::new(id, FQRN).write(&file)?;
     run_command(site.builder("rebase")?.arg(&file).args(["--image", reference, "--output"]).arg(&file))?;
     site.publish_bundle(&file)?;
     Ok(Bundle::read(&file)?)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bundles::image::Digest;
-use bundles::image::registry::artifact::{BUNDLE_TYPE, TRACES};
+use bundles::registry::artifact::{BUNDLE_TYPE, TRACES};
 use bytes::Bytes;
 use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -99,7 +99,7 @@ impl FakeRegistry {
     }
 
     pub(super) fn put_blob(&self, content: &[u8]) -> String {
-        let digest = Digest::of(content).to_string();
+        let digest = Digest::sha256(content).to_string();
         self.state().blobs.insert(digest.clone(), Bytes::copy_from_slice(content));
         digest
     }
@@ -115,7 +115,7 @@ impl FakeRegistry {
     /// Adds an artifact and lists it as a referrer of `image`, regardless of its subject.
     pub(super) fn list(&self, image: &Image, manifest: &Value, traces: u32) -> String {
         let bytes = serde_json::to_vec(manifest).unwrap();
-        let digest = Digest::of(&bytes).to_string();
+        let digest = Digest::sha256(&bytes).to_string();
         let size = bytes.len();
         let mut state = self.state();
         state.manifests.insert(digest.clone(), (MANIFEST.to_owned(), bytes.into()));
@@ -279,7 +279,7 @@ fn correct_response(
             let part = format!("{}{path}7?state=a%2Fb", state.uploads.as_deref().unwrap_or_default());
             Response::builder().status(StatusCode::ACCEPTED).header("location", part).body(full("")).unwrap()
         }
-        ("PUT", true, _) if query["digest"] == Digest::of(&body).to_string() && query["state"] == "a/b" => {
+        ("PUT", true, _) if query["digest"] == Digest::sha256(&body).to_string() && query["state"] == "a/b" => {
             state.blobs.insert(query["digest"].clone(), body);
             created("docker-content-digest", &query["digest"])
         }
@@ -322,7 +322,7 @@ fn referrers(state: &State, subject: &str, kind: Option<&String>) -> Response<Bo
     };
     assert!(kind.is_some(), "the request has no type");
     let signature = json!({
-        "mediaType": MANIFEST, "digest": Digest::of(b"signature"), "size": 9, "artifactType": "application/x.signature",
+        "mediaType": MANIFEST, "digest": Digest::sha256(b"signature"), "size": 9, "artifactType": "application/x.signature",
     });
     let all: Vec<Value> = [signature].into_iter().chain(state.manifests.iter().filter_map(of)).collect();
     let page: usize = page.parse().unwrap();

@@ -27,10 +27,10 @@ fn bundle(image: &Image, reference: &str, traces: u32) -> Bundle {
         reference: reference.to_owned(),
     };
     let object = |n: u8| {
-        let path = RootPath::new(format!("/.layers/ab/{}/layerfs/f{n}", Digest::of(b"layer").hex())).unwrap();
+        let path = RootPath::new(format!("/.layers/ab/{}/layerfs/f{n}", Digest::sha256(b"layer").hex())).unwrap();
         BundleObject::file(ContentHash::sha1([n; 20]), 1, path)
     };
-    Bundle { traces, objects: (0..20).map(object).collect(), ..Bundle::of(names, "unpacked.example.org") }
+    Bundle { traces, objects: (0..20).map(object).collect(), ..Bundle::new(names, "unpacked.example.org") }
 }
 
 /// Runs the command line with the home directory `home` and only the logins in `environment`; returns whether it succeeded, and

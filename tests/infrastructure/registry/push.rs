@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
-use bundles::image::registry::artifact::BUNDLE_TYPE;
-use bundles::image::registry::{describe, fetch_bundle};
-use bundles::image::{Digest, registry::RegistryError};
+use bundles::image::Digest;
 use bundles::pack;
 use bundles::publish::{PublishError, Pushed, push};
+use bundles::registry::RegistryError;
+use bundles::registry::artifact::BUNDLE_TYPE;
+use bundles::registry::{describe, fetch_bundle};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::{Value, json};
 use testbed::images::Image;
@@ -67,8 +68,8 @@ async fn debians_registry_lists_a_bundle_under_the_fallback_tag() {
     put_index(registry.address(), &tag, &index).await;
     let packs: Vec<PathBuf> = [&b"objects"[..], &[7; 3_000_000]]
         .map(|content| {
-            let (pack, _) = pack::assemble(&[pack::Packed::file(content, 7)], &[content]).unwrap();
-            let path = directory.path().join(pack::file_name(&Digest::of(&pack)));
+            let (pack, _) = pack::assemble(&[pack::PackedObject::file(content, 7)], &[content]).unwrap();
+            let path = directory.path().join(pack::file_name(&Digest::sha256(&pack)));
             std::fs::write(&path, pack).unwrap();
             path
         })

@@ -1,8 +1,8 @@
 //! Registries that send wrong data, and one that redirects.
 
-use bundles::image::registry::artifact::BUNDLE_TYPE;
-use bundles::image::registry::{RegistryError, fetch_bundle};
 use bundles::publish::push;
+use bundles::registry::artifact::BUNDLE_TYPE;
+use bundles::registry::{RegistryError, fetch_bundle};
 use serde_json::{Value, json};
 use testbed::images::Image;
 

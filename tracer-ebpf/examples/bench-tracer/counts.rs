@@ -31,7 +31,7 @@ pub(crate) fn report(job: Job, rounds: usize) -> Result<bool> {
         };
         let (run, trace) = recorded(&site, run)?;
         check(job, &trace)?;
-        lost += trace.lost.total();
+        lost += trace.losses.total();
         runs.push(run);
     }
     let of = |value: &dyn Fn(&Counts) -> f64| median(&mut runs.iter().map(value).collect::<Vec<_>>());

@@ -48,6 +48,6 @@ pub(crate) fn record(files: usize) -> Result<()> {
     let most = most.trim().trim_end_matches(" kB").to_owned();
     // Only now, for it is not the recorder's.
     let trace = bundles::trace::Trace::read(&path)?;
-    println!("{most} {} {}", trace.files.len(), trace.lost.total());
+    println!("{most} {} {}", trace.files.len(), trace.losses.total());
     Ok(())
 }

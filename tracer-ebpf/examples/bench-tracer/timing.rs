@@ -37,7 +37,7 @@ pub(crate) fn compare(job: Job, rounds: usize) -> Result<bool> {
         ratios.push(slowed.as_secs_f64() / took.as_secs_f64());
         without.push(took.as_secs_f64() * 1e3);
         with.push(slowed.as_secs_f64() * 1e3);
-        lost += trace.lost.total();
+        lost += trace.losses.total();
         check(job, &trace)?;
     }
     let ratio = median(&mut ratios);

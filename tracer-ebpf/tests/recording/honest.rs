@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail, ensure};
 use bundles::path::RootPath;
-use bundles::trace::{Cause, End, Trace};
+use bundles::trace::{End, LossCause, Trace};
 use tracer_ebpf::{Error, Options, Recorder, Target};
 
 use crate::site::{Site, output, paths, run, subject, write};
@@ -21,8 +21,8 @@ fn fill_many(root: &Path) -> Result<()> {
     (0..FILES).try_for_each(|i| Ok(fs::write(many.join(format!("file-{i:05}")), "")?))
 }
 
-fn lost(trace: &Trace) -> Vec<(Cause, u64)> {
-    trace.lost.by_cause().collect()
+fn lost(trace: &Trace) -> Vec<(LossCause, u64)> {
+    trace.losses.by_cause().collect()
 }
 
 #[test]
@@ -43,10 +43,10 @@ fn what_a_small_ring_loses_is_counted() -> Result<()> {
     let site = Site::new(fill_many)?;
     let trace =
         site.record_command_with(Options { ring_bytes: 4096, ..Options::default() }, &["/bin/uses", "all:/many"])?;
-    ensure!(!trace.is_complete() && trace.lost.total() > 0, "nothing was lost");
-    ensure!(lost(&trace).iter().all(|(cause, _)| *cause == Cause::NoRoom), "{:?}", trace.lost);
+    ensure!(!trace.is_complete() && trace.losses.total() > 0, "nothing was lost");
+    ensure!(lost(&trace).iter().all(|(cause, _)| *cause == LossCause::BufferFull), "{:?}", trace.losses);
     // What was lost may be more than files: their contents, too.
-    ensure!(trace.files.len() + trace.lost.total() as usize > FILES, "{} {:?}", trace.files.len(), trace.lost);
+    ensure!(trace.files.len() + trace.losses.total() as usize > FILES, "{} {:?}", trace.files.len(), trace.losses);
     Ok(())
 }
 
@@ -57,7 +57,11 @@ fn pages_that_find_no_room_are_counted() -> Result<()> {
     let argv: Vec<_> = (0..40).map(|piece| format!("read:{},1:/etc/large", piece * 64 * 4096)).collect();
     let argv: Vec<_> = ["/bin/uses"].into_iter().chain(argv.iter().map(String::as_str)).collect();
     let trace = site.record_command_with(options, &argv)?;
-    ensure!(lost(&trace).iter().any(|(cause, count)| *cause == Cause::TableFull && *count >= 24), "{:?}", trace.lost);
+    ensure!(
+        lost(&trace).iter().any(|(cause, count)| *cause == LossCause::TableFull && *count >= 24),
+        "{:?}",
+        trace.losses
+    );
     Ok(())
 }
 
@@ -70,7 +74,7 @@ fn deep_paths_are_recorded_and_deeper_ones_counted() -> Result<()> {
     let trace = site.record_command(&["/bin/uses", &uses[0], &uses[1], &uses[1]])?;
     let opened: Vec<_> = paths(&trace.files).into_iter().filter(|path| path.starts_with("/d")).collect();
     assert_eq!(opened, [format!("/{}", path(80))]);
-    assert_eq!(lost(&trace), [(Cause::TooDeep, 1)]);
+    assert_eq!(lost(&trace), [(LossCause::TooDeep, 1)]);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bundles::trace::{Range, Ranges, Trace, Unseen};
+use bundles::trace::{BlindSpots, Range, Ranges, Trace};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use tracer_ebpf::Options;
 
@@ -116,7 +116,11 @@ fn where_only_misses_are_seen_the_trace_says_so() -> Result<()> {
     let options = Options { plainest: true, ..Options::default() };
     let trace = site.record_command_with(options, &["/bin/uses", "touch:100,2000:/etc/large"])?;
     ensure!(trace.is_complete(), "{:?}", trace.faults());
-    ensure!(trace.unseen.has(Unseen::WARM_READS) && trace.unseen.has(Unseen::AHEAD), "{:?}", trace.unseen);
+    ensure!(
+        trace.blind_spots.has(BlindSpots::WARM_READS) && trace.blind_spots.has(BlindSpots::AHEAD),
+        "{:?}",
+        trace.blind_spots
+    );
     ensure!(trace.recorder.contains("add_to_page_cache") && trace.recorder.contains("sys_exit"), "{}", trace.recorder);
     let read = pages(&ranges(&trace, "/etc/large")?.read);
     ensure!(read.contains(&100) && read.contains(&2000), "{read:?}");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use bundles::trace::{End, LeftOutReason};
+use bundles::trace::{End, ExcludedReason};
 use nix::mount::{MsFlags, mount};
 use tracer_ebpf::Options;
 
@@ -27,9 +27,9 @@ fn volumes_and_the_hosts_files_are_left_out_and_counted() -> Result<()> {
         ensure!(!text.contains(secret), "{secret} is in {text}");
     }
     ensure!(text.contains("/etc/mine") && trace.command.is_empty());
-    let counted: u64 = trace.left_out.by_reason().map(|(_, count)| count).sum();
+    let counted: u64 = trace.excluded.by_reason().map(|(_, count)| count).sum();
     // Two of the volume, each by name and by content, and one of /proc; more if libraries looked at others.
-    ensure!(counted >= 3, "{:?}", trace.left_out);
-    ensure!(trace.left_out.by_reason().any(|(reason, _)| reason == LeftOutReason::OtherFileSystem));
+    ensure!(counted >= 3, "{:?}", trace.excluded);
+    ensure!(trace.excluded.by_reason().any(|(reason, _)| reason == ExcludedReason::OtherFileSystem));
     Ok(())
 }

@@ -124,7 +124,7 @@ impl Recorded {
 }
 
 pub(crate) fn subject() -> Subject {
-    let image = ImageId { chain_id: ChainId(Digest::of(b"x")), manifest: None, reference: "test/image:1".into() };
+    let image = ImageId { chain_id: ChainId(Digest::sha256(b"x")), manifest: None, reference: "test/image:1".into() };
     Subject { image, command: Vec::new(), profile: String::new() }
 }
 

@@ -3,7 +3,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use bundles::trace::{End, FileUse, Phase, Trace, Use};
+use bundles::phase::Phase;
+use bundles::trace::{End, FileUse, Trace, Use};
 use tracer_ebpf::Options;
 
 use crate::site::{Site, paths, run, write};
@@ -70,7 +71,7 @@ fn a_file_that_was_handed_in_is_recorded_when_it_is_read() -> Result<()> {
     let trace = recorded.stop(End::Exited(0))?;
     assert_eq!(paths(&trace.files), ["/etc/handed-in", "/usr/bin/uses"]);
     // Before the container began, this process opened it: as far as anybody can tell, for the container.
-    assert_eq!(trace.phases.of(trace.files[0].at_us), Phase::SetUp);
+    assert_eq!(trace.phases.phase_at(trace.files[0].at_us), Phase::SetUp);
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bundles::trace::{End, Phase, Trace, Unseen};
+use bundles::phase::Phase;
+use bundles::trace::{BlindSpots, End, Trace};
 use tracer_ebpf::cgroup::{Cgroup, Hierarchy, Version};
 use tracer_ebpf::{Options, Recorder, Target};
 
@@ -61,7 +62,7 @@ fn what_others_do_on_the_root_before_the_start_is_set_up() -> Result<()> {
     assert_eq!(opened(&trace), ["/etc/hook", "/etc/mine"]);
     let of = |path: &str| {
         let file = trace.files.iter().find(|file| file.path.as_bytes() == path.as_bytes()).context("recorded")?;
-        anyhow::Ok((trace.phases.of(file.at_us), file.process.pid != 0))
+        anyhow::Ok((trace.phases.phase_at(file.at_us), file.process.pid != 0))
     };
     assert_eq!(of("/etc/hook")?, (Phase::SetUp, false));
     assert_eq!(of("/etc/mine")?, (Phase::StartUp, true));
@@ -91,7 +92,11 @@ fn a_container_that_runs_is_recorded_from_now_on() -> Result<()> {
     ensure!(child.wait()?.success());
     let trace = recorded.stop(End::Stopped)?;
     assert_eq!(opened(&trace), ["/etc/after"]);
-    ensure!(trace.unseen.has(Unseen::START) && !trace.is_complete() && trace.lost.total() == 0, "{:?}", trace.faults());
+    ensure!(
+        trace.blind_spots.has(BlindSpots::START) && !trace.is_complete() && trace.losses.total() == 0,
+        "{:?}",
+        trace.faults()
+    );
     Ok(())
 }
 

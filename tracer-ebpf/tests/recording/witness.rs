@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Result, ensure};
-use bundles::trace::{End, Phase, Trace, Use};
+use bundles::phase::Phase;
+use bundles::trace::{End, Trace, Use};
 use nix::mount::{MsFlags, mount};
 use tracer_ebpf::Options;
 
@@ -31,7 +32,7 @@ fn compare(trace: &Trace, seen: &[String]) -> Result<()> {
     let seen: BTreeSet<_> = seen.iter().filter(|path| !written.contains(*path)).cloned().collect();
     let missed: Vec<_> = seen.difference(&recorded).collect();
     ensure!(missed.is_empty(), "strace alone saw {missed:?}");
-    let started = trace.files.iter().filter(|file| !file.written && trace.phases.of(file.at_us) != Phase::SetUp);
+    let started = trace.files.iter().filter(|file| !file.written && trace.phases.phase_at(file.at_us) != Phase::SetUp);
     let more: Vec<_> = started.filter(|file| !seen.contains(&file.path.to_string())).collect();
     ensure!(more.is_empty(), "strace did not see {more:?}");
     Ok(())

@@ -1,9 +1,9 @@
-//! Rows of a catalog, and what they say.
+//! Rows of a catalog.
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef::{Blob, Text};
 
-use super::{Chunk, Content, Entry, EntryKind};
+use super::{Chunk, Content, ContentError, Entry, EntryKind};
 use crate::object::{ContentHash, HashAlgorithm};
 
 const FLAG_DIRECTORY: u32 = 1;
@@ -15,44 +15,44 @@ const FLAG_EXTERNAL: u32 = 128;
 const HASH_SHIFT: u32 = 8;
 const COMPRESSION_SHIFT: u32 = 11;
 
-/// The columns of [`RawEntry`], in its order, but for the last.
+/// The columns of [`RawEntry`], in its order, without the last one.
 pub(super) const COLUMNS: &str = "md5path_1, md5path_2, hash, size, mode, mtime, flags, name, symlink, uid, gid";
-/// The last one, which older catalogs do not have.
+/// The last column, which older catalogs do not have.
 pub(super) const NANOSECONDS: &str = "mtimens";
 
 /// A row of the table `catalog`.
 #[derive(Debug, Default)]
 pub struct RawEntry {
-    /// The key of its path.
+    /// Key of the path.
     pub md5: (i64, i64),
-    /// Digest of its object.
+    /// Digest of the object.
     pub hash: Vec<u8>,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// As `stat` gives it.
+    /// Type and permission bits, as `stat` returns them.
     pub mode: u32,
-    /// Seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub mtime: i64,
-    /// What it is, and how its objects are hashed and compressed.
+    /// Flags: what it is, and how its objects are hashed and compressed.
     pub flags: u32,
     /// Last component of the path.
     pub name: Vec<u8>,
     /// Target of a symbolic link.
     pub symlink: Vec<u8>,
-    /// User.
+    /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Nanoseconds to add to `mtime`.
+    /// Nanoseconds of the modification time.
     pub mtime_ns: u32,
 }
 
 /// A row of the table `chunks`.
 #[derive(Debug)]
 pub struct RawChunk {
-    /// Where it starts in the file.
+    /// Offset in the file.
     pub offset: u64,
-    /// Bytes, decompressed.
+    /// Size in bytes, decompressed.
     pub size: u64,
     /// Digest of its object.
     pub hash: Vec<u8>,
@@ -85,9 +85,13 @@ impl RawEntry {
         self.flags & FLAG_CHUNKED != 0
     }
 
-    /// What the row says, with those of its chunks in order of their offsets; or why it cannot be right.
-    pub fn entry(self, chunks: Vec<RawChunk>) -> Result<Entry, String> {
-        let wrong = |name: &[u8], why: String| format!("{:?} {why}", String::from_utf8_lossy(name));
+    /// The entry that the row describes, with the rows of its chunks in order of their offsets.
+    pub fn entry(self, chunks: Vec<RawChunk>) -> Result<Entry, EntryError> {
+        let name = self.name.clone();
+        self.parse(chunks).map_err(|reason| EntryError { name: String::from_utf8_lossy(&name).into_owned(), reason })
+    }
+
+    fn parse(self, chunks: Vec<RawChunk>) -> Result<Entry, ContentError> {
         let kind = if self.flags & FLAG_DIRECTORY != 0 {
             EntryKind::Directory
         } else if self.flags & FLAG_LINK != 0 {
@@ -95,15 +99,15 @@ impl RawEntry {
         } else if self.flags & FLAG_SPECIAL != 0 || self.mode & 0o170000 != 0o100000 {
             EntryKind::Special
         } else if self.flags & FLAG_FILE != 0 {
-            EntryKind::File(self.content(chunks).map_err(|why| wrong(&self.name, why))?)
+            EntryKind::File(self.content(chunks)?)
         } else {
-            return Err(wrong(&self.name, format!("has flags {:#x}", self.flags)));
+            return Err(ContentError::Flags(self.flags));
         };
         let Self { name, mode, size, mtime, mtime_ns, uid, gid, .. } = self;
         Ok(Entry { name, kind, mode, size, mtime: (mtime, mtime_ns), uid, gid })
     }
 
-    fn content(&self, chunks: Vec<RawChunk>) -> Result<Content, String> {
+    fn content(&self, chunks: Vec<RawChunk>) -> Result<Content, ContentError> {
         let compressed = (self.flags >> COMPRESSION_SHIFT) & 7 == 0;
         if self.flags & FLAG_EXTERNAL != 0 {
             return Ok(Content::External);
@@ -112,26 +116,34 @@ impl RawEntry {
             return Ok(Content::Whole { hash: self.object(&self.hash)?, compressed });
         }
         let chunk = |raw: RawChunk| Ok(Chunk { offset: raw.offset, size: raw.size, hash: self.object(&raw.hash)? });
-        let chunks = chunks.into_iter().map(chunk).collect::<Result<Vec<_>, String>>()?;
-        Chunk::cover(&chunks, self.size)?;
+        let chunks = chunks.into_iter().map(chunk).collect::<Result<Vec<_>, ContentError>>()?;
+        Chunk::check_coverage(&chunks, self.size)?;
         Ok(Content::Chunks { chunks, compressed })
     }
 
-    fn object(&self, digest: &[u8]) -> Result<ContentHash, String> {
+    fn object(&self, digest: &[u8]) -> Result<ContentHash, ContentError> {
         let algorithm = match (self.flags >> HASH_SHIFT) & 7 {
             0 => HashAlgorithm::Sha1,
             1 => HashAlgorithm::Rmd160,
             2 => HashAlgorithm::Shake128,
-            other => return Err(format!("has the unknown hash algorithm {other}")),
+            other => return Err(ContentError::Algorithm(other)),
         };
-        let digest = digest.try_into().map_err(|_| format!("has a hash of {} bytes", digest.len()))?;
+        let digest = digest.try_into().map_err(|_| ContentError::HashLength(digest.len()))?;
         Ok(ContentHash { algorithm, digest })
     }
 }
 
-/// Empty, or no such number, where the publisher did not know.
-fn nanoseconds(told: Option<i64>) -> u32 {
-    told.and_then(|told| u32::try_from(told).ok()).filter(|told| *told < 1_000_000_000).unwrap_or_default()
+/// A row that cannot be right.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("entry {name:?}: {reason}")]
+pub struct EntryError {
+    name: String,
+    reason: ContentError,
+}
+
+/// The nanoseconds of a row; 0 if the publisher did not know them, or if they are out of range.
+fn nanoseconds(value: Option<i64>) -> u32 {
+    value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value < 1_000_000_000).unwrap_or_default()
 }
 
 impl RawChunk {
@@ -145,11 +157,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nanoseconds_that_cannot_be_are_none() {
-        for (told, expected) in
+    fn out_of_range_nanoseconds_are_0() {
+        for (value, expected) in
             [(None, 0), (Some(-1), 0), (Some(7), 7), (Some(999_999_999), 999_999_999), (Some(1_000_000_000), 0)]
         {
-            assert_eq!(nanoseconds(told), expected, "{told:?}");
+            assert_eq!(nanoseconds(value), expected, "{value:?}");
         }
     }
 }

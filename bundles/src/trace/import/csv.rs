@@ -1,17 +1,17 @@
-//! Comma-separated values (RFC 4180), as far as they are read here: records of bytes, quoted or not.
+//! Comma-separated values (RFC 4180), as far as the imported formats need them: rows of bytes, quoted or not.
 
-/// The records of `bytes`, with the number of the line on which each begins.
-pub(super) struct Records<'a> {
+/// The rows of `bytes`, with the line on which each begins.
+pub(super) struct Rows<'a> {
     rest: &'a [u8],
     line: usize,
 }
 
-impl<'a> Records<'a> {
+impl<'a> Rows<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, line: 1 }
     }
 
-    /// One field, and whether it is the record's last.
+    /// One field, and whether it is the last of its row.
     fn field(&mut self) -> Result<(Vec<u8>, bool), &'static str> {
         let mut field = Vec::new();
         if let Some(quoted) = self.rest.strip_prefix(b"\"") {
@@ -41,25 +41,27 @@ impl<'a> Records<'a> {
         match self.rest.split_first() {
             None => Ok((field, true)),
             Some((b'\n', rest)) => {
-                (self.rest, self.line) = (rest, self.line + 1);
+                self.rest = rest;
+                self.line += 1;
                 Ok((field, true))
             }
-            Some(_) => Err("something follows a closing quote"),
+            Some(_) => Err("characters follow a closing quote"),
         }
     }
 }
 
-/// A record's line, and its fields or what is wrong with it. Nothing comes behind a wrong one.
-type Record = (usize, Result<Vec<Vec<u8>>, &'static str>);
+/// The line of a row, and its fields or what is wrong with it. Nothing follows a malformed row.
+type Row = (usize, Result<Vec<Vec<u8>>, &'static str>);
 
-impl Iterator for Records<'_> {
-    type Item = Record;
+impl Iterator for Rows<'_> {
+    type Item = Row;
 
-    fn next(&mut self) -> Option<Record> {
+    fn next(&mut self) -> Option<Row> {
         if self.rest.is_empty() {
             return None;
         }
-        let (line, mut fields) = (self.line, Vec::new());
+        let line = self.line;
+        let mut fields = Vec::new();
         loop {
             match self.field() {
                 Ok((field, last)) => {
@@ -68,9 +70,9 @@ impl Iterator for Records<'_> {
                         return Some((line, Ok(fields)));
                     }
                 }
-                Err(why) => {
+                Err(reason) => {
                     self.rest = &[];
-                    return Some((line, Err(why)));
+                    return Some((line, Err(reason)));
                 }
             }
         }
@@ -82,14 +84,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_as_they_were_written() {
+    fn quoted_and_plain_fields_are_parsed() {
         let text = b"a,\"b,\"\"c\"\"\nd\",\r\n\"\",x\ny";
-        let records: Vec<_> = Records::new(text).map(|(line, fields)| (line, fields.unwrap())).collect();
+        let rows: Vec<_> = Rows::new(text).map(|(line, fields)| (line, fields.unwrap())).collect();
         let fields = |list: &[&str]| list.iter().map(|f| f.as_bytes().to_vec()).collect::<Vec<_>>();
         let expected = [(1, fields(&["a", "b,\"c\"\nd", ""])), (3, fields(&["", "x"])), (4, fields(&["y"]))];
-        assert_eq!(records, expected);
+        assert_eq!(rows, expected);
         for wrong in ["\"a", "\"a\"b,c", "\"a\"\"\n"] {
-            assert!(Records::new(wrong.as_bytes()).next().unwrap().1.is_err(), "{wrong}");
+            assert!(Rows::new(wrong.as_bytes()).next().unwrap().1.is_err(), "{wrong}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Records of other programs, as traces.
+//! Import of other programs' recordings as traces.
 //!
-//! A parser takes a file's bytes and tells the files used, each once, in order of first use; what it had to leave out,
-//! counted; and what its source cannot know. It trusts nothing: sizes and numbers are limited, and paths are brought
-//! into normal form or counted as not told.
+//! A parser takes a file's bytes and returns the files used, each once, in order of first use, with counts of what it could not use and
+//! the blind spots of its source. It trusts nothing: sizes and numbers are limited, and paths are normalized or counted as
+//! unresolved.
 
 mod csv;
 mod cvmfs;
@@ -15,15 +15,15 @@ mod tests;
 use std::collections::HashSet;
 use std::fmt;
 
-use super::{Clock, End, FileUse, Losses, Trace, Unseen, Use};
+use super::{BlindSpots, Clock, End, FileUse, Losses, Trace, Use};
 use crate::codec::MAX_PAYLOAD;
 use crate::image::{Digest, ImageId};
 use crate::path::RootPath;
 
-/// The most files that are taken from a record.
+/// Most files of an import.
 const MAX_FILES: usize = 1_000_000;
 
-/// Who made a record.
+/// The program that made a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// `ctr-remote image optimize --record-out` of stargz-snapshotter: lines of JSON.
@@ -47,55 +47,55 @@ impl fmt::Display for Source {
     }
 }
 
-/// A record that cannot be imported.
+/// The file cannot be imported.
 #[derive(Debug, thiserror::Error)]
-pub enum BadRecord {
-    /// Too much.
-    #[error("the record has more than {limit} {what}; cut it, or record a shorter time")]
+pub enum ImportError {
+    /// It exceeds a limit.
+    #[error("the file has more than {limit} {what}; truncate it, or record a shorter time")]
     TooLarge {
-        /// Of what there is too much.
+        /// What there is too much of.
         what: &'static str,
-        /// How much is allowed.
+        /// The limit.
         limit: usize,
     },
-    /// A line is not as the source writes it.
-    #[error("line {line} is not of a {source_name}: {why}")]
+    /// A line is not as its source writes it.
+    #[error("line {line} is not valid in a {source_name} file: {reason}")]
     Line {
-        /// Its number, from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// What it should be of.
+        /// The expected source.
         source_name: Source,
-        /// What is wrong.
-        why: String,
+        /// What is wrong with the line.
+        reason: String,
     },
-    /// There is nothing in it.
-    #[error("there is no use of a file in this {0}; is it a file of that format?")]
+    /// It has no uses of files.
+    #[error("the {0} file contains no use of a file; is it a file of that format?")]
     Empty(Source),
 }
 
-/// What a record says.
+/// An imported recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
-    /// Who made it.
+    /// The program that made it.
     pub source: Source,
     /// The files, each once, in order of first use.
     pub files: Vec<FileUse>,
-    /// Microseconds from the first event to the last; 0 where times are not known.
+    /// Microseconds from the first event to the last; 0 if unknown.
     pub duration_us: u64,
-    /// Seconds since 1970 at the first event; 0 where that is not known.
+    /// Seconds since 1970 at the first event; 0 if unknown.
     pub started: u64,
-    /// Events that could not be taken.
-    pub lost: Losses,
-    /// What the source cannot know.
-    pub unseen: Unseen,
-    /// The manifest of the image, if the record names it.
+    /// Events that could not be used.
+    pub losses: Losses,
+    /// What the source cannot see.
+    pub blind_spots: BlindSpots,
+    /// Manifest digest of the image, if the file names it.
     pub manifest: Option<Digest>,
 }
 
-/// Reads the bytes of a record.
-pub fn import(source: Source, bytes: &[u8]) -> Result<Imported, BadRecord> {
+/// Parses the bytes of a file of `source`.
+pub fn import(source: Source, bytes: &[u8]) -> Result<Imported, ImportError> {
     if bytes.len() > MAX_PAYLOAD {
-        return Err(BadRecord::TooLarge { what: "bytes", limit: MAX_PAYLOAD });
+        return Err(ImportError::TooLarge { what: "bytes", limit: MAX_PAYLOAD });
     }
     let imported = match source {
         Source::Stargz => stargz::parse(bytes),
@@ -103,32 +103,39 @@ pub fn import(source: Source, bytes: &[u8]) -> Result<Imported, BadRecord> {
         Source::Cvmfs => cvmfs::parse(bytes),
         Source::Strace => strace::parse(bytes),
     }?;
-    if imported.files.is_empty() { Err(BadRecord::Empty(source)) } else { Ok(imported) }
+    if imported.files.is_empty() { Err(ImportError::Empty(source)) } else { Ok(imported) }
 }
 
 impl Imported {
-    fn new(source: Source, unseen: Unseen) -> Self {
-        // Nobody but our own recorder follows pages.
-        let (files, lost, unseen) = (Vec::new(), Losses::default(), unseen.and(Unseen::RANGES));
-        Self { source, files, duration_us: 0, started: 0, lost, unseen, manifest: None }
+    fn new(source: Source, blind_spots: BlindSpots) -> Self {
+        // Only our own recorder follows pages.
+        Self {
+            source,
+            files: Vec::new(),
+            duration_us: 0,
+            started: 0,
+            losses: Losses::default(),
+            blind_spots: blind_spots.and(BlindSpots::RANGES),
+            manifest: None,
+        }
     }
 
-    /// The trace of a container of `image`.
+    /// Converts the recording to a trace of a container of `image`.
     pub fn into_trace(self, image: ImageId) -> Trace {
         Trace {
             clock: Clock::from_started(self.started),
             duration_us: self.duration_us,
-            end: End::NotTold,
+            end: End::Unknown,
             recorder: format!("import of {} (cvmfs-prefetch {})", self.source, env!("CARGO_PKG_VERSION")),
-            unseen: self.unseen,
-            lost: self.lost,
+            blind_spots: self.blind_spots,
+            losses: self.losses,
             files: self.files,
-            ..Trace::of(image)
+            ..Trace::new(image)
         }
     }
 }
 
-/// Collects uses, of which the first of a path counts.
+/// Collects uses; the first of each path counts.
 #[derive(Default)]
 struct FirstUses {
     seen: HashSet<RootPath>,
@@ -136,12 +143,12 @@ struct FirstUses {
 }
 
 impl FirstUses {
-    fn add(&mut self, file: FileUse) -> Result<(), BadRecord> {
+    fn add(&mut self, file: FileUse) -> Result<(), ImportError> {
         if self.seen.contains(&file.path) {
             return Ok(());
         }
         if self.files.len() == MAX_FILES {
-            return Err(BadRecord::TooLarge { what: "files", limit: MAX_FILES });
+            return Err(ImportError::TooLarge { what: "files", limit: MAX_FILES });
         }
         self.seen.insert(file.path.clone());
         self.files.push(file);
@@ -149,7 +156,7 @@ impl FirstUses {
     }
 }
 
-/// The use of a file, of which these records tell no more.
+/// The use of a file, about which these sources say no more.
 fn used(path: RootPath, at_us: u64, size: u64, open_flags: u32, how: Use) -> FileUse {
-    FileUse { at_us, size, open_flags, how, ..FileUse::of(path) }
+    FileUse { at_us, size, open_flags, how, ..FileUse::new(path) }
 }

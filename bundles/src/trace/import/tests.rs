@@ -1,19 +1,19 @@
-//! Records as their programs write them.
+//! Recordings as their programs write them.
 
 use super::*;
-use crate::trace::{Cause, Use};
+use crate::trace::{LossCause, Use};
 
 fn paths(imported: &Imported) -> Vec<String> {
     imported.files.iter().map(|file| file.path.to_string()).collect()
 }
 
-fn losses(imported: &Imported) -> Vec<(Cause, u64)> {
-    imported.lost.by_cause().collect()
+fn losses(imported: &Imported) -> Vec<(LossCause, u64)> {
+    imported.losses.by_cause().collect()
 }
 
 #[test]
-fn stargz_records_have_an_order_and_a_manifest() {
-    let digest = Digest::of(b"m");
+fn stargz_files_have_an_order_and_a_manifest() {
+    let digest = Digest::sha256(b"m");
     let record = format!(
         "{{\"path\":\"usr/bin/python3.11\",\"manifestDigest\":\"{digest}\",\"layerIndex\":3}}\n\
          {{\"path\":\"etc/ld.so.cache\",\"manifestDigest\":\"{digest}\",\"layerIndex\":0}}\n\
@@ -22,25 +22,25 @@ fn stargz_records_have_an_order_and_a_manifest() {
     let imported = import(Source::Stargz, record.as_bytes()).unwrap();
     assert_eq!(paths(&imported), ["/usr/bin/python3.11", "/etc/ld.so.cache"]);
     assert_eq!(imported.manifest, Some(digest));
-    assert!(imported.files.is_sorted_by_key(|file| file.at_us) && imported.unseen.has(Unseen::TIMES));
-    let other = format!("{record}{{\"path\":\"x\",\"manifestDigest\":\"{}\"}}", Digest::of(b"n"));
+    assert!(imported.files.is_sorted_by_key(|file| file.at_us) && imported.blind_spots.has(BlindSpots::TIMES));
+    let other = format!("{record}{{\"path\":\"x\",\"manifestDigest\":\"{}\"}}", Digest::sha256(b"n"));
     let error = import(Source::Stargz, other.as_bytes()).unwrap_err().to_string();
     assert!(error.contains("line 4") && error.contains("another manifest"), "{error}");
 }
 
 #[test]
-fn nydus_records_have_sizes_and_times() {
+fn nydus_files_have_sizes_and_times() {
     let record = b"path,size,elapsed\n/bin/sh,125640,12\n\"/a,b\",7,900\n/lib/x,1,30\nx,1,40\n";
     let imported = import(Source::Nydus, record).unwrap();
     let seen: Vec<_> = imported.files.iter().map(|f| (f.path.to_string(), f.size, f.at_us)).collect();
     assert_eq!(seen, [("/bin/sh".into(), 125_640, 12), ("/lib/x".into(), 1, 30), ("/a,b".into(), 7, 900)]);
-    assert_eq!((losses(&imported), imported.duration_us), (vec![(Cause::Unresolved, 1)], 900));
+    assert_eq!((losses(&imported), imported.duration_us), (vec![(LossCause::Unresolved, 1)], 900));
     let error = import(Source::Nydus, b"path,size,elapsed\n/bin/sh,122.7 KiB,12 us\n").unwrap_err().to_string();
     assert!(error.contains("line 2") && error.contains("readable = false"), "{error}");
 }
 
 #[test]
-fn cvmfs_records_are_of_layers() {
+fn cvmfs_files_are_reduced_to_layers() {
     let layer = format!("/.layers/ab/ab{}/layerfs", "0".repeat(62));
     let record = format!(
         "\"1700000000000.001\",\"-1\",\"Tracer\",\"Trace buffer created\"\r\n\
@@ -54,13 +54,13 @@ fn cvmfs_records_are_of_layers() {
     let seen: Vec<_> = imported.files.iter().map(|f| (f.path.to_string(), f.at_us)).collect();
     assert_eq!(seen, [("/bin/sh".into(), 0), ("/etc/passwd".into(), 99_500)]);
     assert_eq!(imported.started, 1_700_000_000);
-    assert_eq!(imported.unseen.uses(), Unseen::default());
+    assert_eq!(imported.blind_spots.missing_uses(), BlindSpots::default());
     let cut = record.lines().take(3).collect::<Vec<_>>().join("\n");
-    assert!(import(Source::Cvmfs, cut.as_bytes()).unwrap().unseen.has(Unseen::LOSSES));
+    assert!(import(Source::Cvmfs, cut.as_bytes()).unwrap().blind_spots.has(BlindSpots::LOSSES));
 }
 
 #[test]
-fn strace_with_descriptors_tells_the_files_themselves() {
+fn strace_with_y_names_the_opened_files() {
     let record = br#"812   1700000000.000100 execve("/bin/sh", ["sh", "-c", "cat a; ls"], 0x7ffc /* 9 vars */) = 0
 812   1700000000.000400 access("/etc/ld.so.preload", R_OK) = -1 ENOENT (No such file or directory)
 812   1700000000.000500 openat(AT_FDCWD</srv>, "/lib/libc.so.6", O_RDONLY|O_CLOEXEC) = 3</usr/lib/libc-2.36.so>
@@ -87,7 +87,7 @@ fn strace_with_descriptors_tells_the_files_themselves() {
 }
 
 #[test]
-fn strace_without_descriptors_follows_directories() {
+fn strace_without_y_follows_directories() {
     let record = br#"execve("/usr/bin/env", ["env"], 0x7ffc) = 0
 open("rel", O_RDONLY) = 3
 chdir("/srv/app") = 0
@@ -101,13 +101,16 @@ clone3({flags=CLONE_VM, exit_signal=SIGCHLD}, 88) = 78
 "#;
     let imported = import(Source::Strace, record).unwrap();
     assert_eq!(paths(&imported), ["/usr/bin/env", "/srv/lib/b", "/srv/app/c"]);
-    assert_eq!(losses(&imported), [(Cause::Unresolved, 4), (Cause::Malformed, 1)]);
-    assert!(imported.unseen.has(Unseen::TIMES.and(Unseen::LINKS)) && !imported.unseen.has(Unseen::START));
-    assert!(imported.unseen.has(Unseen::IO_URING.and(Unseen::UNOPENED)));
+    assert_eq!(losses(&imported), [(LossCause::Unresolved, 4), (LossCause::Malformed, 1)]);
+    assert!(
+        imported.blind_spots.has(BlindSpots::TIMES.and(BlindSpots::LINKS))
+            && !imported.blind_spots.has(BlindSpots::START)
+    );
+    assert!(imported.blind_spots.has(BlindSpots::IO_URING.and(BlindSpots::UNOPENED)));
 }
 
 #[test]
-fn what_is_no_such_record_is_refused() {
+fn files_of_other_formats_are_refused() {
     for source in [Source::Stargz, Source::Nydus, Source::Cvmfs, Source::Strace] {
         for bytes in [&b""[..], b"hello\n", b"\0\xff\n", b"1,2,3,4,5\n"] {
             assert!(import(source, bytes).is_err(), "{source}: {bytes:?}");
@@ -116,11 +119,14 @@ fn what_is_no_such_record_is_refused() {
 }
 
 #[test]
-fn an_imported_trace_names_its_origin_and_is_a_trace_file() {
-    let chain_id = crate::image::ChainId(Digest::of(b"x"));
+fn imported_traces_name_their_source_and_round_trip() {
+    let chain_id = crate::image::ChainId(Digest::sha256(b"x"));
     let image = ImageId { chain_id, manifest: None, reference: "r/i:t".into() };
     let trace = import(Source::Nydus, b"path,size,elapsed\n/bin/sh,1,12\n").unwrap().into_trace(image);
     assert!(trace.recorder.contains("nydus") && !trace.is_complete(), "{trace:?}");
-    assert!(trace.unseen.has(Unseen::RANGES.and(Unseen::SET_UP)) && trace.files[0].ranges.is_none(), "{trace:?}");
+    assert!(
+        trace.blind_spots.has(BlindSpots::RANGES.and(BlindSpots::SET_UP)) && trace.files[0].ranges.is_none(),
+        "{trace:?}"
+    );
     assert_eq!(Trace::from_bytes(&trace.to_bytes().unwrap()).unwrap(), trace);
 }

@@ -1,9 +1,9 @@
-//! Pieces that are told apart, in whatever order.
+//! Joining pieces that come in any order.
 
 use super::*;
 
 #[test]
-fn many_ranges_of_a_file_are_written_in_parts() {
+fn many_ranges_are_split_over_records() {
     let every_second = |first: u64, count| (0..count).map(|n| range(first + 2 * n, first + 2 * n + 1)).collect();
     let ranges = Ranges::new(every_second(u64::MAX - 400_000, 200_000), every_second(0, 70_000));
     let mut written = trace(1, End::Stopped);
@@ -12,18 +12,18 @@ fn many_ranges_of_a_file_are_written_in_parts() {
 }
 
 #[test]
-fn files_contents_and_ranges_are_joined_in_whatever_order_they_come() {
+fn pieces_are_joined_in_any_order() {
     let (used, other) = (file(1, Use::Open).path, path("/not/used"));
     let read = |start, end| Ranges::new(vec![range(start, end)], Vec::new());
     let ahead = |start, end| Ranges::new(Vec::new(), vec![range(start, end)]);
-    let bytes = finished(Unseen::default(), |writer| {
+    let bytes = finished(BlindSpots::default(), |writer| {
         writer.ranges(7, &read(0, 10)).unwrap();
         writer.ranges(8, &ahead(5, 30)).unwrap();
         writer.content(7, &used).unwrap();
         writer.file(&FileUse { ranges: None, ..file(1, Use::Open) }).unwrap();
         writer.file(&FileUse { ranges: None, ..file(2, Use::Open) }).unwrap();
         writer.ranges(7, &read(10, 20)).unwrap();
-        // A content has two paths, one of them without a use; a path has two contents; a content is told twice.
+        // A content with two paths, one of them unused; a path with two contents; a content that is repeated.
         writer.content(8, &used).unwrap();
         writer.content(8, &other).unwrap();
         writer.content(7, &used).unwrap();
@@ -35,53 +35,53 @@ fn files_contents_and_ranges_are_joined_in_whatever_order_they_come() {
 }
 
 #[test]
-fn a_file_without_ranges_was_not_read_or_it_is_not_known() {
+fn missing_ranges_mean_unread_or_unknown() {
     let used = file(1, Use::Open);
-    let seen = |unseen, content: bool, ranges: bool, whole: bool| {
-        let mut writer = TraceWriter::new(Vec::new(), &Head { unseen, ..head() }).unwrap();
+    let seen = |blind_spots, content: bool, ranges: bool, whole: bool| {
+        let mut writer = TraceWriter::new(Vec::new(), &Head { blind_spots, ..head() }).unwrap();
         writer.file(&FileUse { ranges: None, ..used.clone() }).unwrap();
         content.then(|| writer.content(1, &used.path).unwrap());
         ranges.then(|| writer.ranges(1, &Ranges::default()).unwrap());
-        let bytes = if whole { writer.finish(&tail(End::Stopped)) } else { writer.leave() };
+        let bytes = if whole { writer.finish(&tail(End::Stopped)) } else { writer.finish_as_prefix() };
         Trace::from_bytes(&bytes.unwrap()).unwrap().files.remove(0).ranges.is_some()
     };
-    let (told, untold) = (Unseen::default(), Unseen::RANGES);
-    for (unseen, content, ranges, whole, known) in [
-        (told, false, false, true, true),
-        (told, true, false, true, true),
-        (told, true, true, true, true),
-        (untold, false, false, true, false),
-        (untold, true, false, true, true),
-        (untold, true, true, true, true),
-        // In a prefix the ranges may be in the part that is missing.
-        (told, false, false, false, false),
-        (told, true, false, false, false),
-        (told, false, true, false, false),
-        (told, true, true, false, true),
+    let (known, unknown) = (BlindSpots::default(), BlindSpots::RANGES);
+    for (blind_spots, content, ranges, whole, is_known) in [
+        (known, false, false, true, true),
+        (known, true, false, true, true),
+        (known, true, true, true, true),
+        (unknown, false, false, true, false),
+        (unknown, true, false, true, true),
+        (unknown, true, true, true, true),
+        // In a prefix, the ranges may be in the missing part.
+        (known, false, false, false, false),
+        (known, true, false, false, false),
+        (known, false, true, false, false),
+        (known, true, true, false, true),
     ] {
-        assert_eq!(seen(unseen, content, ranges, whole), known, "{unseen:?} {content} {ranges} {whole}");
+        assert_eq!(seen(blind_spots, content, ranges, whole), is_known, "{blind_spots:?} {content} {ranges} {whole}");
     }
 }
 
 #[test]
-fn what_a_process_outside_the_container_read_is_not_known() {
+fn ranges_of_outside_processes_are_unknown() {
     let mut written = trace(2, End::Stopped);
     (written.files[1].process, written.files[1].ranges) = (Process::new(0, 0, b"hook"), None);
-    // Which says nothing about the other files.
+    // This says nothing about the other files.
     assert_eq!(Trace::from_bytes(&written.to_bytes().unwrap()).unwrap(), written);
 }
 
 #[test]
-fn a_trace_that_does_not_know_the_ranges_of_a_file_says_so() {
+fn unknown_ranges_become_a_blind_spot() {
     let mut written = trace(2, End::Stopped);
     written.files[1].ranges = None;
     let read = Trace::from_bytes(&written.to_bytes().unwrap()).unwrap();
-    assert_eq!(read, Trace { unseen: Unseen::SIZES.and(Unseen::RANGES), ..written });
+    assert_eq!(read, Trace { blind_spots: BlindSpots::SIZES.and(BlindSpots::RANGES), ..written });
 }
 
 #[test]
-fn a_file_that_comes_again_keeps_its_earliest_use() {
-    let bytes = finished(Unseen::default(), |writer| {
+fn repeated_files_keep_their_earliest_use() {
+    let bytes = finished(BlindSpots::default(), |writer| {
         for (number, at_us) in [(1, 50), (2, 20), (1, 10), (3, 60), (2, 90)] {
             writer.file(&FileUse { at_us, ..file(number, Use::Open) }).unwrap();
         }
@@ -92,7 +92,7 @@ fn a_file_that_comes_again_keeps_its_earliest_use() {
 }
 
 #[test]
-fn later_uses_tell_of_writing_and_of_execution() {
+fn later_uses_add_writing_and_execution() {
     use Use::{Exec, Interpreter, Map, Open, Read};
     for (uses, expected) in [
         (&[(Open, false), (Open, true)][..], (Open, true)),
@@ -102,7 +102,7 @@ fn later_uses_tell_of_writing_and_of_execution() {
         (&[(Read, false), (Interpreter, false), (Exec, false)], (Interpreter, false)),
         (&[(Map, false), (Exec, false)], (Map, false)),
     ] {
-        let bytes = finished(Unseen::default(), |writer| {
+        let bytes = finished(BlindSpots::default(), |writer| {
             for (at_us, (how, written)) in (1..).zip(uses) {
                 writer.file(&FileUse { at_us, written: *written, ..file(1, *how) }).unwrap();
             }
@@ -114,9 +114,9 @@ fn later_uses_tell_of_writing_and_of_execution() {
 }
 
 #[test]
-fn lookups_are_kept_once_and_in_order() {
+fn lookups_are_unique_and_sorted_by_time() {
     let lookup = |text: &str, at_us| Lookup { path: path(text), at_us, process: Process::default() };
-    let bytes = finished(Unseen::default(), |writer| {
+    let bytes = finished(BlindSpots::default(), |writer| {
         for (text, at_us) in [("/b", 9), ("/a", 5), ("/b", 3), ("/a", 7)] {
             writer.absent(&lookup(text, at_us)).unwrap();
             writer.directory(&lookup(text, at_us)).unwrap();
@@ -128,11 +128,11 @@ fn lookups_are_kept_once_and_in_order() {
 }
 
 #[test]
-fn a_prefix_may_have_ranges_of_a_content_that_has_no_path_yet() {
+fn prefixes_may_have_ranges_without_a_path() {
     let mut writer = TraceWriter::new(Vec::new(), &head()).unwrap();
     writer.ranges(1, &Ranges::new(vec![range(0, 1)], Vec::new())).unwrap();
-    assert_eq!(Trace::from_bytes(&writer.leave().unwrap()).unwrap().files, []);
-    let error = Trace::from_bytes(&finished(Unseen::default(), |writer| {
+    assert_eq!(Trace::from_bytes(&writer.finish_as_prefix().unwrap()).unwrap().files, []);
+    let error = Trace::from_bytes(&finished(BlindSpots::default(), |writer| {
         writer.ranges(5, &Ranges::default()).unwrap();
         writer.ranges(3, &Ranges::default()).unwrap();
     }));

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use bundles::trace::{FileUse, Lookup, Phase, Process, Trace};
+use bundles::phase::Phase;
+use bundles::trace::{FileUse, Lookup, Process, Trace};
 use serde_json::{Value, json};
 
 /// The one process of the picture; what is a thread to the viewer is a process of the container.
@@ -99,7 +100,7 @@ fn span(name: &str, track: u64, start_us: u64, length_us: u64, args: &Value) -> 
 fn recording(trace: &Trace) -> Value {
     let args = json!({
         "chain_id": trace.image.chain_id, "recorder": trace.recorder, "end": trace.end.to_string(),
-        "faults": trace.faults(), "not_seen": trace.unseen, "left_out": trace.left_out, "command": trace.command,
+        "faults": trace.faults(), "not_seen": trace.blind_spots, "excluded": trace.excluded, "command": trace.command,
         "repositories": trace.repositories,
     });
     span("recording", RECORDING, 0, trace.duration_us, &args)

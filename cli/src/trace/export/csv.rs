@@ -9,7 +9,7 @@ pub(super) fn write(out: &mut impl Write, trace: &Trace) -> io::Result<()> {
     writeln!(out, "at_us,how,size,open_flags,phase,pid,process,written,bytes_read,bytes_ahead,path")?;
     for file in &trace.files {
         write!(out, "{},{},{},{},", file.at_us, file.how, file.size, file.open_flags)?;
-        write!(out, "{},{},", trace.phases.of(file.at_us), file.process.pid)?;
+        write!(out, "{},{},", trace.phases.phase_at(file.at_us), file.process.pid)?;
         out.write_all(&field(file.process.name.as_bytes()))?;
         match &file.ranges {
             Some(ranges) => write!(out, ",{},{},{},", file.written, ranges.bytes_read(), ranges.bytes_ahead())?,

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bundles::bundle::{Bundle, BundleObject};
+use bundles::bundle::{Bundle, BundleObject, ObjectIndex};
 
 /// A wanted object's place in its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
     /// The object's place in the bundle.
-    pub(super) index: usize,
+    pub(super) index: ObjectIndex,
     /// Its first byte in the pack.
     pub(super) start: u64,
     /// Behind its last.
@@ -19,13 +19,13 @@ pub(super) struct Slot {
 /// An object as it is in the pack, not checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cut {
-    pub(super) index: usize,
+    pub(super) index: ObjectIndex,
     pub(super) stored: Vec<u8>,
 }
 
 /// The objects that lie across the seam of two parts: what has come of each.
 #[derive(Debug, Default)]
-pub(super) struct Seams(Mutex<HashMap<usize, BTreeMap<u64, Vec<u8>>>>);
+pub(super) struct Seams(Mutex<HashMap<ObjectIndex, BTreeMap<u64, Vec<u8>>>>);
 
 /// The state of one stream.
 #[derive(Debug)]
@@ -44,14 +44,14 @@ pub(super) struct Cutter {
 
 impl Slot {
     /// Where `object`, which is `index` in its bundle, is.
-    pub(super) fn of(index: usize, object: &BundleObject) -> Option<Self> {
+    pub(super) fn of(index: ObjectIndex, object: &BundleObject) -> Option<Self> {
         let start = object.packed?.offset;
         Some(Self { index, start, end: start.checked_add(object.stored_size)? })
     }
 
     /// The places of some of a bundle's objects in their pack, in its order.
-    pub(super) fn all(bundle: &Bundle, indices: impl Iterator<Item = usize>) -> Vec<Self> {
-        let mut slots: Vec<Self> = indices.filter_map(|index| Self::of(index, &bundle.objects[index])).collect();
+    pub(super) fn all(bundle: &Bundle, indices: impl Iterator<Item = ObjectIndex>) -> Vec<Self> {
+        let mut slots: Vec<Self> = indices.filter_map(|index| Self::of(index, bundle.object(index))).collect();
         slots.sort_unstable_by_key(|slot| (slot.start, slot.index));
         slots
     }
@@ -105,12 +105,18 @@ impl Seams {
 mod tests {
     use super::*;
 
-    fn slot(index: usize, start: u64, end: u64) -> Slot {
-        Slot { index, start, end }
+    fn slot(index: u32, start: u64, end: u64) -> Slot {
+        Slot { index: ObjectIndex::new(index), start, end }
     }
 
     /// What comes out of `pack` from `start` to `end` when it is fed in pieces.
-    fn cut(pack: &[u8], part: (u64, u64), slots: &[Slot], piece: usize, seams: &Arc<Seams>) -> Vec<(usize, Vec<u8>)> {
+    fn cut(
+        pack: &[u8],
+        part: (u64, u64),
+        slots: &[Slot],
+        piece: usize,
+        seams: &Arc<Seams>,
+    ) -> Vec<(ObjectIndex, Vec<u8>)> {
         let (start, end) = part;
         let mut slots: Vec<Slot> = slots.iter().filter(|s| s.start < end && s.end > start).copied().collect();
         slots.sort_by_key(|slot| slot.start);
@@ -134,7 +140,9 @@ mod tests {
             let mut expected: Vec<_> =
                 slots.iter().map(|s| (s.index, pack[s.start as usize..s.end as usize].to_vec())).collect();
             // An empty object has no byte of any part.
-            expected.retain(|(_, stored)| !stored.is_empty() || cuts.iter().any(|(index, _)| *index == 8));
+            expected.retain(|(_, stored)| {
+                !stored.is_empty() || cuts.iter().any(|(index, _)| *index == ObjectIndex::new(8))
+            });
             expected.sort();
             assert_eq!(cuts, expected, "in pieces of {piece}");
         }
@@ -147,8 +155,8 @@ mod tests {
         let seams = Arc::default();
         // In any order, and one of them twice, as after a failure.
         assert_eq!(cut(&pack, (40, 100), &slots, 7, &seams), []);
-        assert_eq!(cut(&pack, (0, 20), &slots, 7, &seams), [(0, pack[5..15].to_vec())]);
+        assert_eq!(cut(&pack, (0, 20), &slots, 7, &seams), [(ObjectIndex::new(0), pack[5..15].to_vec())]);
         assert_eq!(cut(&pack, (40, 100), &slots, 9, &seams), []);
-        assert_eq!(cut(&pack, (20, 40), &slots, 7, &seams), [(1, pack[18..55].to_vec())]);
+        assert_eq!(cut(&pack, (20, 40), &slots, 7, &seams), [(ObjectIndex::new(1), pack[18..55].to_vec())]);
     }
 }

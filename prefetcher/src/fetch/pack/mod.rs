@@ -10,9 +10,9 @@ mod cutter;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bundles::bundle::{Bundle, BundleObject};
+use bundles::bundle::{Bundle, BundleObject, ObjectIndex};
 use bundles::object::{HashAlgorithm, Inflater};
-pub use bundles::pack::{PackPart as Part, PackPlace as Pack};
+pub use bundles::pack::{PackPart as Part, PublishedPack as Pack};
 use futures::StreamExt;
 use futures::future::{Either, ready, select};
 use futures::stream::FuturesUnordered;
@@ -40,7 +40,8 @@ const BATCH_OBJECTS: usize = 64;
 
 /// The parts of `pack` that have bytes of some objects in it.
 pub fn parts_of<'a>(pack: &'a Pack, objects: &[&BundleObject]) -> Vec<&'a Part> {
-    let slots: Vec<Slot> = objects.iter().enumerate().filter_map(|(i, object)| Slot::of(i, object)).collect();
+    let slots: Vec<Slot> =
+        (0..).map(ObjectIndex::new).zip(objects).filter_map(|(i, object)| Slot::of(i, object)).collect();
     pack.parts.iter().filter(|part| slots.iter().any(|slot| has(part, slot))).collect()
 }
 
@@ -62,7 +63,7 @@ pub struct FromPack {
     /// Bytes over the network.
     pub transferred: u64,
     /// The bundle's objects that were not got, and are not on their way either.
-    pub left: Vec<usize>,
+    pub left: Vec<ObjectIndex>,
     /// Some part was not to be had.
     pub lacks_parts: bool,
 }
@@ -72,11 +73,11 @@ struct Delivery<'a> {
     target: Target<'a>,
     bundle: &'a Arc<Bundle>,
     /// Objects that are still wanted.
-    leaders: Mutex<HashMap<usize, Leader<'a, Key, Landing>>>,
+    leaders: Mutex<HashMap<ObjectIndex, Leader<'a, Key, Landing>>>,
     /// Objects whose bytes in the pack are wrong.
-    spoiled: Mutex<HashSet<usize>>,
+    spoiled: Mutex<HashSet<ObjectIndex>>,
     transferred: Mutex<u64>,
-    delivered: &'a (dyn Fn(usize) + Sync),
+    delivered: &'a (dyn Fn(ObjectIndex) + Sync),
 }
 
 impl Fetcher {
@@ -86,13 +87,13 @@ impl Fetcher {
         target: Target<'_>,
         bundle: &Arc<Bundle>,
         pack: &Pack,
-        wanted: &[usize],
+        wanted: &[ObjectIndex],
         terms: Terms<'_>,
-        delivered: &(dyn Fn(usize) + Sync),
+        delivered: &(dyn Fn(ObjectIndex) + Sync),
     ) -> FromPack {
         let (mut left, mut leaders) = (Vec::new(), HashMap::new());
         for &index in wanted {
-            let object = &bundle.objects[index];
+            let object = bundle.object(index);
             match self.flights.board(&(target.sink_number, object.hash)) {
                 Seat::Leader(leader) if fits(object) => _ = leaders.insert(index, leader),
                 // On its way already, or not for a pack: to be waited for, or fetched, on its own.
@@ -199,7 +200,7 @@ impl Fetcher {
         let (sink, bundle) = (delivery.target.sink.clone(), delivery.bundle.clone());
         self.cores.start(move |scratch| {
             let put = |cut: Cut| {
-                let object = &bundle.objects[cut.index];
+                let object = bundle.object(cut.index);
                 match verify::put(scratch, &*sink, object, &cut.stored) {
                     Err(failure) if failure.cause == Cause::Write => Err(failure),
                     result => Ok((cut.index, result)),
@@ -210,7 +211,7 @@ impl Fetcher {
     }
 }
 
-type Written = (usize, Result<(), Failure>);
+type Written = (ObjectIndex, Result<(), Failure>);
 /// Objects that are being checked and written.
 type Writing = FuturesUnordered<JoinHandle<Result<Vec<Written>, Failure>>>;
 
@@ -242,7 +243,7 @@ impl Delivery<'_> {
         let Some(batch) = batch else { return Ok(()) };
         let batch = batch.map_err(|e| Failure::write(format!("the daemon is stopping or has a defect: {e}")))??;
         for (index, result) in batch {
-            let object = &self.bundle.objects[index];
+            let object = self.bundle.object(index);
             if let Err(error) = result {
                 debug!(object = %object.hash, %error, "not in its pack as it should be");
                 lock(&self.spoiled).insert(index);
@@ -298,7 +299,7 @@ impl Opener {
 fn batches(cuts: Vec<Cut>, bundle: &Bundle) -> Vec<Vec<Cut>> {
     let (mut batches, mut raw): (Vec<Vec<Cut>>, u64) = (Vec::new(), BATCH_RAW);
     for cut in cuts {
-        let size = bundle.objects[cut.index].raw_size;
+        let size = bundle.object(cut.index).raw_size;
         if raw + size > BATCH_RAW || batches.last().is_none_or(|batch| batch.len() >= BATCH_OBJECTS) {
             batches.push(Vec::new());
             raw = 0;

@@ -1,6 +1,6 @@
-//! One line of strace's output, taken apart.
+//! Parsing a line of strace's output.
 
-/// When a call was made, in microseconds of one of strace's clocks.
+/// The time of a call, in microseconds of one of strace's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Time {
     /// `-ttt`: since 1970.
@@ -12,7 +12,7 @@ pub(super) enum Time {
 const DAY: u64 = 86_400_000_000;
 
 impl Time {
-    /// Microseconds since `first`. A clock of the day is taken to have passed at most one midnight.
+    /// Microseconds since `first`. A time of day is assumed to have passed midnight at most once.
     pub(super) fn since(self, first: Self) -> u64 {
         match (self, first) {
             (Self::Epoch(now), Self::Epoch(first)) => now.saturating_sub(first),
@@ -22,30 +22,32 @@ impl Time {
         }
     }
 
-    /// Seconds since 1970, if that is known.
+    /// Seconds since 1970; 0 if unknown.
     pub(super) fn since_epoch(self) -> u64 {
         if let Self::Epoch(us) = self { us / 1_000_000 } else { 0 }
     }
 }
 
-/// What a line holds.
+/// The content of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     /// A call with its result.
     Whole(&'a [u8]),
-    /// The first half of a call.
+    /// The first half of an interrupted call.
     Begun(&'a [u8]),
-    /// The second half.
+    /// The second half of an interrupted call.
     Resumed(&'a [u8]),
-    /// A signal, an exit, a word of strace itself.
+    /// A signal, an exit or a message of strace itself.
     Note,
-    /// Something else.
+    /// Anything else.
     Unknown,
 }
 
-/// Process (0 if it is not told), time and content of a line.
+/// Process (0 if not given), time and content of a line.
 pub(super) fn parse(text: &[u8]) -> (u64, Option<Time>, Line<'_>) {
-    let (mut rest, mut process, mut at) = (text.trim_ascii(), 0, None);
+    let mut rest = text.trim_ascii();
+    let mut process = 0;
+    let mut at = None;
     if let Some(bracket) = rest.strip_prefix(b"[pid")
         && let Some(end) = bracket.iter().position(|b| *b == b']')
     {
@@ -56,7 +58,7 @@ pub(super) fn parse(text: &[u8]) -> (u64, Option<Time>, Line<'_>) {
         let (word, behind) = rest.split_at(rest.iter().position(|b| *b == b' ').unwrap_or(rest.len()));
         match (number(word), time(word)) {
             (Some(id), _) => process = id,
-            (None, Some(told)) => at = Some(told),
+            (None, Some(time)) => at = Some(time),
             (None, None) => break,
         }
         rest = behind.trim_ascii_start();
@@ -93,7 +95,7 @@ fn time(text: &[u8]) -> Option<Time> {
             .map(|(text, limit)| text.parse::<u64>().ok().filter(|n| *n < limit));
         return Some(Time::Day((h? * 3600 + m? * 60 + s?) * 1_000_000 + us));
     }
-    // Small numbers are the differences that `-r` writes, which say nothing without the lines between.
+    // Small numbers are the differences of `-r`, which mean nothing without the lines between.
     let seconds: u64 = whole.parse().ok().filter(|s| (100_000_000..100_000_000_000).contains(s))?;
     Some(Time::Epoch(seconds * 1_000_000 + us))
 }
@@ -103,19 +105,22 @@ fn time(text: &[u8]) -> Option<Time> {
 pub(super) struct Call<'a> {
     pub(super) name: &'a [u8],
     pub(super) args: Vec<&'a [u8]>,
-    /// What stands behind the `=`.
+    /// The text after `=`.
     pub(super) result: &'a [u8],
 }
 
 impl<'a> Call<'a> {
-    /// `name(argument, ...) = result`; `None` for anything else.
+    /// Parses `name(argument, ...) = result`; `None` for anything else.
     pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
         let open = text.iter().position(|b| *b == b'(')?;
         let name = &text[..open];
         if !name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_') {
             return None;
         }
-        let (mut args, mut from, mut depth, mut at) = (Vec::new(), open + 1, 0usize, open + 1);
+        let mut args = Vec::new();
+        let mut from = open + 1;
+        let mut depth = 0usize;
+        let mut at = open + 1;
         loop {
             match *text.get(at)? {
                 b'"' => at = closing(text, at + 1, b'"')?,
@@ -140,7 +145,7 @@ impl<'a> Call<'a> {
         Some(Self { name, args, result })
     }
 
-    /// Whether the result is there and no error.
+    /// Whether the call has a result that is not an error.
     pub(super) fn succeeded(&self) -> bool {
         self.result.first().is_some_and(u8::is_ascii_digit)
     }
@@ -152,7 +157,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Where `end` stands from `at` on, not behind a backslash.
+/// The position of the first unescaped `end` from `at` on.
 fn closing(text: &[u8], mut at: usize, end: u8) -> Option<usize> {
     loop {
         match *text.get(at)? {
@@ -163,18 +168,18 @@ fn closing(text: &[u8], mut at: usize, end: u8) -> Option<usize> {
     }
 }
 
-/// The content of a quoted argument; `None` if it is none or was cut (`"..."...`).
+/// The content of a quoted argument; `None` if it is not quoted, or was truncated (`"..."...`).
 pub(super) fn string(arg: &[u8]) -> Option<Vec<u8>> {
     let inner = arg.strip_prefix(b"\"")?;
     let end = closing(inner, 0, b'"')?;
     (end + 1 == inner.len()).then(|| unescape(&inner[..end]))
 }
 
-/// What `-y` writes behind a descriptor: `3</usr/lib>`.
+/// The annotation that `-y` writes after a descriptor: `3</usr/lib>`.
 pub(super) fn annotation(text: &[u8]) -> Option<Vec<u8>> {
     let open = text.iter().position(|b| *b == b'<')?;
     let end = closing(text, open + 1, b'>')?;
-    // With `-yy` devices have their numbers behind the path, in brackets of their own.
+    // With `-yy`, devices have their numbers after the path, in brackets of their own.
     let inner = &text[open + 1..end];
     Some(unescape(inner.split(|b| *b == b'<').next().unwrap_or(inner)))
 }

@@ -1,14 +1,14 @@
-//! Logins, from where `docker login` and `podman login` keep them.
+//! Logins, from the files of `docker login` and `podman login`.
 //!
-//! | Order | File | Who writes it |
+//! | Order | File | Written by |
 //! |--|--|--|
-//! | only this one, if it is set | `$REGISTRY_AUTH_FILE` | podman, skopeo, buildah |
+//! | only this one, if set | `$REGISTRY_AUTH_FILE` | podman, skopeo, buildah |
 //! | 1 | `$XDG_RUNTIME_DIR/containers/auth.json` | the same |
 //! | 2 | `${XDG_CONFIG_HOME:-~/.config}/containers/auth.json` | the same |
 //! | 3 | `${DOCKER_CONFIG:-~/.docker}/config.json` | docker, nerdctl, helm |
 //!
-//! The first that has a login for the registry is taken. A file may name a credential helper
-//! (`docker-credential-<name>`), which is run. Source: `containers-auth.json(5)`, docker's `config.json`.
+//! The first file with a login for the registry is used. A file may name a credential helper (`docker-credential-<name>`), which
+//! is run. Source: `containers-auth.json(5)`, docker's `config.json`.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,27 +20,28 @@ use oci_client::secrets::RegistryAuth;
 
 use super::RegistryError;
 
-/// Under this name Docker Hub's login is kept.
+/// The key of Docker Hub's login.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
-/// A login, and where it was found.
+/// A login, and the file it was found in.
 #[derive(Debug)]
 pub(super) struct Login {
-    /// User and password, or none. Its `Debug` shows no password.
+    /// User and password, or anonymous. Its `Debug` shows no password.
     pub(super) auth: RegistryAuth,
-    /// The file.
+    /// The file, unless anonymous.
     pub(super) file: Option<PathBuf>,
 }
 
-/// The login for `registry` (host, or host and port); none is no error, as many registries can be read without.
+/// The login for `registry` (host, or host and port). Without one the result is anonymous: many registries
+/// can be read so.
 pub(super) async fn find(registry: &str) -> Result<Login, RegistryError> {
     let server = if registry == "index.docker.io" { DOCKER_HUB } else { registry }.to_owned();
-    // Credential helpers are programs that may take their time.
+    // Credential helpers are programs, and may be slow.
     let found = tokio::task::spawn_blocking(move || look(&server, &files(|name| std::env::var_os(name)))).await;
     found.unwrap_or_else(|e| Err(error(registry, Path::new("-"), e.to_string())))
 }
 
-/// The files, most important first.
+/// The files to search, in this order.
 fn files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(only) = set("REGISTRY_AUTH_FILE") {
@@ -68,15 +69,16 @@ fn look(server: &str, files: &[PathBuf]) -> Result<Login, RegistryError> {
                 return Ok(Login { auth: RegistryAuth::Basic(user, password), file: Some(path.clone()) });
             }
             Ok(DockerCredential::IdentityToken(_)) => {
-                let why = "it is an identity token, which is not supported; log in with a user and an access token";
-                return Err(error(server, path, why.to_owned()));
+                let reason = "identity tokens are not supported; log in with a user and an access token";
+                return Err(error(server, path, reason.to_owned()));
             }
             Err(CredentialRetrievalError::NoCredentialConfigured) => {}
-            // A helper says so when it has none, and some say nothing else. What it prints may be secret.
+            // Helpers report a missing login like this, and some report nothing else. Their output may
+            // contain secrets.
             Err(CredentialRetrievalError::HelperFailure { helper, stdout, stderr }) => {
-                match [stdout, stderr].iter().any(|said| said.contains("credentials not found")) {
-                    true => {}
-                    false => return Err(error(server, path, format!("{helper} failed; run it by hand to see why"))),
+                let is_missing = [stdout, stderr].iter().any(|output| output.contains("credentials not found"));
+                if !is_missing {
+                    return Err(error(server, path, format!("{helper} failed; run it by hand to see why")));
                 }
             }
             Err(e) => return Err(error(server, path, e.to_string())),
@@ -85,8 +87,8 @@ fn look(server: &str, files: &[PathBuf]) -> Result<Login, RegistryError> {
     Ok(Login { auth: RegistryAuth::Anonymous, file: None })
 }
 
-fn error(registry: &str, file: &Path, why: String) -> RegistryError {
-    RegistryError::Login { registry: registry.to_owned(), file: file.display().to_string(), why }
+fn error(registry: &str, file: &Path, reason: String) -> RegistryError {
+    RegistryError::Login { registry: registry.to_owned(), file: file.display().to_string(), reason }
 }
 
 #[cfg(test)]

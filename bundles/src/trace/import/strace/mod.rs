@@ -1,23 +1,23 @@
 //! `strace -f`, best as `strace -f -y -ttt -s 4096 -o FILE` inside the container's root.
 //!
-//! Read are open, openat, openat2, creat, execve and execveat that succeeded; chdir, fchdir and the calls that make
-//! processes are followed for the directory in which relative paths begin. With `-y` the result of an open tells the
-//! file itself (`= 3</usr/lib/libc.so.6>`), which is then taken; without it, paths are as the program named them. Calls
-//! that are interrupted by another process' line are put together. Source: strace(1), and the output of strace 6.1.
+//! Successful calls of open, openat, openat2, creat, execve and execveat are uses; chdir, fchdir and the calls that create processes are
+//! followed for the directory of relative paths. With `-y`, the result of an open names the file itself (`= 3</usr/lib/libc.so.6>`), which
+//! is then used; without it, paths are as the program named them. Calls interrupted by lines of other processes are joined. Source:
+//! strace(1), and the output of strace 6.1.
 
 mod line;
 
 use std::collections::HashMap;
 
-use super::{BadRecord, FirstUses, Imported, Source, used};
+use super::{FirstUses, ImportError, Imported, Source, used};
 use crate::path::RootPath;
-use crate::trace::{Cause, Unseen, Use};
+use crate::trace::{BlindSpots, LossCause, Use};
 use line::{Call, Line, Time};
 
 const O_DIRECTORY: u32 = 0o200_000;
 const O_PATH: u32 = 0o10_000_000;
 
-/// Names of open flags, as on x86-64.
+/// Names of open flags, with their values on x86-64.
 const FLAGS: [(&str, u32); 16] = [
     ("O_WRONLY", 1),
     ("O_RDWR", 2),
@@ -37,7 +37,7 @@ const FLAGS: [(&str, u32); 16] = [
     ("O_PATH", O_PATH),
 ];
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Imported, ImportError> {
     let mut parser = Parser::default();
     for line in bytes.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         parser.line(line)?;
@@ -45,7 +45,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imported, BadRecord> {
     Ok(parser.finish())
 }
 
-/// What a call did, as far as it matters here.
+/// The effect of a call, as far as it matters here.
 enum Effect {
     Used { path: RootPath, flags: u32, how: Use },
     Unresolved,
@@ -55,9 +55,9 @@ enum Effect {
 #[derive(Default)]
 struct Parser {
     uses: FirstUses,
-    /// Calls that wait for their other half, by process.
+    /// First halves of unfinished calls, by process.
     waiting: HashMap<u64, (Option<Time>, Vec<u8>)>,
-    /// Working directories that are known.
+    /// Known working directories, by process.
     directories: HashMap<u64, Vec<u8>>,
     /// Whether the first call is the exec of the program.
     started: Option<bool>,
@@ -65,12 +65,12 @@ struct Parser {
     last_us: u64,
     unresolved: u64,
     malformed: u64,
-    named: bool,
+    by_name: bool,
     timeless: bool,
 }
 
 impl Parser {
-    fn line(&mut self, text: &[u8]) -> Result<(), BadRecord> {
+    fn line(&mut self, text: &[u8]) -> Result<(), ImportError> {
         let (process, time, line) = line::parse(text);
         match line {
             Line::Whole(call) => self.call(process, time, call),
@@ -94,7 +94,7 @@ impl Parser {
         }
     }
 
-    fn call(&mut self, process: u64, time: Option<Time>, text: &[u8]) -> Result<(), BadRecord> {
+    fn call(&mut self, process: u64, time: Option<Time>, text: &[u8]) -> Result<(), ImportError> {
         let Some(call) = Call::parse(text) else {
             self.malformed += 1;
             return Ok(());
@@ -129,7 +129,7 @@ impl Parser {
             b"execve" | b"execveat" => {
                 let (directory, path) =
                     if call.name == b"execve" { (&b"AT_FDCWD"[..], arg(0)) } else { (arg(0), arg(1)) };
-                self.named = true;
+                self.by_name = true;
                 match self.named_path(process, directory, path) {
                     Some(path) => Effect::Used { path, flags: 0, how: Use::Exec },
                     None => Effect::Unresolved,
@@ -138,7 +138,7 @@ impl Parser {
             b"chdir" | b"fchdir" => {
                 let path = match call.name {
                     b"chdir" => self.named_path(process, b"AT_FDCWD", arg(0)),
-                    _ => line::annotation(arg(0)).and_then(|path| RootPath::normal(b"/", &path)),
+                    _ => line::annotation(arg(0)).and_then(|path| RootPath::normalize(b"/", &path)),
                 };
                 match path {
                     Some(path) => drop(self.directories.insert(process, path.as_bytes().to_vec())),
@@ -148,7 +148,7 @@ impl Parser {
             }
             b"clone" | b"clone3" | b"fork" | b"vfork" => {
                 if let (Some(child), Some(directory)) = (call.number(), self.directories.get(&process).cloned()) {
-                    // The child's own lines may have come before.
+                    // The child's own lines may come first.
                     self.directories.entry(child).or_insert(directory);
                 }
                 Effect::Nothing
@@ -163,40 +163,45 @@ impl Parser {
         }
         let opened = |path| Effect::Used { path, flags, how: Use::Open };
         match line::annotation(call.result) {
-            Some(told) if told.starts_with(b"/") => RootPath::normal(b"/", &told).map_or(Effect::Unresolved, opened),
-            // A pipe, a socket.
+            Some(named) if named.starts_with(b"/") => {
+                RootPath::normalize(b"/", &named).map_or(Effect::Unresolved, opened)
+            }
+            // A pipe or a socket.
             Some(_) => Effect::Nothing,
             None => {
-                self.named = true;
+                self.by_name = true;
                 self.named_path(process, directory, path).map_or(Effect::Unresolved, opened)
             }
         }
     }
 
-    /// The path that a program named, from the directory of a call's first argument.
+    /// The path that a program named, relative to the directory of the call's first argument.
     fn named_path(&self, process: u64, directory: &[u8], path: &[u8]) -> Option<RootPath> {
         let path = line::string(path)?;
         if path.starts_with(b"/") {
-            return RootPath::normal(b"/", &path);
+            return RootPath::normalize(b"/", &path);
         }
-        let told = line::annotation(directory).filter(|told| told.starts_with(b"/"));
+        let named = line::annotation(directory).filter(|named| named.starts_with(b"/"));
         let own = || self.directories.get(&process).filter(|_| directory.starts_with(b"AT_FDCWD")).cloned();
-        RootPath::normal(&told.or_else(own)?, &path).filter(|_| !path.is_empty())
+        RootPath::normalize(&named.or_else(own)?, &path).filter(|_| !path.is_empty())
     }
 
     fn finish(self) -> Imported {
-        let mut unseen = Unseen::SIZES.and(Unseen::KERNEL_OPENS).and(Unseen::UNOPENED).and(Unseen::IO_URING);
-        // It begins with the container's program, or later.
-        unseen = unseen.and(Unseen::SET_UP);
-        for (is, what) in
-            [(self.started != Some(true), Unseen::START), (self.timeless, Unseen::TIMES), (self.named, Unseen::LINKS)]
-        {
-            unseen = if is { unseen.and(what) } else { unseen };
+        let mut blind_spots =
+            BlindSpots::SIZES.and(BlindSpots::KERNEL_OPENS).and(BlindSpots::UNOPENED).and(BlindSpots::IO_URING);
+        // The recording begins with the container's program, or later.
+        blind_spots = blind_spots.and(BlindSpots::SET_UP);
+        for (is, what) in [
+            (self.started != Some(true), BlindSpots::START),
+            (self.timeless, BlindSpots::TIMES),
+            (self.by_name, BlindSpots::LINKS),
+        ] {
+            blind_spots = if is { blind_spots.and(what) } else { blind_spots };
         }
-        let mut imported = Imported::new(Source::Strace, unseen);
-        imported.lost.add(Cause::Unresolved, self.unresolved);
-        // Calls that never came back are those of processes that were killed, and opened nothing that we know.
-        imported.lost.add(Cause::Malformed, self.malformed);
+        let mut imported = Imported::new(Source::Strace, blind_spots);
+        imported.losses.add(LossCause::Unresolved, self.unresolved);
+        // Unfinished calls are of killed processes, and opened nothing that we know of.
+        imported.losses.add(LossCause::Malformed, self.malformed);
         imported.started = self.first.map_or(0, Time::since_epoch);
         imported.files = self.uses.files;
         imported.files.sort_by_key(|file| file.at_us);
@@ -204,7 +209,7 @@ impl Parser {
     }
 }
 
-/// The flags named in `text`, which may be a structure with them.
+/// The flags named in `text`, which may be a structure with flags.
 fn flags(text: &[u8]) -> u32 {
     let words = text.split(|b| !b.is_ascii_alphanumeric() && *b != b'_');
     let known = |word: &[u8]| FLAGS.iter().find(|(name, _)| name.as_bytes() == word).map_or(0, |(_, flag)| *flag);

@@ -1,7 +1,7 @@
-//! One repository of a registry, over HTTP: OCI distribution specification 1.1.
+//! A client for one repository of a registry: OCI distribution specification 1.1.
 //!
-//! The crate `oci-client` parses references and gets tokens; its transfers are not used, because they take bodies of any
-//! length and do not tell the header `OCI-Subject`.
+//! The crate `oci-client` parses references and gets tokens. Its transfers are not used: they accept bodies of any length and do
+//! not return the header `OCI-Subject`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,31 +15,31 @@ use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::artifact::{Descriptor, INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST};
-use super::body::{failed, read, said, shown};
+use super::body::{display, error_message, read, transfer_error};
 use super::{RegistryError, login};
 use crate::image::Digest;
 
-/// All manifests that may stand for an image.
+/// Media types of all manifests that an image reference may lead to.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json";
-/// How long an answer of a few bytes may take.
+/// Timeout for a small response.
 const SHORT: Duration = Duration::from_secs(60);
-/// How long the transfer of a blob may take.
+/// Timeout for the transfer of a blob.
 const LONG: Duration = Duration::from_secs(30 * 60);
-/// The most redirects that are followed: registries send readers to the store of their blobs.
+/// Most redirects that are followed: registries redirect readers to their blob storage.
 const MAX_REDIRECTS: usize = 5;
 
-/// What is to be done.
+/// The rights that a client needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Right {
-    /// Pull.
+    /// Pull only.
     Read,
     /// Pull and push.
     Write,
 }
 
-/// A repository of a registry.
+/// A client for one repository of a registry.
 pub(crate) struct Client {
     http: reqwest::Client,
     reference: Reference,
@@ -48,17 +48,17 @@ pub(crate) struct Client {
     login: String,
 }
 
-/// A manifest or an index as the registry gives it.
-pub(crate) struct Raw {
+/// A manifest or index as the registry sent it.
+pub(crate) struct RawManifest {
     pub(crate) media_type: String,
     pub(crate) digest: Digest,
     pub(crate) bytes: Vec<u8>,
 }
 
 impl Client {
-    /// Gets ready to read or write the repository of `reference`, with the login that this user has for its registry.
+    /// Opens the repository of `reference`, with this user's login for its registry.
     pub(crate) async fn open(reference: &str, plain_http: bool, right: Right) -> Result<Self, RegistryError> {
-        let malformed = |why: String| RegistryError::Reference { reference: reference.to_owned(), why };
+        let malformed = |reason: String| RegistryError::Reference { reference: reference.to_owned(), reason };
         let parsed: Reference = reference.parse().map_err(|e: oci_client::ParseError| malformed(e.to_string()))?;
         let registry = parsed.resolve_registry().to_owned();
         let scheme = if plain_http { "http" } else { "https" };
@@ -69,11 +69,11 @@ impl Client {
             .redirect(Policy::custom(follow));
         let found = login::find(&registry).await?;
         let login = match &found.file {
-            Some(file) => format!("the login in {}", file.display()),
-            None => "being asked without a login".to_owned(),
+            Some(file) => format!("with the login in {}", file.display()),
+            None => "without a login".to_owned(),
         };
         let mut client = Self {
-            http: builder.build().map_err(|e| failed(&registry, e))?,
+            http: builder.build().map_err(|e| transfer_error(&registry, e))?,
             base: base.map_err(|e| malformed(e.to_string()))?,
             reference: parsed,
             authorization: None,
@@ -83,7 +83,7 @@ impl Client {
         Ok(client)
     }
 
-    /// What to send with each request: a token of the registry's own, or user and password, or nothing.
+    /// The header to send with each request: a token from the registry, user and password, or nothing.
     async fn authorize(
         &self,
         auth: &RegistryAuth,
@@ -97,89 +97,90 @@ impl Client {
             ..Default::default()
         });
         let operation = if right == Right::Write { RegistryOperation::Push } else { RegistryOperation::Pull };
-        let asked = tokio::time::timeout(SHORT, oci.auth(&self.reference, auth, operation)).await;
-        let transfer = |why| RegistryError::Transfer { url: shown(&self.base), why };
-        let token = asked.map_err(|_| transfer(format!("no token within {} s", SHORT.as_secs())))?;
+        let reply = tokio::time::timeout(SHORT, oci.auth(&self.reference, auth, operation)).await;
+        let transfer = |reason| RegistryError::Transfer { url: display(&self.base), reason };
+        let token =
+            reply.map_err(|_| transfer(format!("the registry issued no token within {} s", SHORT.as_secs())))?;
         let text = match token {
             Ok(Some(token)) => format!("Bearer {token}"),
             Ok(None) => match auth {
                 RegistryAuth::Basic(user, password) => basic(user, password),
                 _ => return Ok(None),
             },
-            Err(OciDistributionError::AuthenticationFailure(_)) => return Err(self.refused("give a token")),
-            Err(OciDistributionError::RequestError(e)) => return Err(failed(&shown(&self.base), e)),
+            Err(OciDistributionError::AuthenticationFailure(_)) => return Err(self.refused("issue a token for")),
+            Err(OciDistributionError::RequestError(e)) => return Err(transfer_error(&display(&self.base), e)),
             Err(e) => return Err(transfer(e.to_string())),
         };
-        let mut value = HeaderValue::try_from(text).map_err(|_| self.refused("take it: it is no text of a header"))?;
+        let mut value = HeaderValue::try_from(text)
+            .map_err(|_| self.refused("accept (it does not fit into a header) the password for"))?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
 
-    /// Who and where: `host/repository`.
+    /// The name of the repository: `host/repository`.
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.reference.registry(), self.reference.repository())
     }
 
     /// The digest or tag of the reference.
-    pub(crate) fn wanted(&self) -> String {
-        let of = self.reference.digest().or(self.reference.tag());
-        of.unwrap_or("latest").to_owned()
+    pub(crate) fn tag_or_digest(&self) -> String {
+        self.reference.digest().or(self.reference.tag()).unwrap_or("latest").to_owned()
     }
 
-    /// A manifest or an index by tag or digest; its bytes have that digest.
-    pub(crate) async fn manifest(&self, name: &str) -> Result<Option<Raw>, RegistryError> {
+    /// Fetches a manifest or index by tag or digest; a digest is verified. `None` if there is none.
+    pub(crate) async fn manifest(&self, name: &str) -> Result<Option<RawManifest>, RegistryError> {
         let url = self.url(&format!("manifests/{name}"))?;
         let request = self.request(Method::GET, &url, SHORT).header(ACCEPT, MANIFESTS);
-        let answer = self.send(request, &url, "read").await?;
-        let Some(answer) = self.expect(answer, &[StatusCode::OK]).await? else {
+        let response = self.send(request, &url, "read").await?;
+        let Some(response) = self.expect(response, &[StatusCode::OK]).await? else {
             return Ok(None);
         };
-        let media_type = content_type(answer.headers());
-        let bytes = read(answer, MAX_MANIFEST).await?;
-        let digest = Digest::of(&bytes);
+        let media_type = content_type(response.headers());
+        let bytes = read(response, MAX_MANIFEST).await?;
+        let digest = Digest::sha256(&bytes);
         if name.contains(':') && name != digest.to_string() {
             return Err(wrong_digest(&url, name, &digest));
         }
-        Ok(Some(Raw { media_type, digest, bytes }))
+        Ok(Some(RawManifest { media_type, digest, bytes }))
     }
 
-    /// A blob, which must be what `descriptor` says and have at most `limit` bytes.
+    /// Fetches a blob of at most `limit` bytes and verifies it against `descriptor`.
     pub(crate) async fn blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
         let url = self.url(&format!("blobs/{}", descriptor.digest))?;
         if descriptor.size > limit {
-            return Err(RegistryError::TooLong { url: shown(&url), limit });
+            return Err(RegistryError::TooLong { url: display(&url), limit });
         }
-        let answer = self.send(self.request(Method::GET, &url, LONG), &url, "read").await?;
+        let response = self.send(self.request(Method::GET, &url, LONG), &url, "read").await?;
         let absent =
-            || self.malformed(format!("the registry has no blob {}, which a manifest names", descriptor.digest));
-        let answer = self.expect(answer, &[StatusCode::OK]).await?.ok_or_else(absent)?;
-        let bytes = read(answer, descriptor.size).await?;
-        match Digest::of(&bytes) {
+            || self.malformed(format!("the registry has no blob {}, to which a manifest refers", descriptor.digest));
+        let response = self.expect(response, &[StatusCode::OK]).await?.ok_or_else(absent)?;
+        let bytes = read(response, descriptor.size).await?;
+        match Digest::sha256(&bytes) {
             found if found.to_string() == descriptor.digest => Ok(bytes),
             found => Err(wrong_digest(&url, &descriptor.digest, &found)),
         }
     }
 
-    /// The indexes of manifests whose subject is `subject`, as the registry's referrers API gives them, page by page;
-    /// none if it has no such API. Artifacts of other types may be among them.
+    /// Fetches the indexes of manifests whose subject is `subject` from the registry's referrers API, page by
+    /// page; `None` if it has no such API. Registries may ignore the filter for `kind`.
     pub(crate) async fn referrers(&self, subject: &Digest, kind: &str) -> Result<Option<Vec<Vec<u8>>>, RegistryError> {
-        /// More pages than this are not asked for.
+        /// Most pages that are fetched.
         const MAX_PAGES: usize = 16;
         let mut url = self.url(&format!("referrers/{subject}"))?;
         url.query_pairs_mut().append_pair("artifactType", kind);
         let mut pages = Vec::new();
         loop {
             let request = self.request(Method::GET, &url, SHORT).header(ACCEPT, INDEX_TYPE);
-            let answer = self.send(request, &url, "read").await?;
-            let Some(answer) = self.expect(answer, &[StatusCode::OK]).await? else {
+            let response = self.send(request, &url, "read").await?;
+            let Some(response) = self.expect(response, &[StatusCode::OK]).await? else {
                 return Ok(None);
             };
-            if content_type(answer.headers()) != INDEX_TYPE {
+            if content_type(response.headers()) != INDEX_TYPE {
                 return Ok(None);
             }
-            let link = answer.headers().get(LINK).and_then(|link| link.to_str().ok());
+            let link = response.headers().get(LINK).and_then(|link| link.to_str().ok());
             let next = link.and_then(|link| next_page(link, &url));
-            pages.push(read(answer, MAX_MANIFEST).await?);
+            pages.push(read(response, MAX_MANIFEST).await?);
             match next {
                 Some(next) if pages.len() < MAX_PAGES => url = next,
                 _ => return Ok(Some(pages)),
@@ -187,29 +188,30 @@ impl Client {
         }
     }
 
-    /// Uploads a blob that the registry does not have.
+    /// Uploads a blob, unless the registry has it.
     pub(crate) async fn put_blob(&self, digest: &Digest, size: u64, content: Content<'_>) -> Result<(), RegistryError> {
         let url = self.url(&format!("blobs/{digest}"))?;
-        let there = self.send(self.request(Method::HEAD, &url, SHORT), &url, "read").await?;
-        if there.status() == StatusCode::OK {
+        let existing = self.send(self.request(Method::HEAD, &url, SHORT), &url, "read").await?;
+        if existing.status() == StatusCode::OK {
             return Ok(());
         }
         let uploads = self.url("blobs/uploads/")?;
         let begin = self.request(Method::POST, &uploads, SHORT).header(CONTENT_LENGTH, 0);
         let begun = self.send(begin, &uploads, "write").await?;
         let begun = self.existing(self.expect(begun, &[StatusCode::ACCEPTED]).await?, &uploads)?;
-        let place = begun.headers().get(LOCATION).and_then(|place| place.to_str().ok());
-        let place = place.and_then(|place| begun.url().join(place).ok());
-        let mut place = place.ok_or_else(|| self.malformed("it names no place for an upload".to_owned()))?;
-        place.query_pairs_mut().append_pair("digest", &digest.to_string());
+        let location = begun.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+        let location = location.and_then(|location| begun.url().join(location).ok());
+        let mut location =
+            location.ok_or_else(|| self.malformed("its response names no location for the upload".to_owned()))?;
+        location.query_pairs_mut().append_pair("digest", &digest.to_string());
         let body = content.body().await.map_err(|e| self.malformed(format!("{digest}: {e}")))?;
-        let put = self.request(Method::PUT, &place, LONG);
+        let put = self.request(Method::PUT, &location, LONG);
         let put = put.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, size).body(body);
-        let done = self.send(put, &place, "write").await?;
-        self.existing(self.expect(done, &[StatusCode::CREATED]).await?, &place).map(drop)
+        let done = self.send(put, &location, "write").await?;
+        self.existing(self.expect(done, &[StatusCode::CREATED]).await?, &location).map(drop)
     }
 
-    /// Uploads a manifest or an index under a tag or its digest; the headers of the answer.
+    /// Uploads a manifest or index under a tag or its digest and returns the response's headers.
     pub(crate) async fn put_manifest(
         &self,
         name: &str,
@@ -223,23 +225,23 @@ impl Client {
         Ok(done.headers().clone())
     }
 
-    /// Deletes a manifest, if the registry allows that.
+    /// Deletes a manifest, if the registry allows it.
     pub(crate) async fn delete_manifest(&self, digest: &str) -> Result<(), RegistryError> {
         let url = self.url(&format!("manifests/{digest}"))?;
         let done = self.send(self.request(Method::DELETE, &url, SHORT), &url, "delete").await?;
         self.expect(done, &[StatusCode::ACCEPTED, StatusCode::OK, StatusCode::NO_CONTENT]).await.map(drop)
     }
 
-    /// An error about what this repository holds.
-    pub(crate) fn malformed(&self, why: String) -> RegistryError {
-        RegistryError::Malformed { reference: self.name(), why }
+    /// An error about the content of this repository.
+    pub(crate) fn malformed(&self, reason: String) -> RegistryError {
+        RegistryError::Malformed { reference: self.name(), reason }
     }
 
     fn url(&self, path: &str) -> Result<Url, RegistryError> {
         self.base.join(&format!("./{path}")).map_err(|e| self.malformed(format!("{path}: {e}")))
     }
 
-    /// A request, with our login if it goes to this very registry: an upload may be sent elsewhere.
+    /// A request, with our login only if it goes to this registry: uploads may be sent elsewhere.
     fn request(&self, method: Method, url: &Url, limit: Duration) -> RequestBuilder {
         let request = self.http.request(method, url.clone()).timeout(limit);
         match &self.authorization {
@@ -249,41 +251,41 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder, url: &Url, what: &str) -> Result<Response, RegistryError> {
-        let answer = request.send().await.map_err(|e| failed(&shown(url), e))?;
-        match answer.status() {
+        let response = request.send().await.map_err(|e| transfer_error(&display(url), e))?;
+        match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refused(what)),
-            _ => Ok(answer),
+            _ => Ok(response),
         }
     }
 
     fn refused(&self, what: &str) -> RegistryError {
-        let why = format!(
-            "it does not {what} {} with {}; use `docker login` or `podman login` as a user who may",
+        let reason = format!(
+            "cannot {what} {} {}; log in with `docker login` or `podman login` as a user who may",
             self.reference.repository(),
             self.login
         );
-        RegistryError::Refused { registry: self.reference.registry().to_owned(), why }
+        RegistryError::Refused { registry: self.reference.registry().to_owned(), reason }
     }
 
-    /// The answer if it has one of these statuses; none if there is no such thing.
-    async fn expect(&self, answer: Response, statuses: &[StatusCode]) -> Result<Option<Response>, RegistryError> {
-        match answer.status() {
-            status if statuses.contains(&status) => Ok(Some(answer)),
+    /// The response, if it has one of these statuses; `None` for status 404.
+    async fn expect(&self, response: Response, statuses: &[StatusCode]) -> Result<Option<Response>, RegistryError> {
+        match response.status() {
+            status if statuses.contains(&status) => Ok(Some(response)),
             StatusCode::NOT_FOUND => Ok(None),
             status => {
-                let url = shown(answer.url());
-                Err(RegistryError::Status { url, status: status.as_u16(), said: said(answer).await })
+                let url = display(response.url());
+                Err(RegistryError::Status { url, status: status.as_u16(), message: error_message(response).await })
             }
         }
     }
 
-    fn existing(&self, answer: Option<Response>, url: &Url) -> Result<Response, RegistryError> {
-        let said = "there is no such place, or it takes no uploads".to_owned();
-        answer.ok_or_else(|| RegistryError::Status { url: shown(url), status: 404, said })
+    fn existing(&self, response: Option<Response>, url: &Url) -> Result<Response, RegistryError> {
+        let message = "not found, or uploads are not accepted".to_owned();
+        response.ok_or_else(|| RegistryError::Status { url: display(url), status: 404, message })
     }
 }
 
-/// What is uploaded.
+/// Content to upload.
 pub(crate) enum Content<'a> {
     Bytes(&'a [u8]),
     File(&'a Path),
@@ -298,14 +300,14 @@ impl Content<'_> {
     }
 }
 
-/// Whether a redirect is followed. The HTTP client drops our login at another host by itself.
+/// Whether to follow a redirect. The HTTP client itself drops our login when the host changes.
 fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     let secure = |url: &Url| url.scheme() == "https";
     if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error("it redirects again and again");
+        return attempt.error("too many redirects");
     }
     if attempt.previous().first().is_some_and(secure) && !secure(attempt.url()) {
-        return attempt.error("it redirects from HTTPS to a place without");
+        return attempt.error("redirect from HTTPS to plain HTTP");
     }
     attempt.follow()
 }
@@ -321,7 +323,7 @@ fn content_type(headers: &HeaderMap) -> String {
 }
 
 fn wrong_digest(url: &Url, expected: &str, found: &Digest) -> RegistryError {
-    RegistryError::Digest { url: shown(url), expected: expected.to_owned(), found: found.to_string() }
+    RegistryError::Digest { url: display(url), expected: expected.to_owned(), found: found.to_string() }
 }
 
 /// The target of a header `Link: <...>; rel="next"`, on the same host.

@@ -1,4 +1,4 @@
-//! The bundle beside an image: what `publish::push` put there.
+//! Fetching the bundle beside an image, as [`crate::publish::push`] put it there.
 
 use std::cmp::Reverse;
 
@@ -8,18 +8,18 @@ use super::{RegistryError, referrers, resolve};
 use crate::bundle::Bundle;
 use crate::image::Digest;
 
-/// Fetches the bundle that lies beside the image `reference`, if there is one. Of several (a registry that let nobody
-/// delete the older ones) it is the one of the most traces.
+/// Fetches the bundle beside the image `reference`; `None` if there is none. Of several bundles (if the registry does not let
+/// anybody delete old ones) it takes the one built from the most traces.
 ///
-/// The registry is not trusted with anything but which bundle it shows: lengths are limited, digests are checked, and the
-/// bundle must be for the image that was asked for.
+/// The registry decides only which bundle it offers: lengths are limited, digests are verified, and the bundle must be for the
+/// requested image.
 pub async fn fetch_bundle(reference: &str, plain_http: bool) -> Result<Option<Bundle>, RegistryError> {
     let client = Client::open(reference, plain_http, Right::Read).await?;
     let (_, image) = resolve(&client).await?;
     let mut artifacts = referrers::find(&client, &image, BUNDLE_TYPE).await?;
     artifacts.sort_by_key(|artifact| (Reverse(traces(artifact)), artifact.digest.clone()));
     match artifacts.first() {
-        Some(artifact) => Ok(Some(bundle(&client, artifact, &image).await?)),
+        Some(artifact) => Ok(Some(fetch(&client, artifact, &image).await?)),
         None => Ok(None),
     }
 }
@@ -28,19 +28,22 @@ fn traces(artifact: &Descriptor) -> u32 {
     artifact.annotations.get(TRACES).and_then(|traces| traces.parse().ok()).unwrap_or(0)
 }
 
-async fn bundle(client: &Client, artifact: &Descriptor, image: &Digest) -> Result<Bundle, RegistryError> {
-    let malformed = |why: String| client.malformed(format!("the bundle {} {why}", artifact.digest));
+async fn fetch(client: &Client, artifact: &Descriptor, image: &Digest) -> Result<Bundle, RegistryError> {
+    let malformed = |reason: String| client.malformed(format!("the bundle {} {reason}", artifact.digest));
     if artifact.size > MAX_MANIFEST {
-        return Err(malformed(format!("has a manifest of {} bytes; at most {MAX_MANIFEST} are taken", artifact.size)));
+        return Err(malformed(format!(
+            "has a manifest of {} bytes; at most {MAX_MANIFEST} are allowed",
+            artifact.size
+        )));
     }
-    // By digest only: a tag in place of one would be followed without a check.
-    let digest: Digest = artifact.digest.parse().map_err(|e| malformed(format!("cannot be asked for: {e}")))?;
+    // Only by digest: a tag would be followed without verification.
+    let digest: Digest = artifact.digest.parse().map_err(|e| malformed(format!("has an invalid digest: {e}")))?;
     let raw = client.manifest(&digest.to_string()).await?;
-    let raw = raw.ok_or_else(|| malformed("is listed, but is not there".to_owned()))?;
+    let raw = raw.ok_or_else(|| malformed("is listed, but does not exist".to_owned()))?;
     let manifest: Manifest = serde_json::from_slice(&raw.bytes).map_err(|e| malformed(format!("is malformed: {e}")))?;
     let subject = manifest.subject.as_ref().map(|subject| subject.digest.as_str()).unwrap_or("nothing");
     if subject != image.to_string() {
-        return Err(malformed(format!("is about {subject}, not about the image {image}")));
+        return Err(malformed(format!("belongs to {subject}, not to the image {image}")));
     }
     let layer = manifest.layers.iter().find(|layer| layer.media_type == BUNDLE_TYPE);
     let layer = layer.ok_or_else(|| malformed(format!("has no layer of type {BUNDLE_TYPE}")))?;

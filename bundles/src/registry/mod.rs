@@ -1,4 +1,5 @@
-//! What a registry has: an image's layers and its identity ([`describe`]), and the bundle beside it ([`fetch_bundle`]).
+//! Image registries: an image's layers and identity ([`describe`]), and the bundle beside it
+//! ([`fetch_bundle`]).
 
 pub mod artifact;
 mod body;
@@ -22,27 +23,26 @@ use serde::Deserialize;
 use artifact::{INDEX_TYPE, Manifest};
 use client::{Client, Right};
 
-use super::{BadDigest, ChainId, Digest, ImageId};
+use crate::image::{ChainId, Digest, ImageId, ParseDigestError};
 
-/// The most layers an image may have (overlayfs itself stops at 500).
+/// Most layers of an image (overlayfs itself stops at 500).
 const MAX_LAYERS: usize = 1000;
-/// The most bytes of an image's configuration.
+/// Largest image configuration in bytes.
 const MAX_CONFIGURATION: u64 = 8 << 20;
 const DOCKER_INDEX_TYPE: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// An image as its manifest and configuration describe it.
+/// An image, as its manifest and configuration describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Its names.
+    /// Names of the image.
     pub id: ImageId,
-    /// Digests of the layers as they are stored (compressed), from the lowest to the topmost.
+    /// Digests of the stored (compressed) layers, from the lowest to the topmost.
     pub layers: Vec<Digest>,
-    /// Their sizes in bytes, as the manifest tells them.
+    /// Sizes of the stored layers in bytes, from the manifest.
     pub layer_sizes: Vec<u64>,
 }
 
-/// The part of an image configuration that says what the layers are.
-/// Source: OCI image specification, `config.md`.
+/// The part of an image configuration that lists the layers. Source: OCI image specification, `config.md`.
 #[derive(Deserialize)]
 struct Configuration {
     rootfs: RootFs,
@@ -53,8 +53,8 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-/// Asks the registry of `reference` for the image. `plain_http` is for registries without TLS. Of an index, the image
-/// for this machine's platform is taken.
+/// Reads the image `reference` from its registry; from an index, the image for this machine's platform.
+/// `plain_http` is for registries without TLS.
 pub async fn describe(reference: &str, plain_http: bool) -> Result<Image, RegistryError> {
     let client = Client::open(reference, plain_http, Right::Read).await?;
     let (manifest, digest) = resolve(&client).await?;
@@ -63,9 +63,9 @@ pub async fn describe(reference: &str, plain_http: bool) -> Result<Image, Regist
     image(reference, &digest.to_string(), &layers, &config)
 }
 
-/// The manifest that `client`'s reference stands for on this machine, and its digest.
+/// The manifest to which `client`'s reference leads on this machine, and its digest.
 async fn resolve(client: &Client) -> Result<(Manifest, Digest), RegistryError> {
-    let wanted = client.wanted();
+    let wanted = client.tag_or_digest();
     let absent = |name: &str| client.malformed(format!("the registry has no manifest {name}"));
     let mut raw = client.manifest(&wanted).await?.ok_or_else(|| absent(&wanted))?;
     if raw.media_type == INDEX_TYPE || raw.media_type == DOCKER_INDEX_TYPE {
@@ -73,7 +73,7 @@ async fn resolve(client: &Client) -> Result<(Manifest, Digest), RegistryError> {
             serde_json::from_slice(&raw.bytes).map_err(|e| client.malformed(format!("the index {wanted}: {e}")))?;
         let chosen = current_platform_resolver(&index.manifests);
         let chosen = chosen.ok_or_else(|| client.malformed(format!("{wanted} has no image for this platform")))?;
-        let digest: Digest = chosen.parse().map_err(|e: BadDigest| client.malformed(e.to_string()))?;
+        let digest: Digest = chosen.parse().map_err(|e: ParseDigestError| client.malformed(e.to_string()))?;
         raw = client.manifest(&digest.to_string()).await?.ok_or_else(|| absent(&chosen))?;
     }
     let manifest = serde_json::from_slice(&raw.bytes)
@@ -81,26 +81,27 @@ async fn resolve(client: &Client) -> Result<(Manifest, Digest), RegistryError> {
     Ok((manifest, raw.digest))
 }
 
-/// The image whose manifest has the digest `manifest` and these layers (digest, size), and this configuration.
+/// The image with this manifest digest, these layers (digest and size) and this configuration.
 #[doc(hidden)]
 pub fn image(reference: &str, manifest: &str, layers: &[(&str, u64)], config: &[u8]) -> Result<Image, RegistryError> {
-    let malformed = |why: String| RegistryError::Malformed { reference: reference.to_owned(), why };
+    let malformed = |reason: String| RegistryError::Malformed { reference: reference.to_owned(), reason };
     let (names, sizes): (Vec<&str>, Vec<u64>) = layers.iter().copied().unzip();
-    let digests = |texts: &[&str]| -> Result<Vec<Digest>, BadDigest> { texts.iter().map(|t| t.parse()).collect() };
+    let digests =
+        |texts: &[&str]| -> Result<Vec<Digest>, ParseDigestError> { texts.iter().map(|t| t.parse()).collect() };
     let config: Configuration =
         serde_json::from_slice(config).map_err(|e| malformed(format!("its configuration: {e}")))?;
     let diff_ids: Vec<&str> = config.rootfs.diff_ids.iter().map(String::as_str).collect();
     if layers.len() != diff_ids.len() || layers.len() > MAX_LAYERS {
-        let why = format!(
-            "it has {} layers and {} diff IDs; expected as many, at most {MAX_LAYERS}",
+        let reason = format!(
+            "it has {} layers and {} diff IDs; expected equal numbers of at most {MAX_LAYERS}",
             layers.len(),
             diff_ids.len()
         );
-        return Err(malformed(why));
+        return Err(malformed(reason));
     }
     let diff_ids = digests(&diff_ids).map_err(|e| malformed(e.to_string()))?;
-    let chain_id = ChainId::of(&diff_ids).ok_or_else(|| malformed("it has no layers".to_owned()))?;
-    let manifest = manifest.parse().map_err(|e: BadDigest| malformed(e.to_string()))?;
+    let chain_id = ChainId::from_diff_ids(&diff_ids).ok_or_else(|| malformed("it has no layers".to_owned()))?;
+    let manifest = manifest.parse().map_err(|e: ParseDigestError| malformed(e.to_string()))?;
     Ok(Image {
         id: ImageId { chain_id, manifest: Some(manifest), reference: reference.to_owned() },
         layers: digests(&names).map_err(|e| malformed(e.to_string()))?,
@@ -113,15 +114,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_needs_as_many_layers_as_diff_ids() {
-        let [a, b] = [b"a", b"b"].map(|x| Digest::of(x).to_string());
+    fn numbers_of_layers_and_diff_ids_must_match() {
+        let [a, b] = [b"a", b"b"].map(|x| Digest::sha256(x).to_string());
         let config =
             |ids: &str| format!(r#"{{"architecture":"amd64","rootfs":{{"type":"layers","diff_ids":[{ids}]}}}}"#);
         let two = config(&format!("{a:?},{b:?}"));
         let described = image("r/i:t", &a, &[(&b, 5), (&a, 7)], two.as_bytes()).unwrap();
         assert_eq!(described.layer_sizes, [5, 7]);
         assert_eq!(described.layers, [b.parse().unwrap(), a.parse().unwrap()]);
-        assert_eq!(Some(described.id.chain_id), ChainId::of(&[a.parse().unwrap(), b.parse().unwrap()]));
+        assert_eq!(Some(described.id.chain_id), ChainId::from_diff_ids(&[a.parse().unwrap(), b.parse().unwrap()]));
         for (layers, config) in [
             (vec![(a.as_str(), 1)], two.as_str()),
             (vec![], &config("")),

@@ -1,33 +1,34 @@
-//! What a recorder saw and left out on purpose: files that are not the image's are nobody's business.
+//! Files that a recorder excludes on purpose, for privacy: they do not belong to the image.
 
 use std::fmt;
 
 use super::counts::{Code, Counts};
 
-/// How many uses were left out for privacy, by reason. They are no losses: a trace with them can be complete.
-pub type LeftOut = Counts<LeftOutReason>;
+/// Counts of uses excluded for privacy, by reason. They are not losses: a trace with excluded uses can be
+/// complete.
+pub type Excluded = Counts<ExcludedReason>;
 
-/// Why a use was left out.
+/// Why a use was excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LeftOutReason {
+pub enum ExcludedReason {
     /// Files of volumes, of `/proc` and the like: neither the image's nor CVMFS's.
     OtherFileSystem,
-    /// On the same file system, but outside the container's root, such as the host's files.
+    /// Files on the same file system, but outside the container's root, such as the host's.
     OutsideRoot,
-    /// In another container's root.
+    /// Files in another container's root.
     OtherContainer,
-    /// One that a newer recorder counts.
+    /// A reason that only newer recorders know.
     Other(u16),
 }
 
-impl LeftOut {
-    /// The reasons with their counts; none has the count 0.
-    pub fn by_reason(&self) -> impl Iterator<Item = (LeftOutReason, u64)> + '_ {
+impl Excluded {
+    /// The reasons and their counts, which are above 0.
+    pub fn by_reason(&self) -> impl Iterator<Item = (ExcludedReason, u64)> + '_ {
         self.iter()
     }
 }
 
-impl Code for LeftOutReason {
+impl Code for ExcludedReason {
     fn code(self) -> u16 {
         match self {
             Self::OtherFileSystem => 1,
@@ -47,7 +48,7 @@ impl Code for LeftOutReason {
     }
 }
 
-impl fmt::Display for LeftOutReason {
+impl fmt::Display for ExcludedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherFileSystem => f.write_str("other file system"),

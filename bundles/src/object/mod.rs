@@ -1,4 +1,4 @@
-//! Objects of a CVMFS repository's content-addressed storage.
+//! Objects: the files of a CVMFS repository's content-addressed storage.
 
 mod inflater;
 mod unpacker;
@@ -12,9 +12,12 @@ pub use unpacker::Unpacker;
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
-/// The hash algorithms a repository may use. All digests are 20 bytes long.
-/// Source of names and suffixes: `cvmfs/crypto/hash.h` of CVMFS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, bincode::Encode, bincode::Decode)]
+use crate::codec::{Decode, Encode};
+
+/// The hash algorithms a repository may use. All digests are 20 bytes long. Source of names and suffixes:
+/// `cvmfs/crypto/hash.h` of CVMFS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
 #[serde(rename_all = "lowercase")]
 pub enum HashAlgorithm {
     /// SHA-1, the default.
@@ -26,7 +29,7 @@ pub enum HashAlgorithm {
 }
 
 impl HashAlgorithm {
-    /// What follows the hex digits in text forms.
+    /// The suffix behind the hex digits in text forms.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Sha1 => "",
@@ -36,14 +39,15 @@ impl HashAlgorithm {
     }
 }
 
-/// What kind of object a name stands for. The kind is a letter behind the hash in a server's file names and absent
-/// in a client's cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, bincode::Encode, bincode::Decode)]
+/// The kind of content behind a hash. On a server the kind is a letter behind the hash in the file name; a
+/// client's cache does not keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
 #[serde(rename_all = "lowercase")]
 pub enum ObjectKind {
     /// A whole file.
     File,
-    /// A piece of a chunked file.
+    /// A part of a chunked file.
     Chunk,
     /// A file catalog (SQLite).
     Catalog,
@@ -56,7 +60,7 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// The letter in a server's file name.
+    /// The letter behind the hash in a server's file name.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::File => "",
@@ -69,10 +73,11 @@ impl ObjectKind {
     }
 }
 
-/// A content hash: over the stored, normally zlib-compressed bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode)]
+/// A content hash, computed over the stored (normally zlib-compressed) bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[bincode(crate = "crate::codec")]
 pub struct ContentHash {
-    /// The algorithm that made `digest`.
+    /// The algorithm that computed `digest`.
     pub algorithm: HashAlgorithm,
     /// The 160 bits of the hash.
     pub digest: [u8; 20],
@@ -84,12 +89,12 @@ impl ContentHash {
         Self::sha1(Sha1::digest(stored).into())
     }
 
-    /// A SHA-1 that is already known.
+    /// A SHA-1 from its 20 bytes.
     pub fn sha1(digest: [u8; 20]) -> Self {
         Self { algorithm: HashAlgorithm::Sha1, digest }
     }
 
-    /// Path below a client's cache directory: `<2 hex>/<38 hex><algorithm>`, with no kind.
+    /// Path below a client's cache directory: `<2 hex>/<38 hex><algorithm>`, without the kind.
     pub fn cache_path(&self) -> String {
         let text = self.to_string();
         format!("{}/{}", &text[..2], &text[2..])
@@ -119,16 +124,16 @@ impl Serialize for ContentHash {
     }
 }
 
-/// A text that is not a content hash.
-#[derive(Debug, thiserror::Error)]
+/// The text is not a content hash.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a content hash: expected 40 hex digits and one of \"\", \"-rmd160\", \"-shake128\"")]
-pub struct BadHash(String);
+pub struct ParseHashError(String);
 
 impl FromStr for ContentHash {
-    type Err = BadHash;
+    type Err = ParseHashError;
 
-    fn from_str(text: &str) -> Result<Self, BadHash> {
-        let bad = || BadHash(text.chars().take(80).collect());
+    fn from_str(text: &str) -> Result<Self, ParseHashError> {
+        let bad = || ParseHashError(text.chars().take(80).collect());
         let (digits, rest) = text.split_at_checked(40).ok_or_else(bad)?;
         let algorithm = [HashAlgorithm::Sha1, HashAlgorithm::Rmd160, HashAlgorithm::Shake128]
             .into_iter()
@@ -140,53 +145,53 @@ impl FromStr for ContentHash {
     }
 }
 
-/// Why stored bytes are not the object they should be.
+/// Stored bytes are not the object they should be.
 #[derive(Debug, thiserror::Error)]
-pub enum BadObject {
-    /// The bytes have another hash.
-    #[error("object {expected} has the hash {found}: the server, a proxy or the line changed its bytes")]
+pub enum ObjectError {
+    /// The bytes have a different hash.
+    #[error("object {expected} has the hash {found}: the server, a proxy or the network changed its bytes")]
     WrongHash {
-        /// The name under which it was asked for.
+        /// The hash by which the object was requested.
         expected: ContentHash,
-        /// What the bytes hash to.
+        /// The hash of the bytes that came.
         found: ContentHash,
     },
-    /// The algorithm cannot be checked here.
-    #[error("object {0} is named by an algorithm that this version cannot verify; only SHA-1 can be used")]
+    /// The object's hash algorithm is not SHA-1, the only one that can be verified here.
+    #[error("object {0} cannot be verified: this version supports only SHA-1")]
     Unverifiable(ContentHash),
-    /// The bytes are no zlib stream, or one of another size than expected.
-    #[error("object {hash} does not decompress to {expected} bytes: {why}")]
+    /// The bytes are not a zlib stream, or decompress to another size than expected.
+    #[error("object {hash} does not decompress to {expected} bytes: {reason}")]
     WrongSize {
-        /// The object.
+        /// The hash by which the object was requested.
         hash: ContentHash,
-        /// Expected number of bytes after decompression.
+        /// Expected size after decompression.
         expected: u64,
-        /// What the decompressor said.
-        why: String,
+        /// The decompressor's message.
+        reason: String,
     },
 }
 
 /// Checks that `stored` is the object `hash`.
-pub fn verify(hash: &ContentHash, stored: &[u8]) -> Result<(), BadObject> {
+pub fn verify(hash: &ContentHash, stored: &[u8]) -> Result<(), ObjectError> {
     if hash.algorithm != HashAlgorithm::Sha1 {
-        return Err(BadObject::Unverifiable(*hash));
+        return Err(ObjectError::Unverifiable(*hash));
     }
     let found = ContentHash::sha1_of(stored);
     if found != *hash {
-        return Err(BadObject::WrongHash { expected: *hash, found });
+        return Err(ObjectError::WrongHash { expected: *hash, found });
     }
     Ok(())
 }
 
 /// Checks that `stored` is the object `hash` and returns its content, which must be `raw_size` bytes long.
-pub fn unpack(hash: &ContentHash, stored: &[u8], raw_size: u64) -> Result<Vec<u8>, BadObject> {
+pub fn unpack(hash: &ContentHash, stored: &[u8], raw_size: u64) -> Result<Vec<u8>, ObjectError> {
     let mut scratch = Scratch::default();
     let length = scratch.unpack(hash, stored, raw_size)?.len();
     scratch.raw.truncate(length);
     Ok(scratch.raw)
 }
 
-/// What unpacking needs, to be used for many objects one after the other.
+/// Decompressor and buffer for unpacking many objects one after the other.
 pub struct Scratch {
     decompressor: libdeflater::Decompressor,
     raw: Vec<u8>,
@@ -199,20 +204,17 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// As [`unpack`], into memory that is used again.
-    pub fn unpack(&mut self, hash: &ContentHash, stored: &[u8], raw_size: u64) -> Result<&[u8], BadObject> {
+    /// As [`unpack`], but into a buffer that the next call reuses.
+    pub fn unpack(&mut self, hash: &ContentHash, stored: &[u8], raw_size: u64) -> Result<&[u8], ObjectError> {
         verify(hash, stored)?;
-        let wrong = |why: String| BadObject::WrongSize { hash: *hash, expected: raw_size, why };
+        let wrong = |reason: String| ObjectError::WrongSize { hash: *hash, expected: raw_size, reason };
         let length = usize::try_from(raw_size).map_err(|e| wrong(e.to_string()))?;
         if self.raw.len() < length {
             self.raw.resize(length, 0);
         }
         let raw = &mut self.raw[..length];
         let written = self.decompressor.zlib_decompress(stored, raw).map_err(|e| wrong(e.to_string()))?;
-        match written == length {
-            true => Ok(raw),
-            false => Err(wrong(format!("it holds {written} bytes"))),
-        }
+        if written == length { Ok(raw) } else { Err(wrong(format!("it holds {written} bytes"))) }
     }
 }
 
@@ -240,9 +242,9 @@ mod tests {
     fn unpack_takes_only_the_right_bytes() {
         let hash: ContentHash = EMPTY.parse().unwrap();
         assert_eq!(unpack(&hash, &EMPTY_STORED, 0).unwrap(), b"");
-        assert!(matches!(unpack(&hash, &EMPTY_STORED, 5), Err(BadObject::WrongSize { .. })));
-        assert!(matches!(unpack(&hash, &EMPTY_STORED[..7], 0), Err(BadObject::WrongHash { .. })));
+        assert!(matches!(unpack(&hash, &EMPTY_STORED, 5), Err(ObjectError::WrongSize { .. })));
+        assert!(matches!(unpack(&hash, &EMPTY_STORED[..7], 0), Err(ObjectError::WrongHash { .. })));
         let rmd = ContentHash { algorithm: HashAlgorithm::Rmd160, ..hash };
-        assert!(matches!(unpack(&rmd, &EMPTY_STORED, 0), Err(BadObject::Unverifiable(_))));
+        assert!(matches!(unpack(&rmd, &EMPTY_STORED, 0), Err(ObjectError::Unverifiable(_))));
     }
 }

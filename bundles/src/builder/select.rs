@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::policy::Policy;
+use super::Policy;
 use crate::bundle::BundleObject;
 use crate::object::ObjectKind;
 
@@ -16,21 +16,21 @@ const BEGINNING: u64 = 10_000;
 
 /// Keeps the objects with the most benefit a byte within the budget, in order of expected need, and tells how many it
 /// left out.
-pub(super) fn choose(objects: Vec<BundleObject>, policy: &Policy) -> (Vec<BundleObject>, u64) {
-    let mut left = policy.max_bytes;
+pub(super) fn select(objects: Vec<BundleObject>, policy: &Policy) -> (Vec<BundleObject>, u64) {
+    let mut remaining = policy.max_bytes;
     let mut by_benefit = objects;
     by_benefit.sort_by(|a, b| benefit(b, a).then_with(|| order(a, b)));
     let before = by_benefit.len();
-    by_benefit.retain(|object| match left.checked_sub(object.stored_size) {
+    by_benefit.retain(|object| match remaining.checked_sub(object.stored_size) {
         Some(rest) => {
-            left = rest;
+            remaining = rest;
             true
         }
         None => false,
     });
-    let left_out = (before - by_benefit.len()) as u64;
+    let dropped = (before - by_benefit.len()) as u64;
     by_benefit.sort_by(order);
-    (by_benefit, left_out)
+    (by_benefit, dropped)
 }
 
 /// Compares expected benefit a byte: what a start is spared, with the probability that it is.
@@ -76,8 +76,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_sooner_and_surer_comes_first_whatever_the_order_given() {
-        let half = Share::of(1, 2);
+    fn sooner_and_likelier_objects_come_first() {
+        let half = Share::ratio(1, 2);
         let mut objects = vec![
             object("/c", 1, Share::ALL, 50_000),
             object("/b", 1, half, 15_000),
@@ -89,20 +89,20 @@ mod tests {
         let policy = Policy::default();
         let expected = ["/z", "/also", "/now", "/b", "/c", "/a"];
         for _ in 0..objects.len() {
-            assert_eq!(paths(&choose(objects.clone(), &policy).0), expected);
+            assert_eq!(paths(&select(objects.clone(), &policy).0), expected);
             objects.rotate_left(1);
         }
     }
 
     #[test]
-    fn the_budget_goes_to_what_spares_most_a_byte() {
+    fn the_budget_goes_to_the_most_benefit_per_byte() {
         let objects = [
-            object("/small", 1_000, Share::of(1, 2), 90),
+            object("/small", 1_000, Share::ratio(1, 2), 90),
             object("/large", 10 << 20, Share::ALL, 10),
-            object("/rare", 9 << 20, Share::of(1, 10), 20),
+            object("/rare", 9 << 20, Share::ratio(1, 10), 20),
             object("/middle", 1 << 20, Share::ALL, 30),
         ];
-        for (max_bytes, expected, left_out) in [
+        for (max_bytes, expected, dropped) in [
             (u64::MAX, &["/large", "/middle", "/small", "/rare"][..], 0),
             (12 << 20, &["/large", "/middle", "/small"], 1),
             // The next best that there is room for.
@@ -110,8 +110,8 @@ mod tests {
             (1_000, &["/small"], 3),
             (0, &[], 4),
         ] {
-            let (chosen, out) = choose(objects.to_vec(), &Policy { max_bytes, ..Policy::default() });
-            assert_eq!((paths(&chosen), out), (expected.iter().map(ToString::to_string).collect(), left_out));
+            let (chosen, out) = select(objects.to_vec(), &Policy { max_bytes, ..Policy::default() });
+            assert_eq!((paths(&chosen), out), (expected.iter().map(ToString::to_string).collect(), dropped));
         }
     }
 }

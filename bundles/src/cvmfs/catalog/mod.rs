@@ -1,4 +1,4 @@
-//! File catalogs: SQLite databases that list a sub-tree. Source: `cvmfs/catalog_sql.h`, schema 2.5.
+//! File catalogs: SQLite databases that list a subtree. Source: `cvmfs/catalog_sql.h`, schema 2.5.
 
 mod row;
 
@@ -8,36 +8,36 @@ use md5::{Digest, Md5};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::CvmfsError;
-use crate::object::ContentHash;
+use crate::object::{ContentHash, ParseHashError};
 use crate::path::{MAX_LEN, RootPath};
 
 // For fuzz targets.
 #[doc(hidden)]
-pub use row::{RawChunk, RawEntry};
+pub use row::{EntryError, RawChunk, RawEntry};
 
-/// The largest catalog that is read, decompressed.
+/// Largest catalog that is read, decompressed.
 pub const MAX_SIZE: u64 = 4 << 30;
 
-/// One path of a repository.
+/// A path of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Last component; empty for the root.
+    /// Last component of the path; empty for the root.
     pub name: Vec<u8>,
-    /// What it is.
+    /// Type of the entry, with its content.
     pub kind: EntryKind,
-    /// Type and permission bits, as `stat` gives them.
+    /// Type and permission bits, as `stat` returns them.
     pub mode: u32,
     /// Size in bytes.
     pub size: u64,
     /// Modification time: seconds since 1970, and nanoseconds.
     pub mtime: (i64, u32),
-    /// User.
+    /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
 }
 
-/// What a path is.
+/// The type of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
     /// A directory.
@@ -50,60 +50,94 @@ pub enum EntryKind {
     Special,
 }
 
-/// Where a file's bytes are.
+/// Where a file's bytes are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// In one object.
     Whole {
-        /// The object.
+        /// Hash of the object.
         hash: ContentHash,
         /// Whether it is stored zlib-compressed.
         compressed: bool,
     },
     /// In chunk objects, by offset.
     Chunks {
-        /// The chunks, covering the file without gaps.
+        /// The chunks, which cover the file without gaps.
         chunks: Vec<Chunk>,
         /// Whether they are stored zlib-compressed.
         compressed: bool,
     },
-    /// Outside the repository's storage.
+    /// Outside the repository's object storage.
     External,
 }
 
-/// A piece of a chunked file.
+/// A chunk of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// Where it starts in the file.
+    /// Offset in the file.
     pub offset: u64,
-    /// Bytes, decompressed.
+    /// Size in bytes, decompressed.
     pub size: u64,
-    /// The object.
+    /// Hash of the object.
     pub hash: ContentHash,
 }
 
 impl Chunk {
-    /// Refuses chunks that do not cover a file of `size` bytes, one behind the other.
-    pub(super) fn cover(chunks: &[Self], size: u64) -> Result<(), String> {
+    /// Checks that the chunks cover a file of `size` bytes, one after the other.
+    pub(super) fn check_coverage(chunks: &[Self], size: u64) -> Result<(), ContentError> {
         let mut next = 0u64;
         for chunk in chunks {
             if chunk.offset != next {
-                return Err(format!("has no chunk at offset {next}"));
+                return Err(ContentError::Gap { offset: next });
             }
             next = next.saturating_add(chunk.size);
         }
-        if next == size { Ok(()) } else { Err(format!("has {size} bytes, its chunks end at {next}")) }
+        if next == size { Ok(()) } else { Err(ContentError::WrongEnd { size, end: next }) }
     }
 }
 
-/// A catalog, open.
+/// A catalog or a mounted client describes the content of a file in a way that cannot be right.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ContentError {
+    /// No chunk begins where the one before ends.
+    #[error("no chunk begins at offset {offset}")]
+    Gap {
+        /// Where a chunk should begin.
+        offset: u64,
+    },
+    /// The chunks have another size than the file.
+    #[error("the file has {size} bytes, but its chunks end at {end}")]
+    WrongEnd {
+        /// Size of the file.
+        size: u64,
+        /// Where the last chunk ends.
+        end: u64,
+    },
+    /// The flags of an entry do not say what it is.
+    #[error("unknown flags {0:#x}")]
+    Flags(u32),
+    /// The flags name an unknown hash algorithm.
+    #[error("unknown hash algorithm {0}")]
+    Algorithm(u32),
+    /// A digest has another length than 20 bytes.
+    #[error("hash of {0} bytes instead of 20")]
+    HashLength(usize),
+    /// A line of a chunk list is malformed.
+    #[error("{0:?} is not a line hash,offset,size")]
+    Line(String),
+    /// The hash of a chunk is malformed.
+    #[error(transparent)]
+    Hash(#[from] ParseHashError),
+}
+
+/// An open catalog.
 #[derive(Debug)]
 pub(super) struct Catalog {
     database: Connection,
     mountpoint: RootPath,
-    /// What to select of an entry.
+    /// The columns to select for an entry.
     columns: String,
-    /// Where further catalogs take over: hash and raw size.
+    /// Nested catalogs by mount point: hash and raw size.
     nested: BTreeMap<RootPath, (ContentHash, u64)>,
 }
 
@@ -114,12 +148,12 @@ impl Catalog {
         let mut database = Connection::open_in_memory().map_err(fail)?;
         database.deserialize_read_exact("main", content, content.len(), true).map_err(fail)?;
         let nested = nested_catalogs(&database, &mountpoint)?;
-        let knows = database.column_exists(None, "catalog", row::NANOSECONDS).map_err(fail)?;
-        let columns = format!("{}, {}", row::COLUMNS, if knows { row::NANOSECONDS } else { "NULL" });
+        let has_nanoseconds = database.column_exists(None, "catalog", row::NANOSECONDS).map_err(fail)?;
+        let columns = format!("{}, {}", row::COLUMNS, if has_nanoseconds { row::NANOSECONDS } else { "NULL" });
         Ok(Self { database, mountpoint, columns, nested })
     }
 
-    /// The catalog that takes over at `path` or above it: its mountpoint, hash and raw size.
+    /// The nested catalog that contains `path`: its mount point, hash and raw size.
     pub(super) fn nested_for(&self, path: &RootPath) -> Option<(&RootPath, ContentHash, u64)> {
         let mut at = Some(path.clone());
         while let Some(candidate) = at {
@@ -134,7 +168,7 @@ impl Catalog {
         None
     }
 
-    /// The entry of `path`, if this catalog has it.
+    /// The entry of `path`, if it is in this catalog.
     pub(super) fn lookup(&self, path: &RootPath) -> Result<Option<Entry>, CvmfsError> {
         let (high, low) = md5_of(path);
         let sql = format!("SELECT {} FROM catalog WHERE md5path_1 = ?1 AND md5path_2 = ?2", self.columns);
@@ -143,7 +177,7 @@ impl Catalog {
         row.map_err(|e| self.failure(e))?.transpose()
     }
 
-    /// The entries of the directory `path`, in order of their names.
+    /// The entries of the directory `path`, sorted by name.
     pub(super) fn list(&self, path: &RootPath) -> Result<Vec<Entry>, CvmfsError> {
         let (high, low) = md5_of(path);
         let sql = format!("SELECT {} FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2", self.columns);
@@ -157,25 +191,26 @@ impl Catalog {
         Ok(entries)
     }
 
-    /// The catalogs that take over below.
+    /// The nested catalogs.
     pub(super) fn nested(&self) -> impl Iterator<Item = (&RootPath, ContentHash, u64)> {
         self.nested.iter().map(|(mountpoint, (hash, size))| (mountpoint, *hash, *size))
     }
 
-    /// The paths in this catalog whose names begin with `.wh.`, in order.
+    /// The paths of all whiteouts in this catalog, sorted.
     pub(super) fn whiteouts(&self) -> Result<Vec<RootPath>, CvmfsError> {
-        // The next name that does not begin so is `.wh/`: compared by bytes, for there is no index of names anyway.
+        // The first name after all that begin with `.wh.` is `.wh/`. Names are compared by bytes; there is no
+        // index of names anyway.
         let sql = "SELECT name, parent_1, parent_2 FROM catalog WHERE name >= '.wh.' AND name < '.wh/'";
         let mut statement = self.database.prepare_cached(sql).map_err(|e| self.failure(e))?;
-        let rows = statement.query_map((), Place::read).map_err(|e| self.failure(e))?;
-        let places = rows.collect::<Result<Vec<_>, _>>().map_err(|e| self.failure(e))?;
-        let mut paths = places.into_iter().map(|place| self.path(place)).collect::<Result<Vec<_>, _>>()?;
+        let rows = statement.query_map((), Node::read).map_err(|e| self.failure(e))?;
+        let nodes = rows.collect::<Result<Vec<_>, _>>().map_err(|e| self.failure(e))?;
+        let mut paths = nodes.into_iter().map(|node| self.path(node)).collect::<Result<Vec<_>, _>>()?;
         paths.sort_unstable();
         Ok(paths)
     }
 
-    /// The path of an entry, found by going up to the catalog's own directory.
-    fn path(&self, mut at: Place) -> Result<RootPath, CvmfsError> {
+    /// The path of an entry, found by walking up to the catalog's root.
+    fn path(&self, mut at: Node) -> Result<RootPath, CvmfsError> {
         let top = md5_of(&self.mountpoint);
         let sql = "SELECT name, parent_1, parent_2 FROM catalog WHERE md5path_1 = ?1 AND md5path_2 = ?2";
         let mut up = self.database.prepare_cached(sql).map_err(|e| self.failure(e))?;
@@ -184,12 +219,12 @@ impl Catalog {
         loop {
             length += 1 + at.name.len();
             names.push(at.name);
-            // A catalog may lead in a circle; what is too long is refused below.
+            // A malicious catalog may contain a circle; a path that is too long is refused below.
             if at.parent == top || length > MAX_LEN {
                 break;
             }
-            let parent = up.query_row(at.parent, Place::read).optional().map_err(|e| self.failure(e))?;
-            at = parent.ok_or_else(|| self.wrong("an entry is in a directory that is not there"))?;
+            let parent = up.query_row(at.parent, Node::read).optional().map_err(|e| self.failure(e))?;
+            at = parent.ok_or_else(|| self.wrong("an entry is in a directory that does not exist"))?;
         }
         let mut path = self.mountpoint.clone();
         for name in names.iter().rev() {
@@ -201,7 +236,7 @@ impl Catalog {
     fn entry(&self, row: &Row<'_>) -> Result<Entry, CvmfsError> {
         let raw = RawEntry::read(row).map_err(|e| self.failure(e))?;
         let chunks = if raw.is_chunked() { self.chunks(&raw).map_err(|e| self.failure(e))? } else { Vec::new() };
-        raw.entry(chunks).map_err(|why| self.wrong(why))
+        raw.entry(chunks).map_err(|error| self.wrong(error.to_string()))
     }
 
     fn chunks(&self, raw: &RawEntry) -> rusqlite::Result<Vec<RawChunk>> {
@@ -214,25 +249,25 @@ impl Catalog {
         failure(&self.mountpoint, error)
     }
 
-    fn wrong(&self, why: impl Into<String>) -> CvmfsError {
-        CvmfsError::Catalog { mountpoint: self.mountpoint.to_string(), why: why.into() }
+    fn wrong(&self, reason: impl Into<String>) -> CvmfsError {
+        CvmfsError::Catalog { mountpoint: self.mountpoint.to_string(), reason: reason.into() }
     }
 }
 
-/// A name, and the key of the directory it is in.
-struct Place {
+/// A name and the key of its parent directory.
+struct Node {
     name: Vec<u8>,
     parent: (i64, i64),
 }
 
-impl Place {
+impl Node {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { name: row.get_ref(0)?.as_bytes()?.to_vec(), parent: (row.get(1)?, row.get(2)?) })
     }
 }
 
 fn failure(mountpoint: &RootPath, error: rusqlite::Error) -> CvmfsError {
-    CvmfsError::Catalog { mountpoint: mountpoint.to_string(), why: error.to_string() }
+    CvmfsError::Catalog { mountpoint: mountpoint.to_string(), reason: error.to_string() }
 }
 
 fn nested_catalogs(
@@ -241,7 +276,7 @@ fn nested_catalogs(
 ) -> Result<BTreeMap<RootPath, (ContentHash, u64)>, CvmfsError> {
     let fail = |e: rusqlite::Error| failure(mountpoint, e);
     let mut nested = BTreeMap::new();
-    // Bind mountpoints lead to the root catalogs of older snapshots; to a reader they are nested catalogs.
+    // Bind mountpoints lead to root catalogs of older snapshots; readers treat them as nested catalogs.
     for table in ["nested_catalogs", "bind_mountpoints"] {
         let known = database.prepare("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1");
         if !known.and_then(|mut s| s.exists([table])).map_err(fail)? {
@@ -259,7 +294,7 @@ fn nested_catalogs(
     Ok(nested)
 }
 
-/// The key of a path: the MD5 of its text (the root's is empty), as two little-endian integers.
+/// The key of a path: the MD5 of its text (empty for the root), as two little-endian integers.
 fn md5_of(path: &RootPath) -> (i64, i64) {
     let text = if path.as_bytes() == b"/" { b"" } else { path.as_bytes() };
     let digest: [u8; 16] = Md5::digest(text).into();
@@ -276,7 +311,7 @@ mod tests {
         RootPath::new(text).unwrap()
     }
 
-    /// A catalog for `/layer` with these paths, each in the directory given.
+    /// A catalog for `/layer` with these paths, each in the given parent directory.
     fn catalog(entries: &[(&str, &str)]) -> Catalog {
         let database = Connection::open_in_memory().unwrap();
         let table = "CREATE TABLE catalog (md5path_1, md5path_2, parent_1, parent_2, hash, size, mode, mtime, flags, name TEXT, \
@@ -292,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn whiteouts_are_found_wherever_they_are() {
+    fn whiteouts_are_found_in_all_directories() {
         let catalog = catalog(&[
             ("/layer", "/"),
             ("/layer/.wh.b", "/layer"),
@@ -306,14 +341,14 @@ mod tests {
         ]);
         let found: Vec<_> = catalog.whiteouts().unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(found, ["/layer/.wh.b", "/layer/usr/.wh.~", "/layer/usr/lib/.wh..wh..opq"]);
-        // This catalog is of before there were nanoseconds.
+        // This catalog has no column for nanoseconds.
         assert_eq!(catalog.lookup(&path("/layer/usr")).unwrap().unwrap().mtime, (7, 0));
     }
 
     #[test]
-    fn whiteouts_that_hang_in_the_air_or_in_a_circle_are_errors() {
-        let in_the_air = catalog(&[("/layer/x/.wh.a", "/layer/x")]).whiteouts().unwrap_err().to_string();
-        assert!(in_the_air.contains("a directory that is not there"), "{in_the_air}");
+    fn orphaned_and_circular_whiteouts_are_errors() {
+        let orphaned = catalog(&[("/layer/x/.wh.a", "/layer/x")]).whiteouts().unwrap_err().to_string();
+        assert!(orphaned.contains("a directory that does not exist"), "{orphaned}");
         let circle = catalog(&[("/layer/x/.wh.a", "/layer/x"), ("/layer/x", "/layer/y"), ("/layer/y", "/layer/x")]);
         assert!(matches!(circle.whiteouts(), Err(CvmfsError::Path(_))));
     }

@@ -1,7 +1,7 @@
-//! Which artifacts a registry has beside an image.
+//! The artifacts that belong to an image.
 //!
-//! Registries with the referrers API are asked for them. In others, whoever pushes an artifact also keeps an index of them
-//! under the tag `sha256-<64 hex of the image's manifest>` ("Referrers Tag Schema").
+//! Registries with the referrers API list them. In others, whoever pushes an artifact also maintains an index of them under the
+//! tag `sha256-<64 hex of the image's manifest>` ("Referrers Tag Schema").
 
 use serde::Deserialize;
 
@@ -15,12 +15,12 @@ struct Index {
     manifests: Vec<Descriptor>,
 }
 
-/// The tag under which the artifacts of an image are listed where there is no referrers API.
+/// The tag of the index of an image's artifacts, for registries without the referrers API.
 pub(crate) fn fallback_tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
 }
 
-/// The artifacts of type `kind` of the image with the manifest `subject`.
+/// Finds the artifacts of type `kind` that belong to the manifest `subject`.
 pub(crate) async fn find(client: &Client, subject: &Digest, kind: &str) -> Result<Vec<Descriptor>, RegistryError> {
     let pages = match client.referrers(subject, kind).await? {
         Some(pages) => pages,
@@ -29,7 +29,7 @@ pub(crate) async fn find(client: &Client, subject: &Digest, kind: &str) -> Resul
     let mut found = Vec::new();
     for page in pages {
         let artifacts = listed(&page, kind);
-        found.extend(artifacts.map_err(|e| client.malformed(format!("its list of artifacts of {subject}: {e}")))?);
+        found.extend(artifacts.map_err(|e| client.malformed(format!("list of artifacts of {subject}: {e}")))?);
     }
     Ok(found)
 }

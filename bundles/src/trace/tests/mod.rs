@@ -6,6 +6,7 @@ mod joining;
 use super::*;
 use crate::image::{ChainId, Digest};
 use crate::path::{PathBytes, RootPath};
+use crate::phase::Phase;
 use compatibility::newer;
 
 fn path(text: &str) -> RootPath {
@@ -25,27 +26,27 @@ fn file(number: u64, how: Use) -> FileUse {
         how,
         ranges: Some(Ranges::default()),
         process: Process::new(7, 1, b"sh"),
-        ..FileUse::of(path(&format!("/usr/lib/python3/site-packages/module_{number}.py")))
+        ..FileUse::new(path(&format!("/usr/lib/python3/site-packages/module_{number}.py")))
     }
 }
 
-/// A trace whose end tells `end`, of `count` files.
+/// A trace of `count` files that ends with `end`.
 fn trace(count: u64, end: End) -> Trace {
-    let chain_id = ChainId(Digest::of(b"x"));
-    let image = ImageId { chain_id, manifest: Some(Digest::of(b"m")), reference: "r/i:t".into() };
+    let chain_id = ChainId(Digest::sha256(b"x"));
+    let image = ImageId { chain_id, manifest: Some(Digest::sha256(b"m")), reference: "r/i:t".into() };
     Trace {
         clock: Clock { wall_us: 1_700_000_000_123_456, monotonic_us: 77 },
         duration_us: 5_000_000,
         end,
         recorder: "test".into(),
-        unseen: Unseen::SIZES,
-        lost: Losses::default().with(Cause::NoRoom, 3),
+        blind_spots: BlindSpots::SIZES,
+        losses: Losses::default().with(LossCause::BufferFull, 3),
         files: (0..count).map(|n| file(n, if n == 0 { Use::Exec } else { Use::Open })).collect(),
-        ..Trace::of(image)
+        ..Trace::new(image)
     }
 }
 
-/// A trace that has something of everything.
+/// A trace that uses every part of the format.
 fn full() -> Trace {
     let process = Process::new(12, 1, b"python3");
     let lookup = |text: &str, at_us| Lookup { path: path(text), at_us, process: process.clone() };
@@ -59,9 +60,9 @@ fn full() -> Trace {
     trace.command = vec!["sh".into(), "-c".into(), String::new()];
     trace.profile = "fit".into();
     trace.phases = Phases { start_up_us: 3, main_us: Some(40) };
-    trace.lost.add(Cause::TooDeep, 1);
-    trace.lost.add(Cause::TableFull, 2);
-    trace.left_out = LeftOut::default().with(LeftOutReason::OtherFileSystem, 9).with(LeftOutReason::Other(8), 1);
+    trace.losses.add(LossCause::TooDeep, 1);
+    trace.losses.add(LossCause::TableFull, 2);
+    trace.excluded = Excluded::default().with(ExcludedReason::OtherFileSystem, 9).with(ExcludedReason::Other(8), 1);
     trace.repositories = vec![MountedRepository { path: path("/cvmfs/sft.cern.ch"), name: "sft.cern.ch".into() }];
     trace.absent = vec![lookup("/etc/ld.so.preload", 1), lookup("/lib/none", 2)];
     trace.directories = vec![lookup("/etc", 5)];
@@ -69,23 +70,23 @@ fn full() -> Trace {
 }
 
 fn head() -> Head {
-    Head { unseen: Unseen::SIZES, ..trace(0, End::Stopped).head() }
+    Head { blind_spots: BlindSpots::SIZES, ..trace(0, End::Stopped).head() }
 }
 
 fn tail(end: End) -> Tail {
-    Tail { end, duration_us: 1, lost: Losses::default(), left_out: LeftOut::default() }
+    Tail { end, duration_us: 1, losses: Losses::default(), excluded: Excluded::default() }
 }
 
-/// The bytes of a finished trace that `write` writes.
-fn finished(unseen: Unseen, write: impl Fn(&mut TraceWriter<Vec<u8>>)) -> Vec<u8> {
-    let mut writer = TraceWriter::new(Vec::new(), &Head { unseen, ..head() }).unwrap();
+/// The bytes of a finished trace that `write` wrote.
+fn finished(blind_spots: BlindSpots, write: impl Fn(&mut TraceWriter<Vec<u8>>)) -> Vec<u8> {
+    let mut writer = TraceWriter::new(Vec::new(), &Head { blind_spots, ..head() }).unwrap();
     write(&mut writer);
     writer.finish(&tail(End::Stopped)).unwrap()
 }
 
 #[test]
-fn what_was_written_is_read() {
-    for end in [End::Exited(137), End::TimeUp, End::Stopped, End::NotTold, End::Other(77)] {
+fn traces_survive_a_round_trip() {
+    for end in [End::Exited(137), End::Timeout, End::Stopped, End::Unknown, End::Other(77)] {
         for count in [0, 1, 20_000] {
             let written = trace(count, end);
             assert_eq!(Trace::from_bytes(&written.to_bytes().unwrap()).unwrap(), written);
@@ -96,23 +97,23 @@ fn what_was_written_is_read() {
 }
 
 #[test]
-fn a_prefix_that_is_written_again_is_the_same() {
+fn a_rewritten_prefix_stays_the_same() {
     for ranges in [None, Some(Ranges::default()), Some(Ranges::new(vec![range(1, 2)], vec![]))] {
         let end = End::Unfinished(Cut::BetweenBlocks);
         let file = FileUse { ranges, ..file(1, Use::Open) };
-        let written = Trace { files: vec![file], duration_us: 0, lost: Losses::default(), ..trace(0, end) };
+        let written = Trace { files: vec![file], duration_us: 0, losses: Losses::default(), ..trace(0, end) };
         assert_eq!(Trace::from_bytes(&written.to_bytes().unwrap()).unwrap(), written);
     }
 }
 
 #[test]
-fn many_files_make_a_small_file_of_many_blocks() {
+fn many_files_compress_well() {
     let bytes = trace(20_000, End::Stopped).to_bytes().unwrap();
     assert!(bytes.len() < 20_000 * 30, "{} bytes", bytes.len());
 }
 
 #[test]
-fn every_cut_is_refused_or_told_to_be_a_prefix() {
+fn truncated_traces_are_prefixes_or_refused() {
     let mut writer = TraceWriter::new(Vec::new(), &head()).unwrap();
     let whole: Vec<_> = (0..9).map(|n| file(n, Use::Open)).collect();
     for three in whole.chunks(3) {
@@ -134,22 +135,22 @@ fn every_cut_is_refused_or_told_to_be_a_prefix() {
 }
 
 #[test]
-fn no_changed_byte_passes_for_the_trace() {
+fn changed_bytes_never_pass_as_complete() {
     let mut clean = trace(5, End::Stopped);
-    clean.lost = Losses::default();
+    clean.losses = Losses::default();
     let bytes = clean.to_bytes().unwrap();
     assert!(clean.is_complete());
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 0x01;
-        // A changed length may look like a cut.
+        // A changed length may look like a truncation.
         let read = Trace::from_bytes(&changed);
         assert!(read.is_err() || read.is_ok_and(|t| !t.is_complete()), "byte {at}");
     }
 }
 
 #[test]
-fn blocks_cannot_be_left_out_or_exchanged() {
+fn blocks_cannot_be_removed_or_swapped() {
     let mut writer = TraceWriter::new(Vec::new(), &head()).unwrap();
     let mut ends = Vec::new();
     for number in 0..3 {
@@ -167,40 +168,40 @@ fn blocks_cannot_be_left_out_or_exchanged() {
 }
 
 #[test]
-fn phases_are_marked_while_the_recording_runs() {
+fn phases_are_marked_during_the_recording() {
     let mut writer = TraceWriter::new(Vec::new(), &head()).unwrap();
     writer.phase(Phase::SetUp, 1).unwrap();
     writer.phase(Phase::StartUp, 30).unwrap();
-    let read = Trace::from_bytes(&writer.leave().unwrap()).unwrap();
+    let read = Trace::from_bytes(&writer.finish_as_prefix().unwrap()).unwrap();
     assert_eq!(read.phases, Phases { start_up_us: 30, main_us: None });
 }
 
 #[test]
-fn what_a_recorder_did_not_see_is_told() {
-    let mut trace = trace(1, End::NotTold);
-    trace.unseen = Unseen::START.and(Unseen::TIMES);
-    assert_eq!(trace.faults(), ["3 events lost: no room", "not seen: the container's start"]);
-    trace.lost = Losses::default();
-    trace.unseen = Unseen::TIMES;
+fn blind_spots_and_losses_are_faults() {
+    let mut trace = trace(1, End::Unknown);
+    trace.blind_spots = BlindSpots::START.and(BlindSpots::TIMES);
+    assert_eq!(trace.faults(), ["3 events lost: buffer full", "blind spot: the container's start"]);
+    trace.losses = Losses::default();
+    trace.blind_spots = BlindSpots::TIMES;
     assert!(trace.is_complete());
 }
 
 #[test]
-fn a_recorder_that_is_killed_leaves_a_prefix_in_its_file() {
+fn a_killed_recorder_leaves_a_readable_prefix() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("trace.cpft");
     let mut writer = TraceWriter::create(&path, &head()).unwrap();
     writer.file(&file(1, Use::Exec)).unwrap();
     writer.flush().unwrap();
     writer.file(&file(2, Use::Open)).unwrap();
-    // Nothing is written when it is dropped: that is what a killed process does.
+    // Dropping writes nothing, like a killed process.
     drop(writer);
     let read = Trace::read(&path).unwrap();
     assert_eq!((read.files, read.end), (vec![file(1, Use::Exec)], End::Unfinished(Cut::BetweenBlocks)));
 }
 
 #[test]
-fn what_is_over_a_limit_is_neither_written_nor_read() {
+fn limits_hold_for_writing_and_reading() {
     let mounted = full().repositories.remove(0);
     let mut writer = TraceWriter::new(Vec::new(), &head()).unwrap();
     (0..repository::MAX).for_each(|_| writer.repository(&mounted).unwrap());
@@ -217,13 +218,13 @@ fn what_is_over_a_limit_is_neither_written_nor_read() {
     let mut parts = join::Parts::default();
     let taken = (0..).take_while(|id| parts.ranges(*id, ranges.clone()).is_ok()).count();
     assert_eq!(taken, join::MAX_RANGES / 60_000);
-    // One content at many paths is as much as many contents.
+    // One content at many paths counts like many contents.
     let (mut parts, mut paths) = (join::Parts::default(), Paths::default());
     parts.ranges(1, ranges).unwrap();
     for number in 0..=taken as u64 {
         let file = file(number, Use::Open);
         let path = paths.number(PathBytes(file.path.as_bytes())).unwrap();
-        parts.file(file.named(path));
+        parts.file(file.with_path(path));
         parts.content(1, path);
     }
     assert!(parts.join(&paths, true).unwrap_err().to_string().contains("more than 16000000 ranges"));
@@ -235,7 +236,7 @@ fn json_has_all_fields() {
     let expected = serde_json::json!({"wall_us": 1_700_000_000_123_456_u64, "monotonic_us": 77});
     assert_eq!((&json["started"], &json["clock"]), (&1_700_000_000.into(), &expected));
     assert_eq!(json["phases"], serde_json::json!({"start_up_us": 3, "main_us": 40}));
-    assert_eq!(json["left_out"], serde_json::json!({"other_file_system": 9, "reason_8": 1}));
+    assert_eq!(json["excluded"], serde_json::json!({"other_file_system": 9, "reason_8": 1}));
     assert_eq!(json["files"][1]["process"], serde_json::json!({"pid": 12, "parent": 1, "name": "python3"}));
     assert_eq!(json["files"][2]["ranges"]["ahead"], serde_json::json!([{"start": 4096, "end": 1_048_576}]));
     assert_eq!(json["files"][2]["how"], "read");
