@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bundles::cvmfs::is_repository_name;
+use node::config::{BadValue, ConfigError};
+use node::logging::LogFormat;
+use node::paths;
 use serde::{Deserialize, Serialize};
-
-/// Where the configuration is read from by default.
-pub const DEFAULT_PATH: &str = "/etc/cvmfs-prefetch/snapshotter.toml";
 
 /// The longest `max_wait`. A kubelet gives up on a call soon after that.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -36,6 +36,8 @@ pub struct Config {
     pub prefetch_at_start: bool,
     /// Where metrics are served over HTTP. Without it they are not served.
     pub metrics_address: Option<SocketAddr>,
+    /// Format of the log.
+    pub log_format: LogFormat,
     /// Repositories with container layers, in order of preference.
     pub repositories: Vec<Repository>,
 }
@@ -80,100 +82,69 @@ impl<'de> Deserialize<'de> for Repository {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            socket: "/run/cvmfs-prefetch/snapshotter/snapshotter.sock".into(),
-            root: "/var/lib/cvmfs-prefetch/snapshotter".into(),
+            socket: paths::SNAPSHOTTER_SOCKET.into(),
+            root: paths::SNAPSHOTTER_ROOT.into(),
             prefetch_socket: None,
             lookup_timeout: Duration::from_secs(2),
             wait: WaitPolicy::None,
             max_wait: Duration::from_secs(2),
             prefetch_at_start: false,
             metrics_address: None,
+            log_format: LogFormat::default(),
             repositories: Vec::new(),
         }
     }
 }
 
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file could not be read.
-    #[error("cannot read the configuration {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is not TOML, or has unknown keys.
-    #[error("{0}")]
-    Syntax(#[from] toml::de::Error),
-    /// A value is not valid.
-    #[error("{key}: {problem}")]
-    Value {
-        /// The key.
-        key: String,
-        /// What is wrong with the value, and what was expected.
-        problem: String,
-    },
-}
-
 impl Config {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        Self::parse(&text)
+        Self::parse(&node::config::read(path)?, path)
     }
 
-    /// Parses and checks the text of a configuration.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text)?;
-        config.check()?;
-        Ok(config)
+    /// Parses and checks the text of a configuration. `path` is for error messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        node::config::parse(text, path, |config: &mut Self| config.check())
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), BadValue> {
         absolute("socket", &self.socket)?;
         absolute("root", &self.root)?;
         // These characters separate directories and options in the options of a mount.
         if self.root.as_os_str().as_encoded_bytes().iter().any(|byte| b":,\\".contains(byte)) {
-            return Err(value("root", "must not contain ':', ',' or '\\': overlayfs cannot mount such a path"));
+            return Err(BadValue::new("root", "must not contain ':', ',' or '\\': overlayfs cannot mount such a path"));
         }
         if let Some(socket) = &self.prefetch_socket {
             absolute("prefetch_socket", socket)?;
         }
         if self.lookup_timeout.is_zero() {
-            return Err(value("lookup_timeout", "must be longer than 0"));
+            return Err(BadValue::new("lookup_timeout", "must be longer than 0"));
         }
         if self.wait != WaitPolicy::None && self.prefetch_socket.is_none() {
-            return Err(value(
-                "wait",
-                "needs `prefetch_socket`: without the prefetch daemon there is nothing to wait for",
-            ));
+            let reason = "needs `prefetch_socket`: without the prefetch daemon there is nothing to wait for";
+            return Err(BadValue::new("wait", reason));
         }
         if self.max_wait > LONGEST_WAIT {
-            return Err(value("max_wait", "must be at most 60s: a kubelet gives up soon after that"));
+            return Err(BadValue::new("max_wait", "must be at most 60s: a kubelet gives up soon after that"));
         }
         let mut names = HashSet::new();
         for repository in &self.repositories {
-            if !is_repository_name(&repository.name) {
-                let problem = format!("name: {:?} is not a fully qualified repository name", repository.name);
-                return Err(value("repositories", &problem));
+            let name = &repository.name;
+            if !is_repository_name(name) {
+                let reason = format!("{name:?} is not a fully qualified repository name");
+                return Err(BadValue::new("repositories.name", reason));
             }
-            if !names.insert(&repository.name) {
-                return Err(value("repositories", &format!("name: {:?} is listed twice", repository.name)));
+            if !names.insert(name) {
+                return Err(BadValue::new("repositories.name", format!("{name} is listed twice")));
             }
-            absolute(&format!("repositories: mount of {}", repository.name), &repository.mount)?;
+            absolute("repositories.mount", &repository.mount)?;
         }
         Ok(())
     }
 }
 
-fn absolute(key: &str, path: &Path) -> Result<(), ConfigError> {
-    if path.is_absolute() { Ok(()) } else { Err(value(key, &format!("{} is not an absolute path", path.display()))) }
-}
-
-fn value(key: &str, problem: &str) -> ConfigError {
-    ConfigError::Value { key: key.to_owned(), problem: problem.to_owned() }
+fn absolute(key: &str, path: &Path) -> Result<(), BadValue> {
+    node::config::absolute(path).map_err(|reason| BadValue::new(key, reason))
 }
 
 #[cfg(test)]
@@ -182,6 +153,10 @@ mod tests {
     use super::*;
 
     const EXAMPLE: &str = include_str!("../../deploy/config/snapshotter.toml");
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("test.toml"))
+    }
 
     #[test]
     fn the_example_shows_every_key_with_its_default() {
@@ -200,8 +175,8 @@ mod tests {
 
     #[test]
     fn the_example_is_valid_as_it_is_and_with_every_key() {
-        let config = Config::parse(EXAMPLE).unwrap();
-        let with_every_key = Config::parse(&uncommented()).unwrap();
+        let config = parse(EXAMPLE).unwrap();
+        let with_every_key = parse(&uncommented()).unwrap();
         assert_eq!(config.repositories, with_every_key.repositories, "the example shows the default mount");
     }
 
@@ -214,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_empty_configuration_has_the_defaults() {
-        assert_eq!(Config::parse("").unwrap(), Config::default());
+        assert_eq!(parse("").unwrap(), Config::default());
     }
 
     #[test]
@@ -232,17 +207,17 @@ mod tests {
             ("[[repositories]]\nname = \"a\"", "fully qualified"),
             ("[[repositories]]\nname = \"../a.org\"", "fully qualified"),
             ("[[repositories]]\nname = \"a.org\"\nmont = \"/x\"", "mont"),
-            ("[[repositories]]\nname = \"a.org\"\nmount = \"x\"", "mount of a.org"),
+            ("[[repositories]]\nname = \"a.org\"\nmount = \"x\"", "repositories.mount"),
             ("[[repositories]]\nname = \"a.org\"\n[[repositories]]\nname = \"a.org\"\nmount = \"/y\"", "twice"),
         ] {
-            let error = Config::parse(text).unwrap_err().to_string();
-            assert!(error.contains(reported), "{text:?}: {error}");
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(reported) && error.contains("test.toml"), "{text:?}: {error}");
         }
     }
 
     #[test]
     fn a_repository_is_mounted_below_cvmfs_by_default() {
-        let config = Config::parse("[[repositories]]\nname = \"a.org\"").unwrap();
+        let config = parse("[[repositories]]\nname = \"a.org\"").unwrap();
         assert_eq!(config.repositories[0].mount, Path::new("/cvmfs/a.org"));
     }
 }

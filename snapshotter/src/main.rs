@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use node::cvmfs_client::parameters::STOCK_ROOT;
+use node::{logging, paths};
 use snapshotter::check::{self, Finding};
-use snapshotter::config::{Config, DEFAULT_PATH};
+use snapshotter::config::Config;
 use snapshotter::containerd;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// containerd snapshotter that takes image layers from CVMFS and requests their prefetch.
 ///
@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
     /// Configuration file.
-    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH, env = "CVMFS_PREFETCH_SNAPSHOTTER_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", default_value = paths::SNAPSHOTTER_CONFIG, env = "CVMFS_PREFETCH_SNAPSHOTTER_CONFIG")]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
@@ -69,10 +69,8 @@ enum Show {
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    let config = Config::read(&arguments.config)
-        .with_context(|| format!("cannot use the configuration {}", arguments.config.display()))?;
+    let config = Config::read(&arguments.config)?;
+    logging::start(config.log_format);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the tokio runtime")?;
     let result = match arguments.command {
         None => runtime.block_on(serve(&config)).map(|()| ExitCode::SUCCESS),

@@ -5,15 +5,13 @@
 //! socket is deleted before the connections are closed, and created when it is served.
 
 use std::future::Future;
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use containerd_snapshots::tonic::transport::Server;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use node::unix_socket::{Access, Socket};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 
@@ -30,7 +28,8 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<()
     let service = Service::open(config).with_context(|| format!("cannot use the root {}", config.root.display()))?;
     let service = Arc::new(service);
     let metrics = Arc::clone(service.metrics());
-    let listener = listen(&config.socket).await?;
+    let (socket, listener) = Socket::bind(&config.socket, &Access::owner_only())?;
+    let listener = UnixListener::from_std(listener).context("cannot use the socket")?;
     let metrics_server = serve_metrics(config, Arc::clone(&metrics)).await?;
     tracing::info!(socket = %config.socket.display(), root = %config.root.display(), "serving");
     let (stopping, stopped) = watch::channel(false);
@@ -44,9 +43,7 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<()
     let stop = async {
         stop.await;
         tracing::info!("stopping");
-        if let Err(error) = std::fs::remove_file(&config.socket) {
-            tracing::warn!(%error, socket = %config.socket.display(), "cannot delete the socket");
-        }
+        drop(socket);
         // Nobody receives this if the server has ended already.
         let _ = stopping.send(true);
         std::future::pending::<()>().await;
@@ -81,29 +78,4 @@ async fn serve_metrics(config: &Config, metrics: Arc<Metrics>) -> Result<impl Fu
         }
         std::future::pending::<()>().await;
     })
-}
-
-async fn listen(socket: &Path) -> Result<UnixListener> {
-    if let Some(parent) = socket.parent() {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
-        made.with_context(|| format!("cannot create {}", parent.display()))?;
-    }
-    if UnixStream::connect(socket).await.is_ok() {
-        bail!("another process is listening on {}; stop it, or configure another `socket`", socket.display());
-    }
-    // Bound under another name until its mode is set; then it replaces a socket that a crash left over.
-    let mut temporary = socket.as_os_str().to_owned();
-    temporary.push("~");
-    let temporary = Path::new(&temporary);
-    match std::fs::remove_file(temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot delete the left-over {}", temporary.display()));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(temporary).with_context(|| format!("cannot listen on {}", socket.display()))?;
-    std::fs::set_permissions(temporary, std::fs::Permissions::from_mode(0o600))
-        .and_then(|()| std::fs::rename(temporary, socket))
-        .with_context(|| format!("cannot create the socket {}", socket.display()))?;
-    Ok(listener)
 }

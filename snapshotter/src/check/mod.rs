@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use api::client::Client;
 use node::cvmfs_client::parameters::ClientConfiguration;
-use node::mount::Mount;
+use node::mount::{Call, Mount, MountError};
 use serde::Serialize;
 
 use crate::config::{Config, Repository};
@@ -60,7 +60,7 @@ pub async fn check(config: &Config, containerd_config: &Path, client_config: &Pa
     ];
     for repository in &config.repositories {
         let name = &repository.name;
-        let mounted = Finding::new(format!("repository {name}"), check_mount(repository));
+        let mounted = Finding::new(format!("repository {name}"), check_mount(repository).await);
         let is_mounted = mounted.ok;
         findings.push(mounted);
         if is_mounted {
@@ -92,19 +92,17 @@ fn check_socket(config: &Config) -> Result<String> {
     Ok("a process is listening".to_owned())
 }
 
-fn check_mount(repository: &Repository) -> Result<String> {
-    let layers = repository.mount.join(".layers");
-    let shown = layers.display().to_string();
+async fn check_mount(repository: &Repository) -> Result<String> {
+    let layers = repository.mount.join(".layers").display().to_string();
     let name = &repository.name;
-    let found = Mount::new(&repository.mount)
-        .run_blocking(TIMEOUT, move |_| Ok(std::fs::metadata(&layers).map(|found| found.is_dir())))
-        .map_err(|error| anyhow!("{error}: the mount hangs; run `cvmfs_config probe {name}`"))?;
-    let is_directory = found.map_err(|error| {
-        anyhow!(
-            "{shown}: {error}; mount the repository (`cvmfs_config probe {name}`), which must have container layers"
-        )
+    let read = |call: &Call| Ok(std::fs::metadata(call.root().join(".layers"))?.is_dir());
+    let is_directory = Mount::new(&repository.mount).run(TIMEOUT, read).await.map_err(|error| match error {
+        MountError::Io { source, .. } => anyhow!(
+            "{layers}: {source}; mount the repository (`cvmfs_config probe {name}`), which must have container layers"
+        ),
+        hung => anyhow!("{hung}; run `cvmfs_config probe {name}`"),
     })?;
-    ensure!(is_directory, "{shown} is not a directory: the repository has no container layers");
+    ensure!(is_directory, "{layers} is not a directory: the repository has no container layers");
     // The second half is not checked: it is so for all publishers of layers.
     Ok(format!(
         "mounted at {}, has layers (published without extended attributes and file capabilities, hard links as separate files)",

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bundles::bundle::{Bundle, PublishedLayer};
@@ -19,22 +19,17 @@ use crate::tree::DEPTH_LIMIT;
 use crate::whiteouts::LayerScan;
 
 /// The bundles of one repository.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct BundleLayers {
-    mount: PathBuf,
     /// The layers in the bundle of the last manifest: containerd prepares the layers of an image one after the other.
     last: Mutex<Option<(Digest, Arc<[PublishedLayer]>)>>,
 }
 
 impl BundleLayers {
-    pub(super) fn new(mount: PathBuf) -> Self {
-        Self { mount, last: Mutex::default() }
-    }
-
     /// The scan of the layer at `layerfs` from the bundle of the image with this manifest; `None` if there is no bundle or
-    /// the bundle does not list the layer as it is. Blocks as long as the mount does.
-    pub(super) fn scan(&self, manifest: &Digest, layer: &Digest, layerfs: &Path) -> Option<LayerScan> {
-        let layers = self.layers(manifest);
+    /// the bundle does not list the layer as it is. Must be called in a guarded call of the mount.
+    pub(super) fn scan(&self, mount: &Path, manifest: &Digest, layer: &Digest, layerfs: &Path) -> Option<LayerScan> {
+        let layers = self.layers(mount, manifest);
         let listed = layers.iter().find(|listed| listed.digest == *layer)?;
         let root = listed.directories.first()?;
         // Making a companion takes one descriptor for each directory of a path, as a walk does.
@@ -51,12 +46,12 @@ impl BundleLayers {
         Some(LayerScan::from_bundle(listed))
     }
 
-    fn layers(&self, manifest: &Digest) -> Arc<[PublishedLayer]> {
+    fn layers(&self, mount: &Path, manifest: &Digest) -> Arc<[PublishedLayer]> {
         if let Some((_, layers)) = self.last.lock().as_ref().filter(|(last, _)| last == manifest) {
             return Arc::clone(layers);
         }
         // The lock is not held during the read: the mount may hang.
-        let layers: Arc<[PublishedLayer]> = match Bundle::read(&self.mount.join(manifest_path(manifest))) {
+        let layers: Arc<[PublishedLayer]> = match Bundle::read(&mount.join(manifest_path(manifest))) {
             Ok(bundle) => bundle.layers.into(),
             Err(FileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Arc::default(),
             Err(error) => {

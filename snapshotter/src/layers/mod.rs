@@ -4,7 +4,7 @@
 //! layer. If a lookup fails for any reason, containerd unpacks the layer, so all failures are the same to containerd;
 //! they are counted and logged separately for operators.
 //!
-//! [`probe`] reads a mount behind a guard, as a mount can hang. [`from_bundle`] reads a layer's whiteouts from the image's
+//! [`probe`] looks for a layer behind the guard of the mount, as a mount can hang. [`from_bundle`] reads whiteouts from the image's
 //! bundle, which saves listing the layer. [`mount_check`] checks, before a container gets its mounts, that the repositories
 //! are still mounted.
 
@@ -13,13 +13,13 @@ pub mod mount_check;
 mod probe;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bundles::image::Digest;
-use tokio::time::Instant;
+use node::mount::{Mount, MountError};
 
 use crate::config;
 use crate::metrics::{LookupFailure, Metrics, ScanSource};
@@ -28,7 +28,6 @@ use crate::snapshots::store::Store;
 use crate::whiteouts::{LayerScan, Whiteouts, walk};
 
 use from_bundle::BundleLayers;
-use probe::{Guard, Lookup, LookupError};
 
 /// A layer found in a repository.
 #[derive(Debug)]
@@ -53,7 +52,6 @@ pub enum NotFound {
 pub struct Repositories {
     repositories: Vec<Arc<Repository>>,
     timeout: Duration,
-    store: Arc<Store>,
     metrics: Arc<Metrics>,
 }
 
@@ -65,89 +63,79 @@ impl Repositories {
         store: Arc<Store>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let repositories = repositories.iter().map(|repository| Arc::new(Repository::new(repository))).collect();
-        Self { repositories, timeout, store, metrics }
+        let repository = |config| Arc::new(Repository::new(config, Arc::clone(&store), Arc::clone(&metrics)));
+        Self { repositories: repositories.iter().map(repository).collect(), timeout, metrics }
     }
 
     /// Looks up a layer in all repositories at once and returns it from the first, in the order of the configuration, that
     /// has it. `manifest` is the manifest of the image being pulled: the image's bundle may list the layer's whiteouts.
     pub async fn find(&self, digest: Digest, manifest: Option<Digest>) -> Result<FoundLayer, NotFound> {
-        let deadline = Instant::now() + self.timeout;
-        let start = |repository| self.start_lookup(repository, digest, manifest);
+        // Each lookup is a task, so that one whose result is not needed still finds out whether its mount hangs.
+        let start =
+            |repository: &Arc<Repository>| tokio::spawn(Arc::clone(repository).find(digest, manifest, self.timeout));
         let lookups: Vec<_> = self.repositories.iter().map(start).collect();
         let mut not_found = NotFound::Absent;
         for (repository, lookup) in self.repositories.iter().zip(lookups) {
-            match probe::wait(&repository.guard, lookup, deadline).await {
-                Ok(Some(scan)) => {
+            match lookup.await {
+                Ok(Ok(Some(scan))) => {
                     repository.note_success();
                     return Ok(repository.found(digest, scan));
                 }
-                Ok(None) => repository.note_success(),
-                Err(error) => {
+                Ok(Ok(None)) => repository.note_success(),
+                Ok(Err(error)) => {
+                    repository.note_failure(&error);
                     not_found = NotFound::Unknown;
-                    self.note_failure(repository, &error);
+                }
+                Err(error) => {
+                    tracing::error!(repository = repository.name, %error, "lookup panicked");
+                    not_found = NotFound::Unknown;
                 }
             }
         }
         Err(not_found)
     }
-
-    /// Starts the lookup and, if the layer is there, the scan. Both are on one thread, which nobody stops: the result of a
-    /// late one is kept for the next pull.
-    fn start_lookup(
-        &self,
-        repository: &Arc<Repository>,
-        digest: Digest,
-        manifest: Option<Digest>,
-    ) -> Option<Lookup<LayerScan>> {
-        let (store, metrics, scanned) = (Arc::clone(&self.store), Arc::clone(&self.metrics), Arc::clone(repository));
-        probe::start(repository, digest, move |found| {
-            found.map(|layerfs| scanned.scan(&digest, manifest.as_ref(), &layerfs, &store, &metrics)).transpose()
-        })
-    }
-
-    fn note_failure(&self, repository: &Repository, error: &LookupError) {
-        repository.note_failure(error);
-        self.metrics.failed_lookups.increment(match error {
-            LookupError::Io(_) => LookupFailure::Error,
-            LookupError::Timeout => LookupFailure::Timeout,
-            LookupError::Busy => LookupFailure::Skipped,
-        });
-    }
-}
-
-/// The root directory of a published layer.
-fn layerfs(mount: &Path, digest: &Digest) -> PathBuf {
-    let hex = digest.hex();
-    mount.join(".layers").join(&hex[..2]).join(&hex).join("layerfs")
 }
 
 #[derive(Debug)]
 struct Repository {
     name: String,
-    mount: PathBuf,
+    mount: Mount,
     bundles: BundleLayers,
-    guard: Guard,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
     /// The last lookup failed. For one log line when failures begin and one when they end.
     is_failing: AtomicBool,
 }
 
 impl Repository {
-    fn new(config: &config::Repository) -> Self {
+    fn new(config: &config::Repository, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
         Self {
             name: config.name.clone(),
-            mount: config.mount.clone(),
-            bundles: BundleLayers::new(config.mount.clone()),
-            guard: Guard::default(),
+            mount: Mount::new(&config.mount),
+            bundles: BundleLayers::default(),
+            store,
+            metrics,
             is_failing: AtomicBool::new(false),
         }
+    }
+
+    /// Looks up a layer and scans it.
+    async fn find(
+        self: Arc<Self>,
+        digest: Digest,
+        manifest: Option<Digest>,
+        timeout: Duration,
+    ) -> Result<Option<LayerScan>, MountError> {
+        let this = Arc::clone(&self);
+        let scan = move |layerfs: &Path| this.scan(&digest, manifest.as_ref(), layerfs);
+        probe::find_layer(&self.mount, digest, timeout, scan).await
     }
 
     fn found(&self, digest: Digest, scan: LayerScan) -> FoundLayer {
         let layer = CvmfsLayer {
             repository: self.name.clone(),
             digest,
-            layerfs: layerfs(&self.mount, &digest),
+            layerfs: probe::layerfs(self.mount.path(), &digest),
             owner: scan.owner,
             companion_above: scan.whiteouts.any(),
             companion_below: scan.whiteouts.delete_anything(),
@@ -157,34 +145,31 @@ impl Repository {
 
     /// The owner and whiteouts of the layer at `layerfs`: from the database, from the image's bundle, or by listing the
     /// layer.
-    fn scan(
-        &self,
-        layer: &Digest,
-        manifest: Option<&Digest>,
-        layerfs: &Path,
-        store: &Store,
-        metrics: &Metrics,
-    ) -> io::Result<LayerScan> {
-        if let Some(scan) = store.layer_scan(&self.name, layer).map_err(io::Error::other)? {
+    fn scan(&self, layer: &Digest, manifest: Option<&Digest>, layerfs: &Path) -> io::Result<LayerScan> {
+        if let Some(scan) = self.store.layer_scan(&self.name, layer).map_err(io::Error::other)? {
             return Ok(scan);
         }
-        let from_bundle = manifest.and_then(|manifest| self.bundles.scan(manifest, layer, layerfs));
+        let from_bundle = manifest.and_then(|manifest| self.bundles.scan(self.mount.path(), manifest, layer, layerfs));
         let (scan, source) = match from_bundle {
             Some(scan) => (scan, ScanSource::Bundle),
             None => (walk::walk(layerfs)?, ScanSource::Listing),
         };
-        store.put_layer_scan(&self.name, layer, &scan).map_err(io::Error::other)?;
-        metrics.scanned_layers.increment(source);
+        self.store.put_layer_scan(&self.name, layer, &scan).map_err(io::Error::other)?;
+        self.metrics.scanned_layers.increment(source);
         Ok(scan)
     }
 
-    fn note_failure(&self, error: &LookupError) {
-        let mount = self.mount.display();
+    fn note_failure(&self, error: &MountError) {
+        self.metrics.failed_lookups.increment(match error {
+            MountError::Io { .. } => LookupFailure::Error,
+            MountError::Hung { .. } => LookupFailure::Timeout,
+            MountError::Busy { .. } => LookupFailure::Skipped,
+        });
         if self.is_failing.swap(true, Ordering::AcqRel) {
-            tracing::debug!(repository = self.name, %mount, %error, "lookup failed again");
+            tracing::debug!(repository = self.name, %error, "lookup failed again");
         } else {
             tracing::warn!(
-                repository = self.name, %mount, %error,
+                repository = self.name, %error,
                 "lookups in this repository fail; layers are downloaded and unpacked until they succeed"
             );
         }

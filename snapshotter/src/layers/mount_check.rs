@@ -10,16 +10,15 @@
 //! - If the mount does not come back, the call fails and names it. The call can be repeated, as a kubelet does.
 //! - A mount that does not answer in time is accepted: it may only be slow, and a slow start is better than none.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bundles::image::Digest;
+use node::mount::MountError;
 use tokio::time::Instant;
 
-use super::probe::{self, LookupError};
-use super::{Repositories, Repository};
-use crate::metrics::DeadMount;
+use super::{Repositories, Repository, probe};
+use crate::metrics::{DeadMount, LookupFailure};
 use crate::snapshots::CvmfsLayer;
 
 /// Time between two reads of a dead mount.
@@ -28,12 +27,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A published layer that cannot be mounted now.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot use layer {digest} of {repository} at {mount}: {reason}; mount the repository again, or remove and pull the image"
+    "cannot use layer {digest} of {repository}: {reason}; mount the repository again, or remove and pull the image"
 )]
 pub struct LayerUnavailable {
     digest: Digest,
     repository: String,
-    mount: PathBuf,
     reason: String,
 }
 
@@ -44,7 +42,7 @@ impl Repositories {
         for layer in layers {
             // Of a repository that is no longer configured, the kernel reports the error.
             let has_layer = |repository: &&Arc<Repository>| {
-                repository.name == layer.repository && layer.layerfs.starts_with(&repository.mount)
+                repository.name == layer.repository && layer.layerfs.starts_with(repository.mount.path())
             };
             if let Some(repository) = self.repositories.iter().find(has_layer) {
                 self.check_layer(repository, layer, deadline).await?;
@@ -61,8 +59,8 @@ impl Repositories {
     ) -> Result<(), LayerUnavailable> {
         let mut was_dead = false;
         loop {
-            let lookup = probe::start(repository, layer.digest, |path| Ok(path.map(drop)));
-            let error = match probe::wait(&repository.guard, lookup, deadline).await {
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            let error = match probe::find_layer(&repository.mount, layer.digest, timeout, |_| Ok(())).await {
                 Ok(Some(())) => {
                     repository.note_success();
                     if was_dead {
@@ -72,39 +70,35 @@ impl Repositories {
                 }
                 Ok(None) => {
                     repository.note_success();
-                    return Err(self.refuse(repository, layer, "the repository no longer has it"));
+                    let reason = format!("it is no longer in {}", repository.mount.path().display());
+                    return Err(self.refuse(layer, &reason));
                 }
-                Err(LookupError::Busy) => {
+                Err(MountError::Busy { .. }) => {
                     // Many lookups at once, or a mount that hangs and was logged before.
                     tracing::debug!(repository = repository.name, "mount not checked: earlier lookups have not ended");
-                    self.metrics.failed_lookups.increment(crate::metrics::LookupFailure::Skipped);
+                    self.metrics.failed_lookups.increment(LookupFailure::Skipped);
                     return Ok(());
                 }
-                Err(error @ LookupError::Timeout) => {
-                    self.note_failure(repository, &error);
+                Err(error @ MountError::Hung { .. }) => {
+                    repository.note_failure(&error);
                     return Ok(());
                 }
-                Err(error @ LookupError::Io(_)) => error,
+                Err(error @ MountError::Io { .. }) => error,
             };
             if !was_dead {
                 was_dead = true;
                 self.metrics.dead_mounts.increment(DeadMount::Detected);
-                self.note_failure(repository, &error);
+                repository.note_failure(&error);
             }
             if Instant::now() + PAUSE >= deadline {
-                return Err(self.refuse(repository, layer, &error.to_string()));
+                return Err(self.refuse(layer, &error.to_string()));
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    fn refuse(&self, repository: &Repository, layer: &CvmfsLayer, reason: &str) -> LayerUnavailable {
+    fn refuse(&self, layer: &CvmfsLayer, reason: &str) -> LayerUnavailable {
         self.metrics.dead_mounts.increment(DeadMount::Refused);
-        LayerUnavailable {
-            digest: layer.digest,
-            repository: layer.repository.clone(),
-            mount: repository.mount.clone(),
-            reason: reason.to_owned(),
-        }
+        LayerUnavailable { digest: layer.digest, repository: layer.repository.clone(), reason: reason.to_owned() }
     }
 }

@@ -4,6 +4,7 @@
 use super::*;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use bundles::bundle::{Bundle, PublishedLayer, WhiteoutDirectory};
 use bundles::image::{ChainId, ImageId};
@@ -29,7 +30,7 @@ fn site(names: &[&str]) -> Site {
 
 impl Site {
     fn publish(&self, repository: &str, layer: &str) -> PathBuf {
-        let layerfs = layerfs(&self.directory.path().join(repository), &Digest::sha256(layer.as_bytes()));
+        let layerfs = probe::layerfs(&self.directory.path().join(repository), &Digest::sha256(layer.as_bytes()));
         fs::create_dir_all(&layerfs).unwrap();
         layerfs
     }

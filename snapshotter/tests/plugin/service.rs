@@ -57,7 +57,7 @@ async fn it_works_with_the_rights_of_its_unit() {
 
 #[test]
 fn the_unit_creates_the_directories_of_the_default_configuration() {
-    let config = Config::parse("").unwrap();
+    let config = Config::default();
     let [state] = UNIT.settings("StateDirectory")[..] else { panic!("{UNIT:?}") };
     let [runtime] = UNIT.settings("RuntimeDirectory")[..] else { panic!("{UNIT:?}") };
     assert_eq!(config.root, std::path::Path::new("/var/lib").join(state));
