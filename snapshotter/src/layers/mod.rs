@@ -146,8 +146,13 @@ impl Repository {
     /// The owner and whiteouts of the layer at `layerfs`: from the database, from the image's bundle, or by listing the
     /// layer.
     fn scan(&self, layer: &Digest, manifest: Option<&Digest>, layerfs: &Path) -> io::Result<LayerScan> {
-        if let Some(scan) = self.store.layer_scan(&self.name, layer).map_err(io::Error::other)? {
-            return Ok(scan);
+        match self.store.layer_scan(&self.name, layer) {
+            Ok(Some(scan)) => return Ok(scan),
+            Ok(None) => {}
+            Err(error) if error.is_damaged_record() => {
+                tracing::warn!(%error, "cannot read the stored scan of a layer; the layer is scanned again");
+            }
+            Err(error) => return Err(io::Error::other(error)),
         }
         let from_bundle = manifest.and_then(|manifest| self.bundles.scan(self.mount.path(), manifest, layer, layerfs));
         let (scan, source) = match from_bundle {

@@ -13,7 +13,7 @@ pub mod usage;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use bincode::{Decode, Encode};
+use bundles::codec::{Decode, Encode};
 use bundles::image::Digest;
 use containerd_snapshots::{Info, Kind as ApiKind};
 
@@ -21,6 +21,7 @@ use labels::Labels;
 
 /// What can be done with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "bundles::codec")]
 pub enum Kind {
     /// A read-only mount of the parent.
     View,
@@ -43,6 +44,7 @@ impl Kind {
 
 /// Disk usage of a snapshot, without its parents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[bincode(crate = "bundles::codec")]
 pub struct Usage {
     /// Files of any type; a file with several hard links counts once.
     pub inodes: u64,
@@ -52,6 +54,7 @@ pub struct Usage {
 
 /// Where the files of a snapshot are.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "bundles::codec")]
 pub enum Content {
     /// In the snapshot's own directory below the root.
     Local,
@@ -61,6 +64,7 @@ pub enum Content {
 
 /// A published layer. It holds everything that mounting needs, so only the first call reads the repository.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "bundles::codec")]
 pub struct CvmfsLayer {
     /// Fully qualified name of the repository.
     pub repository: String,
@@ -79,6 +83,7 @@ pub struct CvmfsLayer {
 
 /// A snapshot. Its name is the key under which it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "bundles::codec")]
 pub struct Snapshot {
     /// Names the snapshot's directory; never reused.
     pub id: u64,

@@ -6,8 +6,11 @@
 //! |--|--|--|
 //! | default | `schema` | u32, little endian: [`SCHEMA`] |
 //! | default | `next_id` | u64, little endian: this id and higher ones were never given to a snapshot |
-//! | `snapshots` | name | [`Snapshot`] in bincode |
-//! | `layers` | `<repository>/<digest>` | [`LayerScan`] in bincode: the owner and the whiteouts of a published layer |
+//! | `snapshots` | name | [`Snapshot`] in the envelope [`SNAPSHOT`] |
+//! | `layers` | `<repository>/<digest>` | [`LayerScan`], the owner and the whiteouts of a published layer, in the envelope [`LAYER`] |
+//!
+//! The envelopes are those of [`bundles::codec`], with a version and a checksum. A record that is damaged or newer than this
+//! program is reported and left as it is.
 //!
 //! # Invariants
 //!
@@ -19,7 +22,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bincode::config::Configuration;
+use bundles::codec::{Format, FormatError};
 use bundles::image::Digest;
 use parking_lot::Mutex;
 use rocksdb::{ColumnFamily, DB, IteratorMode, Options, WriteBatch, WriteOptions};
@@ -35,15 +38,10 @@ const SCHEMA_KEY: &[u8] = b"schema";
 const NEXT_ID_KEY: &[u8] = b"next_id";
 const SNAPSHOTS: &str = "snapshots";
 const LAYERS: &str = "layers";
-/// Larger than any valid record (containerd limits labels to 4 KiB each), so a damaged one allocates at most this.
-const RECORD_LIMIT: usize = 64 << 20;
-
-type Codec =
-    Configuration<bincode::config::LittleEndian, bincode::config::Varint, bincode::config::Limit<RECORD_LIMIT>>;
-
-fn codec() -> Codec {
-    bincode::config::standard().with_limit::<RECORD_LIMIT>()
-}
+/// Envelope of a snapshot. A change of [`Snapshot`] or the types in it needs a new version.
+const SNAPSHOT: Format = Format { name: "record of a snapshot", magic: *b"CPSN", major: 1, minor: 0 };
+/// Envelope of the scan of a published layer. A change of [`LayerScan`] or the types in it needs a new version.
+const LAYER: Format = Format { name: "record of a published layer", magic: *b"CPSL", major: 1, minor: 0 };
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +49,20 @@ pub enum StoreError {
     /// RocksDB failed.
     #[error("{0}")]
     RocksDb(#[from] rocksdb::Error),
-    /// A record cannot be decoded.
-    #[error("the record {0:?} is damaged: {1}")]
-    Damaged(String, String),
+    /// A record cannot be read or written. It is left as it is.
+    #[error(
+        "{key:?}: {source} (nothing was changed; restore the root from a backup, or remove it while containerd is stopped \
+         and pull the images again)"
+    )]
+    Record {
+        /// Key of the record.
+        key: String,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// A number has a wrong size, or a column family is missing.
+    #[error("the database is damaged: {0}; restore the root from a backup, or configure another `root`")]
+    Damaged(String),
     /// A newer version of this program wrote the database.
     #[error(
         "the database {path} has schema {found}, this program reads up to {SCHEMA}: upgrade cvmfs-prefetch-snapshotter, \
@@ -65,6 +74,17 @@ pub enum StoreError {
         /// Schema of the database.
         found: u32,
     },
+}
+
+impl StoreError {
+    /// Whether a record is damaged, not only newer than this program.
+    pub fn is_damaged_record(&self) -> bool {
+        matches!(self, Self::Record { source, .. } if !matches!(source, FormatError::Newer { .. }))
+    }
+
+    fn record(key: &str) -> impl FnOnce(FormatError) -> Self {
+        move |source| Self::Record { key: key.to_owned(), source }
+    }
 }
 
 /// All snapshots, in memory and on disk.
@@ -96,7 +116,7 @@ impl Store {
         for item in db.iterator_cf(family(&db, SNAPSHOTS)?, IteratorMode::Start) {
             let (key, value) = item?;
             let name = String::from_utf8_lossy(&key).into_owned();
-            let snapshot: Snapshot = decode(&name, &value)?;
+            let snapshot: Snapshot = SNAPSHOT.open(&value).map_err(StoreError::record(&name))?;
             memory.state.apply(Change { remove: None, put: Some((name, snapshot)) });
         }
         Ok(Self { db, memory: Mutex::new(memory) })
@@ -127,7 +147,7 @@ impl Store {
             batch.delete_cf(family, name);
         }
         if let Some((name, snapshot)) = &change.put {
-            batch.put_cf(family, name, encode(name, snapshot)?);
+            batch.put_cf(family, name, SNAPSHOT.seal(snapshot).map_err(StoreError::record(name))?);
         }
         let mut options = WriteOptions::default();
         options.set_sync(true);
@@ -155,7 +175,7 @@ impl Store {
     pub fn layer_scan(&self, repository: &str, digest: &Digest) -> Result<Option<LayerScan>, StoreError> {
         let key = layer_key(repository, digest);
         match self.db.get_cf(family(&self.db, LAYERS)?, &key)? {
-            Some(bytes) => decode(&key, &bytes).map(Some),
+            Some(bytes) => LAYER.open(&bytes).map(Some).map_err(StoreError::record(&key)),
             None => Ok(None),
         }
     }
@@ -163,7 +183,8 @@ impl Store {
     /// Keeps the scan of a published layer. It stays valid: a layer is named by its digest and never changes.
     pub fn put_layer_scan(&self, repository: &str, digest: &Digest, scan: &LayerScan) -> Result<(), StoreError> {
         let key = layer_key(repository, digest);
-        Ok(self.db.put_cf(family(&self.db, LAYERS)?, &key, encode(&key, scan)?)?)
+        let record = LAYER.seal(scan).map_err(StoreError::record(&key))?;
+        Ok(self.db.put_cf(family(&self.db, LAYERS)?, &key, record)?)
     }
 }
 
@@ -198,29 +219,19 @@ fn check_schema(db: &DB, path: &Path) -> Result<(), StoreError> {
 }
 
 fn number<const N: usize>(key: &[u8], bytes: &[u8]) -> Result<[u8; N], StoreError> {
-    let damaged =
-        |_| StoreError::Damaged(String::from_utf8_lossy(key).into_owned(), format!("{} bytes, not {N}", bytes.len()));
+    let damaged = |_| {
+        let key = String::from_utf8_lossy(key);
+        StoreError::Damaged(format!("{key} has {} bytes, expected {N}", bytes.len()))
+    };
     bytes.try_into().map_err(damaged)
 }
 
 fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, StoreError> {
-    db.cf_handle(name).ok_or_else(|| StoreError::Damaged(name.to_owned(), "no such column family".to_owned()))
+    db.cf_handle(name).ok_or_else(|| StoreError::Damaged(format!("the column family {name} is missing")))
 }
 
 fn layer_key(repository: &str, digest: &Digest) -> String {
     format!("{repository}/{}", digest.hex())
-}
-
-fn encode<T: bincode::Encode>(name: &str, value: &T) -> Result<Vec<u8>, StoreError> {
-    bincode::encode_to_vec(value, codec()).map_err(|error| StoreError::Damaged(name.to_owned(), error.to_string()))
-}
-
-fn decode<T: bincode::Decode<()>>(name: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    match bincode::decode_from_slice(bytes, codec()) {
-        Ok((value, read)) if read == bytes.len() => Ok(value),
-        Ok(_) => Err(StoreError::Damaged(name.to_owned(), "bytes left over".to_owned())),
-        Err(error) => Err(StoreError::Damaged(name.to_owned(), error.to_string())),
-    }
 }
 
 #[cfg(test)]
@@ -273,17 +284,58 @@ mod tests {
         assert!(store.used_ids().contains(&id));
     }
 
-    #[test]
-    fn a_newer_schema_and_a_damaged_record_are_refused() {
+    /// Opens a database with this record of the snapshot "a", and checks that the record is still there afterwards.
+    fn open_with(record: &[u8]) -> Result<Store, StoreError> {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(directory.path()).unwrap());
-        add(&store, "a");
-        store.db.put_cf(family(&store.db, SNAPSHOTS).unwrap(), "a", b"\xff\xff").unwrap();
+        store.db.put_cf(family(&store.db, SNAPSHOTS).unwrap(), "a", record).unwrap();
         drop(store);
-        assert!(matches!(Store::open(directory.path()), Err(StoreError::Damaged(name, _)) if name == "a"));
-        let db = DB::open_cf(&Options::default(), directory.path(), [SNAPSHOTS, LAYERS]).unwrap();
-        db.put(SCHEMA_KEY, (SCHEMA + 1).to_le_bytes()).unwrap();
-        drop(db);
+        let opened = Store::open(directory.path());
+        if opened.is_err() {
+            let db = DB::open_cf(&Options::default(), directory.path(), [SNAPSHOTS, LAYERS]).unwrap();
+            assert_eq!(db.get_cf(family(&db, SNAPSHOTS).unwrap(), "a").unwrap().unwrap(), record);
+        }
+        opened
+    }
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            id: 1,
+            kind: Kind::Active,
+            parent: None,
+            labels: [("label".to_owned(), "value".to_owned())].into(),
+            created: SystemTime::UNIX_EPOCH,
+            updated: SystemTime::UNIX_EPOCH,
+            usage: Default::default(),
+            content: Content::Local,
+        }
+    }
+
+    #[test]
+    fn a_damaged_or_newer_record_is_refused_and_kept() {
+        let record = SNAPSHOT.seal(&snapshot()).unwrap();
+        assert_eq!(open_with(&record).unwrap().read(|state| state.get("a").unwrap().clone()), snapshot());
+        // A byte of the magic, the version, the size, the payload and the checksum.
+        for at in [0, 4, 8, 20, record.len() - 1] {
+            let mut damaged = record.clone();
+            damaged[at] ^= 0x55;
+            let error = open_with(&damaged).unwrap_err();
+            assert!(matches!(&error, StoreError::Record { key, .. } if key == "a"), "byte {at}: {error}");
+            assert_eq!(error.is_damaged_record(), at != 4, "byte {at}: {error}");
+        }
+        let newer = Format { major: SNAPSHOT.major + 1, ..SNAPSHOT }.seal(&snapshot()).unwrap();
+        let error = open_with(&newer).unwrap_err();
+        assert!(!error.is_damaged_record() && error.to_string().contains("upgrade"), "{error}");
+        let other_kind = LAYER.seal(&snapshot()).unwrap();
+        assert!(open_with(&other_kind).unwrap_err().is_damaged_record());
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        store.db.put(SCHEMA_KEY, (SCHEMA + 1).to_le_bytes()).unwrap();
+        drop(store);
         let error = Store::open(directory.path()).unwrap_err().to_string();
         assert!(error.contains("upgrade"), "{error}");
     }

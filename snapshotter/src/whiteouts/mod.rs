@@ -29,11 +29,12 @@
 pub mod companion;
 pub mod walk;
 
-use bincode::{Decode, Encode};
 use bundles::bundle::{CATALOG_MARKER, OPAQUE, PublishedLayer, WHITEOUT};
+use bundles::codec::{Decode, Encode};
 
 /// Everything about a published layer that mounting it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "bundles::codec")]
 pub struct LayerScan {
     /// User and group of the layer's root directory.
     pub owner: (u32, u32),
@@ -43,6 +44,7 @@ pub struct LayerScan {
 
 /// The whiteouts of a layer: the directories that have any and the directories that lead there, parents first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "bundles::codec")]
 pub struct Whiteouts {
     /// Begins with the layer's root.
     pub directories: Vec<WhiteoutDirectory>,
@@ -50,6 +52,7 @@ pub struct Whiteouts {
 
 /// A directory of a layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[bincode(crate = "bundles::codec")]
 pub struct WhiteoutDirectory {
     /// The names that lead to the directory from the layer's root.
     pub path: Vec<Vec<u8>>,
