@@ -236,13 +236,13 @@ fn check_tells_what_is_used_and_why() {
     assert_eq!(one["upstream"]["servers"][1], format!("http://two/cvmfs/{}", site::REPOSITORY));
     assert_eq!(one["upstream"]["proxies"], serde_json::json!([["http://a:1", "http://b:2"], ["DIRECT"]]));
     assert_eq!(one["upstream"]["timeout_s"], 5);
-    let sink = &one["sink"];
-    assert_eq!((&sink["kind"], &sink["quota_protocol"]), (&"managed".into(), &2.into()), "{sink}");
+    let destination = &one["destination"];
+    assert_eq!((&destination["kind"], &destination["quota_protocol"]), (&"managed".into(), &2.into()), "{destination}");
     let user = nix::unistd::geteuid().as_raw();
-    assert_eq!((&sink["user"], &sink["expected_user"]), (&user.into(), &user.into()));
-    let room = serde_json::json!({"bytes": 1 << 20, "quota": 2 << 20, "used": 5000, "pinned": 4000});
-    assert_eq!(sink["room"], room);
-    assert!(sink["reason"].as_str().unwrap().contains("quota manager listens"), "{sink}");
+    assert_eq!((&destination["user"], &destination["expected_user"]), (&user.into(), &user.into()));
+    let free_space = serde_json::json!({"bytes": 1 << 20, "quota": 2 << 20, "used": 5000, "pinned": 4000});
+    assert_eq!(destination["free_space"], free_space);
+    assert!(destination["reason"].as_str().unwrap().contains("quota manager listens"), "{destination}");
     assert_eq!(one["mount"]["answers"], true);
     for expected in [
         "http://a:1 | http://b:2, then DIRECT",
@@ -256,7 +256,7 @@ fn check_tells_what_is_used_and_why() {
 
     let exclusive = client.replace("SHARED_CACHE=yes", "SHARED_CACHE=no");
     let (success, reports, text) = check(&site, &exclusive);
-    assert!(success && reports[0]["sink"]["kind"] == "mount", "{reports}");
+    assert!(success && reports[0]["destination"]["kind"] == "mount", "{reports}");
     assert!(text.contains("the client's alone"), "{text}");
 
     // The cache directory is not there, nor is the mount: nothing would come of a request.

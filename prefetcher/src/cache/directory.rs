@@ -17,17 +17,17 @@ use std::sync::LazyLock;
 use bundles::object::ContentHash;
 use tracing::debug;
 
-use super::sink::SinkError;
+use super::destination::CacheError;
 
-/// What the names of our temporary files start with.
+/// The prefix of the names of temporary files of any daemon.
 pub const TEMPORARY_PREFIX: &str = "cvmfs-prefetch.";
 
-/// Whose a cache is decides who must be able to read what is made in it.
+/// Who owns a cache. That decides who must be able to read the files that are made in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rules {
-    /// The client's own: its user, nobody else.
+    /// The client's own cache: only its user reads it.
     Client,
-    /// An alien cache or a lower tier: all of the directory's group, on every node that has it mounted.
+    /// An alien cache or a lower tier: the group of the directory reads it, on every node that mounts it.
     Group,
 }
 
@@ -46,31 +46,31 @@ impl Rules {
         }
     }
 
-    /// What the names of this daemon's temporary files start with.
+    /// The prefix of the names of this daemon's temporary files.
     pub fn temporary_prefix(self) -> String {
         match self {
             Self::Client => TEMPORARY_PREFIX.to_owned(),
-            // Other nodes write here, too, and process ids repeat.
+            // Other nodes write here too, and process IDs repeat.
             Self::Group => format!("{TEMPORARY_PREFIX}{}.", *HOST),
         }
     }
 }
 
-/// This node's name, without what would make it look like a longer prefix.
+/// This node's name, without characters that would make it look like a longer prefix.
 static HOST: LazyLock<String> = LazyLock::new(|| {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let plain = name.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
     plain.take(64).collect()
 });
 
-/// What new files of this process lack. Unknown where the kernel does not say: all.
+/// The umask of this process. All bits if the kernel does not show it.
 static UMASK: LazyLock<u32> = LazyLock::new(|| {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok()).unwrap_or(0o777)
 });
 
-/// The directory.
+/// A cache directory and its rules.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) dir: PathBuf,
@@ -86,7 +86,7 @@ impl Directory {
         self.dir.join(hash.cache_path())
     }
 
-    /// What is locked to keep other daemons from taking our temporary files for left-overs.
+    /// Opens the file that is locked, so that other daemons do not remove our temporary files as abandoned.
     pub(super) fn open_lock(&self) -> io::Result<File> {
         match self.rules {
             Rules::Client => File::open(self.txn()),
@@ -97,43 +97,43 @@ impl Directory {
         }
     }
 
-    /// Makes one directory below the cache as the client makes it, if it is not there.
-    pub(super) fn make_dir(&self, path: &Path) -> Result<(), SinkError> {
+    /// Makes a directory below the cache as the client makes it, unless it exists.
+    pub(super) fn make_dir(&self, path: &Path) -> Result<(), CacheError> {
         match fs::DirBuilder::new().mode(self.rules.directory_mode()).create(path) {
             Ok(()) => {
                 // The process's umask may have taken bits away.
                 let mode = Permissions::from_mode(self.rules.directory_mode());
                 fs::set_permissions(path, mode).map_err(failed("change the mode of", path))?;
-                self.give_away(path, |uid, gid| std::os::unix::fs::lchown(path, uid, gid))
+                self.set_owner(path, |uid, gid| std::os::unix::fs::lchown(path, uid, gid))
             }
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(e) => Err(failed("create", path)(e)),
         }
     }
 
-    /// Makes an empty file in `txn` that those who read the cache can read.
-    pub(super) fn make_file(&self, path: &Path) -> Result<File, SinkError> {
+    /// Makes an empty file in `txn` with the mode and owner that the rules ask for.
+    pub(super) fn make_file(&self, path: &Path) -> Result<File, CacheError> {
         let mode = self.rules.object_mode();
         let create = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
         let file = self.with_dir(&self.txn(), create).map_err(failed("create", path))?;
         let mode_is_right = *UMASK & mode == 0;
-        let moded = if mode_is_right { Ok(()) } else { file.set_permissions(Permissions::from_mode(mode)) };
-        let given = moded
+        let mode_set = if mode_is_right { Ok(()) } else { file.set_permissions(Permissions::from_mode(mode)) };
+        let owner_set = mode_set
             .map_err(failed("change the mode of", path))
-            .and_then(|()| self.give_away(path, |uid, gid| std::os::unix::fs::fchown(&file, uid, gid)));
-        if let Err(error) = given {
+            .and_then(|()| self.set_owner(path, |uid, gid| std::os::unix::fs::fchown(&file, uid, gid)));
+        if let Err(error) = owner_set {
             remove(path);
             return Err(error);
         }
         Ok(file)
     }
 
-    /// What we make belongs to whom the cache directory belongs to: as root to its owner, among a group to its group.
-    fn give_away(
+    /// Gives a file or directory to the owner (as root) and group of the cache directory.
+    fn set_owner(
         &self,
         path: &Path,
         chown: impl FnOnce(Option<u32>, Option<u32>) -> io::Result<()>,
-    ) -> Result<(), SinkError> {
+    ) -> Result<(), CacheError> {
         let is_root = nix::unistd::geteuid().is_root();
         if !is_root && self.rules == Rules::Client {
             return Ok(());
@@ -146,7 +146,7 @@ impl Directory {
         chown(user, Some(owner.gid())).map_err(failed("change the owner of", path))
     }
 
-    /// Does `action`, which needs the directory `dir`; makes the directory if that was what was missing.
+    /// Does `action`, which needs the directory `dir`. If it fails because something is missing, makes the directory and tries again.
     pub(super) fn with_dir<T>(&self, dir: &Path, action: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match action() {
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -165,7 +165,7 @@ pub(super) fn remove(path: &Path) {
     }
 }
 
-pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SinkError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
     let path = path.to_owned();
-    move |source| SinkError::Io { action, path, source }
+    move |source| CacheError::Io { action, path, source }
 }

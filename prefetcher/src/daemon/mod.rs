@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::cache::{self, SinkError};
+use crate::cache::{CacheError, mount_reader};
 use crate::config::Config;
 use crate::delivery;
 use crate::fetch::Fetcher;
@@ -55,7 +55,7 @@ pub enum SettingsUnusable {
     Settings(#[from] SettingsError),
     /// Two daemons for one cache.
     #[error(transparent)]
-    Sink(SinkError),
+    Cache(CacheError),
 }
 
 /// Why a request is not taken.
@@ -97,12 +97,12 @@ impl Daemon {
             warn!(repository, note, "cannot read a setting of the CVMFS client");
         }
         let mounts = settings.iter().map(|one| one.mount.clone()).collect();
-        let mount_reads = Arc::new(Semaphore::new(cache::through_mount::READS));
+        let mount_reads = Arc::new(Semaphore::new(mount_reader::READS));
         let repositories = Repository::all(settings, config, &mount_reads)?;
         for repository in repositories.values() {
-            match repository.sink.prepare() {
+            match repository.destination.prepare() {
                 Ok(()) => {}
-                Err(error @ SinkError::InUse(_)) => return Err(SettingsUnusable::Sink(error)),
+                Err(error @ CacheError::InUse(_)) => return Err(SettingsUnusable::Cache(error)),
                 Err(error) => warn!(repository = repository.name, %error, "cache not usable yet"),
             }
         }
@@ -217,7 +217,7 @@ impl Daemon {
     /// Removes what is left of objects that were on their way. To be called when nothing runs any more.
     pub fn clean(&self) {
         for repository in self.known_repositories() {
-            repository.sink.clean();
+            repository.destination.clean();
         }
     }
 }

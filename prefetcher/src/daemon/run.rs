@@ -1,6 +1,7 @@
 //! What becomes of one request, from its bundle to its tally.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::proto::RequestState;
 use bundles::bundle::Bundle;
@@ -8,6 +9,7 @@ use tracing::info;
 
 use super::Daemon;
 use crate::delivery::{Context, Delivery};
+use crate::request::tally::{FailureCause, Outcome};
 use crate::request::{Request, Running};
 use crate::source::{AtHand, Compared, Found, Search, Troubles};
 
@@ -19,36 +21,26 @@ impl Daemon {
             biased;
             state = self.outcome(&request, bundle) => state,
             state = request.given_up() => {
-                request.fail_rest(|a| &mut a.failed_cancelled);
+                request.fail_unfinished(FailureCause::Cancelled);
                 state
             }
         };
         running.end(state);
-        let status = request.status();
-        self.metrics.ended(&status);
-        let a = status.tally.unwrap_or_default();
+        let tally = request.tally();
+        self.metrics.ended(&tally);
+        let milliseconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
         info!(
-            state = state.as_str_name(),
-            error = status.error,
-            total = a.total_objects,
-            cached = a.cached_objects,
-            fetched = a.fetched_objects,
-            joined = a.joined_objects,
-            failed = a.failed_objects,
-            skipped = a.skipped_objects,
-            skipped_cache_full = a.skipped_cache_full_objects,
-            failed_transfer = a.failed_transfer,
-            failed_verification = a.failed_verification,
-            failed_write = a.failed_write,
-            failed_shutdown = a.failed_shutdown,
-            failed_cancelled = a.failed_cancelled,
-            time_to_first_byte_us = a.time_to_first_byte_us,
-            time_to_critical_us = a.time_to_critical_us,
-            stored_bytes = a.fetched_stored_bytes,
-            transferred_bytes = a.transferred_bytes,
-            packs = a.packs,
-            raw_bytes = a.fetched_raw_bytes,
-            elapsed_us = a.elapsed_us,
+            state = state.name(),
+            error = request.first_error(),
+            total = tally.total.objects,
+            outcomes = %tally,
+            time_to_first_byte_ms = milliseconds(tally.time_to_first_byte),
+            time_to_critical_ms = milliseconds(tally.time_to_critical),
+            elapsed_ms = milliseconds(tally.elapsed),
+            stored_bytes = tally.of(Outcome::Fetched).stored_bytes,
+            raw_bytes = tally.of(Outcome::Fetched).raw_bytes,
+            transferred_bytes = tally.transferred_bytes,
+            packs = tally.packs,
             "request ended"
         );
     }
@@ -74,10 +66,7 @@ impl Daemon {
             Search::Absent => RequestState::NoBundle,
             Search::Unsure(why) => {
                 request.error(&why);
-                match self.shutdown.is_cancelled() {
-                    true => RequestState::Failed,
-                    false => RequestState::NoBundle,
-                }
+                if self.shutdown.is_cancelled() { RequestState::Failed } else { RequestState::NoBundle }
             }
             Search::Unusable(why) => {
                 request.error(&why);
@@ -137,9 +126,6 @@ async fn deliver(context: &Context, request: &Request, found: Found) -> RequestS
         return RequestState::Failed;
     }
     let bundle = Arc::new(found.bundle);
-    Delivery::new(context, request, &bundle).await.bring(&plan).await;
-    match request.tally_so_far().failed_objects {
-        0 => RequestState::Done,
-        _ => RequestState::Failed,
-    }
+    Delivery::new(context, request, &bundle).await.run(&plan).await;
+    if request.tally().failed() == 0 { RequestState::Done } else { RequestState::Failed }
 }

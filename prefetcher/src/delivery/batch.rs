@@ -1,39 +1,46 @@
-//! A plan in portions that are looked up, and perhaps fetched, together.
+//! Divides a plan into batches of objects that are looked up, and perhaps downloaded, together.
+
+use std::collections::HashMap;
 
 use bundles::bundle::{Bundle, ObjectIndex, PackIndex};
 
-/// How many objects are looked up in the cache at a time. Small, so that the first fetch starts at once.
-const MOST: usize = 256;
+/// Maximum number of objects of a batch without a pack. Small, so that the first download starts at once.
+const MAX_OBJECTS: usize = 256;
 
 /// Some objects of a plan.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Portion {
-    /// The pack that they are in.
+pub(super) struct Batch {
+    /// The pack that holds them.
     pub(super) pack: Option<PackIndex>,
-    /// Their places in the bundle, in the order of the plan.
+    /// In the order of the plan.
     pub(super) objects: Vec<ObjectIndex>,
 }
 
-/// The portions of `plan`, in the order in which the first of each is needed: all that is wanted of a pack which `is_there`,
-/// and what is in none.
-pub(super) fn portions(bundle: &Bundle, plan: &[ObjectIndex], is_there: impl Fn(PackIndex) -> bool) -> Vec<Portion> {
-    let mut portions: Vec<Portion> = Vec::new();
-    let mut of_pack = std::collections::HashMap::new();
+/// Divides `plan` into batches, in the order in which the first object of each is needed: one for each pack that
+/// `is_available`, with all planned objects of the pack, and others for the remaining objects.
+pub(super) fn batches(bundle: &Bundle, plan: &[ObjectIndex], is_available: impl Fn(PackIndex) -> bool) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut of_pack = HashMap::new();
     let mut open = None;
     for &index in plan {
-        let pack = bundle.object(index).packed.map(|packed| packed.pack).filter(|pack| is_there(*pack));
-        let at = match pack {
-            Some(pack) => *of_pack.entry(pack).or_insert(portions.len()),
-            None => open.filter(|at: &usize| portions[*at].objects.len() < MOST).unwrap_or(portions.len()),
+        let pack = pack_of(bundle, index).filter(|pack| is_available(*pack));
+        let number = match pack {
+            Some(pack) => *of_pack.entry(pack).or_insert(batches.len()),
+            None => open.filter(|open: &usize| batches[*open].objects.len() < MAX_OBJECTS).unwrap_or(batches.len()),
         };
-        if at == portions.len() {
-            portions.push(Portion { pack, objects: Vec::new() });
-            // What comes behind a pack in the plan stays behind it.
-            open = if pack.is_none() { Some(at) } else { None };
+        if number == batches.len() {
+            batches.push(Batch { pack, objects: Vec::new() });
+            // Objects after a pack in the plan stay after it.
+            open = pack.is_none().then_some(number);
         }
-        portions[at].objects.push(index);
+        batches[number].objects.push(index);
     }
-    portions
+    batches
+}
+
+/// The pack that holds an object.
+pub(super) fn pack_of(bundle: &Bundle, index: ObjectIndex) -> Option<PackIndex> {
+    Some(bundle.object(index).packed?.pack)
 }
 
 #[cfg(test)]
@@ -55,22 +62,23 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_stands_where_its_first_object_is_needed() {
+    fn a_pack_comes_where_its_first_object_is_needed() {
         let bundle = bundle(&[None, Some(1), Some(0), None, Some(1), Some(2), None]);
-        let indices = |plan: &[u32]| plan.iter().copied().map(ObjectIndex::new).collect::<Vec<_>>();
-        let portion =
-            |pack: Option<u32>, objects: &[u32]| Portion { pack: pack.map(PackIndex::new), objects: indices(objects) };
+        let batch = |pack: Option<u32>, objects: &[u32]| Batch {
+            pack: pack.map(PackIndex::new),
+            objects: objects.iter().copied().map(ObjectIndex::new).collect(),
+        };
         assert_eq!(
-            portions(&bundle, &indices(&[0, 1, 2, 3, 4, 5, 6]), |pack| pack != PackIndex::new(2)),
-            [portion(None, &[0]), portion(Some(1), &[1, 4]), portion(Some(0), &[2]), portion(None, &[3, 5, 6])]
+            batches(&bundle, &bundle.plan(None), |pack| pack != PackIndex::new(2)),
+            [batch(None, &[0]), batch(Some(1), &[1, 4]), batch(Some(0), &[2]), batch(None, &[3, 5, 6])]
         );
     }
 
     #[test]
-    fn what_is_in_no_pack_comes_in_small_portions() {
-        let bundle = bundle(&vec![None; 2 * MOST + 1]);
-        let plan: Vec<ObjectIndex> = bundle.indices().collect();
-        let sizes: Vec<usize> = portions(&bundle, &plan, |_| true).iter().map(|p| p.objects.len()).collect();
-        assert_eq!(sizes, [MOST, MOST, 1]);
+    fn objects_without_a_pack_come_in_small_batches() {
+        let bundle = bundle(&vec![None; 2 * MAX_OBJECTS + 1]);
+        let batches = batches(&bundle, &bundle.plan(None), |_| true);
+        let sizes: Vec<usize> = batches.iter().map(|batch| batch.objects.len()).collect();
+        assert_eq!(sizes, [MAX_OBJECTS, MAX_OBJECTS, 1]);
     }
 }

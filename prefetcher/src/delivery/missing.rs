@@ -1,36 +1,42 @@
-//! What of a bundle is to be fetched.
+//! Looks up which objects of a bundle are missing in their caches.
 
-use std::sync::Arc;
+use bundles::bundle::{Bundle, ObjectIndex};
 
-use bundles::bundle::{BundleObject, ObjectIndex};
+use crate::cache::Destination;
 
-use crate::cache::Sink;
-
-/// Which of some objects are missing in a cache.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Missing {
-    /// Indices of the missing ones, in the order in which they are wanted.
-    pub(super) indices: Vec<ObjectIndex>,
-    /// Indices of those that are there.
-    pub(super) already_there: Vec<ObjectIndex>,
+/// Objects by the result of their lookup.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Lookup {
+    /// Objects that are not in the cache, or of which that is unknown, in the order of the plan.
+    pub(super) missing: Vec<ObjectIndex>,
+    /// Objects that are in the cache.
+    pub(super) cached: Vec<ObjectIndex>,
 }
 
-/// Looks up objects by their indices, each in the cache that is beside it. Blocks for a `stat` each.
-pub(super) fn missing(objects: &[BundleObject], wanted: &[(ObjectIndex, Arc<dyn Sink>)]) -> Missing {
-    let is_missing = |(i, sink): &&(ObjectIndex, Arc<dyn Sink>)| {
-        let object = &objects[i.as_usize()];
-        !sink.contains(&object.hash, object.raw_size)
-    };
-    let (missing, there): (Vec<_>, Vec<_>) = wanted.iter().partition(is_missing);
-    let indices = |of: Vec<&(ObjectIndex, Arc<dyn Sink>)>| of.into_iter().map(|(i, _)| *i).collect();
-    Missing { indices: indices(missing), already_there: indices(there) }
+/// Looks up objects of `bundle`, each in its destination. Blocks for one `stat` each. What a client behind a mount has cached is
+/// unknown.
+pub(super) fn look_up(bundle: &Bundle, objects: &[(ObjectIndex, Destination)]) -> Lookup {
+    let mut lookup = Lookup::default();
+    for (index, destination) in objects {
+        let object = bundle.object(*index);
+        let is_cached = match destination {
+            Destination::Cache(cache) => cache.contains(&object.hash, object.raw_size),
+            Destination::ThroughMount(_) => false,
+        };
+        if is_cached { &mut lookup.cached } else { &mut lookup.missing }.push(*index);
+    }
+    lookup
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+
     use super::*;
     use crate::cache::PosixCache;
+    use bundles::bundle::BundleObject;
+    use bundles::image::{ChainId, Digest, ImageId};
     use bundles::object::{ContentHash, ObjectKind};
     use bundles::path::RootPath;
 
@@ -41,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_with_its_size_is_not_fetched_and_the_order_stays() {
+    fn cached_objects_have_their_full_size_and_the_order_stays() {
         let dir = tempfile::tempdir().unwrap();
         let cache = PosixCache::new(dir.path());
         let objects = [object(9, 3), object(8, 3), object(7, 3), object(6, 0)];
@@ -51,14 +57,10 @@ mod tests {
             incoming.commit().unwrap();
         }
         std::fs::write(dir.path().join(objects[2].hash.cache_path()), "c").unwrap();
-        let cache: Arc<dyn Sink> = Arc::new(cache);
-        let wanted = [3, 2, 0, 1].map(|i| (ObjectIndex::new(i), cache.clone()));
-        assert_eq!(
-            missing(&objects, &wanted),
-            Missing {
-                indices: [2, 0].map(ObjectIndex::new).into(),
-                already_there: [3, 1].map(ObjectIndex::new).into()
-            }
-        );
+        let image = ImageId { chain_id: ChainId(Digest::sha256(b"x")), manifest: None, reference: String::new() };
+        let bundle = Bundle { objects: objects.to_vec(), ..Bundle::new(image, "r.example") };
+        let [a, b, c, d] = [0, 1, 2, 3].map(ObjectIndex::new);
+        let queries = [d, c, a, b].map(|index| (index, Destination::Cache(cache.clone())));
+        assert_eq!(look_up(&bundle, &queries), Lookup { missing: vec![c, a], cached: vec![d, b] });
     }
 }

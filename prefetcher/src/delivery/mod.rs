@@ -1,43 +1,50 @@
-//! Brings the objects of a plan into the caches, in the order in which they are needed.
+//! Gets the objects of a plan into the caches, in the order of need.
 //!
-//! A plan is processed in batches ([`batch`]): the objects of one pack, or some that are in no pack. Of each batch, the missing
-//! objects are looked up first ([`missing`]). Whether a pack is downloaded, or its missing objects one by one, depends on which
-//! is expected to be faster ([`pack_cost`]). Every object is counted exactly once ([`outcome`]).
+//! 1. The plan is divided into batches ([`batch`]): the objects of one pack, or some that are in no pack.
+//! 2. Each batch is looked up in the caches ([`missing`]). Objects for which a cache has no space are skipped.
+//! 3. The missing objects are downloaded as a pack or one by one, whichever is expected to be faster ([`pack_cost`]), while the next
+//!    batch is looked up ([`in_flight`]).
+//! 4. The outcome of every object is recorded exactly once ([`outcome`]).
+//!
+//! Where a cache cannot be written, objects are read through the mount instead of downloaded.
 
 mod batch;
+mod in_flight;
 mod missing;
 mod outcome;
 mod pack_cost;
 
 use std::collections::HashMap;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bundles::bundle::{Bundle, BundleObject, ObjectIndex, PackIndex};
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::cache::SinkError;
 use crate::cache::capacity::Allowance;
-use crate::fetch::failure::{Cause, Failure};
+use crate::cache::{CacheError, Destination, DestinationId};
+use crate::fetch::failure::Failure;
 use crate::fetch::pack::{Pack, parts_of};
-use crate::fetch::{Fetcher, Outcome};
+use crate::fetch::{Fetched, Fetcher};
 use crate::mount::page_cache::Preloader;
 use crate::repository::Repository;
 use crate::request::Request;
-use crate::request::tally::fail;
+use crate::request::tally::{Count, FailureCause, Outcome, SkipCause};
 use crate::source::Sources;
-use batch::{Portion, portions};
-use pack_cost::{Line, Offer};
+use batch::{Batch, batches, pack_of};
+use in_flight::InFlight;
+use missing::{Lookup, look_up};
+use pack_cost::{Link, Offer};
 
-/// After so many objects that the cache did not take, a request fetches no more.
+/// After this many objects that could not be written to a cache, a request downloads no more.
 const MAX_WRITE_FAILURES: u64 = 8;
-/// Handing the look-ups of so few objects to another thread takes longer than they do.
+/// Batches of at most this many objects are looked up at once. Moving the lookups to another thread would take longer.
 const FEW: usize = 16;
-/// So many packs of a request come side by side; the next ones wait for memory anyway.
-const PACKS_ABREAST: usize = 4;
+/// Maximum number of packs of a request that are downloaded at a time. More would only wait for memory.
+const MAX_PACKS: usize = 4;
 
 /// What all deliveries of the daemon share.
 #[derive(Debug)]
@@ -46,120 +53,115 @@ pub struct Context {
     pub repositories: HashMap<String, Arc<Repository>>,
     /// Downloads objects.
     pub fetcher: Fetcher,
-    /// Knows where packs are.
+    /// Locates packs.
     pub sources: Arc<Sources>,
-    /// Reads files through their mount.
+    /// Preloads files into the page cache.
     pub page_cache: Preloader,
-    /// How many objects of one request may be on their way.
+    /// Maximum number of objects of one request that are downloaded at a time.
     pub max_connections: usize,
-    /// Set when no more objects may be started.
+    /// Set when no more downloads may start.
     pub shutdown: CancellationToken,
 }
 
-/// One request's objects on their way.
+/// The delivery of the objects of one request.
 pub struct Delivery<'a> {
     context: &'a Context,
     request: &'a Request,
     bundle: Arc<Bundle>,
+    /// By the index of the pack; `None` for packs that the repository does not have.
     packs: Vec<Option<Arc<Pack>>>,
-    /// Objects that came, to be read through the mount.
-    to_read: Mutex<ToRead>,
+    preloads: Mutex<Preloads>,
 }
 
-/// Objects by their places in the bundle.
+/// Downloaded objects that are not in the page cache yet.
 #[derive(Default)]
-struct ToRead {
-    /// Those that the start waits for.
+struct Preloads {
     critical: Vec<ObjectIndex>,
     others: Vec<ObjectIndex>,
 }
 
-type OnTheirWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>;
+/// Why the caches of a request are not usable.
+#[derive(Debug, thiserror::Error)]
+enum PrepareError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("cannot prepare the caches: {0}")]
+    Task(#[from] JoinError),
+}
+
+/// Bytes that the request may still write to each destination.
+type Allowances = HashMap<DestinationId, Allowance>;
 
 impl<'a> Delivery<'a> {
-    /// A delivery of objects of `bundle` for `request`.
+    /// A delivery of objects of `bundle` for `request`. Locates the packs of the bundle.
     pub async fn new(context: &'a Context, request: &'a Request, bundle: &Arc<Bundle>) -> Self {
         let packs = match context.repositories.get(bundle.repository()) {
             Some(repository) => context.sources.packs(&repository.mount, bundle).await,
             None => Vec::new(),
         };
-        Self { context, request, bundle: bundle.clone(), packs, to_read: Mutex::default() }
+        Self { context, request, bundle: bundle.clone(), packs, preloads: Mutex::default() }
     }
 
-    /// Brings what is in `plan`.
-    pub async fn bring(&self, plan: &[ObjectIndex]) {
-        let (plan, other): (Vec<ObjectIndex>, Vec<ObjectIndex>) =
-            plan.iter().partition(|i| self.repository_of(self.bundle.object(**i)).is_some());
-        self.request.skipped(&other);
+    /// Delivers the objects of `plan`. Returns when each of them has an outcome.
+    pub async fn run(&self, plan: &[ObjectIndex]) {
+        let is_served = |index: &&ObjectIndex| self.repository_of(self.bundle.object(**index)).is_some();
+        let (plan, not_served): (Vec<ObjectIndex>, Vec<ObjectIndex>) = plan.iter().partition(is_served);
+        self.request.record_all(&not_served, Outcome::Skipped(SkipCause::Repository));
         let mut allowances = match self.prepare().await {
             Ok(allowances) => allowances,
             Err(error) => {
-                self.request.tally(|a| fail(a, Cause::Write, plan.len() as u64));
-                plan.iter().for_each(|index| self.request.missed(*index));
-                self.request.error(&error);
+                self.request.record_all(&plan, Outcome::Failed(FailureCause::Write));
+                self.request.error(&error.to_string());
                 return;
             }
         };
-        self.warm_catalogs();
-        let mut packs = OnTheirWay::new();
-        let mut objects = OnTheirWay::new();
-        let mut begun = false;
-        let is_there = |pack: PackIndex| self.packs.get(pack.as_usize()).is_some_and(Option::is_some);
-        for portion in portions(&self.bundle, &plan, is_there) {
-            let mut missing = self.meanwhile(self.missing(&portion), &mut packs, &mut objects).await;
+        self.preload_catalogs();
+        let mut in_flight = InFlight::new(MAX_PACKS, self.context.max_connections);
+        let mut has_started = false;
+        for batch in batches(&self.bundle, &plan, |pack| self.pack(pack).is_some()) {
+            let mut missing = in_flight.progress_until(self.missing(&batch)).await;
             missing.retain(|index| self.is_allowed(*index, &mut allowances));
-            if !begun && !missing.is_empty() {
-                begun = true;
-                self.spread(&missing).await;
+            if !has_started && !missing.is_empty() {
+                has_started = true;
+                self.start_pause(&missing).await;
             }
-            if let Some(pack) = self.pack_for(&portion, &missing) {
-                while packs.len() >= PACKS_ABREAST {
-                    self.next(&mut packs, &mut objects).await;
+            match self.pack_for(&batch, &missing) {
+                Some(pack) => in_flight.add_pack(self.fetch_pack(pack, missing)).await,
+                None => {
+                    for index in missing {
+                        in_flight.add_object(self.fetch_object(index)).await;
+                    }
                 }
-                packs.push(Box::pin(self.bring_pack(pack, missing)));
-                continue;
-            }
-            for index in missing {
-                while objects.len() >= self.context.max_connections {
-                    self.next(&mut packs, &mut objects).await;
-                }
-                objects.push(Box::pin(self.bring_one(index)));
             }
         }
-        while !packs.is_empty() || !objects.is_empty() {
-            self.next(&mut packs, &mut objects).await;
-        }
-        self.read_what_came();
+        in_flight.finish().await;
+        self.preload_all();
     }
 
-    /// Has the kernel read what came. That takes as much of the node's cores as bringing it, so it is not done while more is
-    /// on its way, but for what the start waits for.
-    fn read_what_came(&self) {
-        let ToRead { critical, others } = std::mem::take(&mut *self.to_read());
-        self.read(critical);
-        self.read(others);
+    /// Preloads all downloaded objects into the page cache. Preloading uses as much of the node's cores as downloading, so it waits
+    /// until all downloads have ended, apart from critical objects.
+    fn preload_all(&self) {
+        let Preloads { critical, others } = std::mem::take(&mut *self.preloads.lock());
+        self.preload(&critical);
+        self.preload(&others);
     }
 
-    /// Has the kernel read those of the critical objects that came, in the order of need.
-    fn read_critical(&self) {
-        let mut critical = std::mem::take(&mut self.to_read().critical);
+    /// Preloads the critical objects, in the order of need.
+    fn preload_critical(&self) {
+        let mut critical = std::mem::take(&mut self.preloads.lock().critical);
         critical.sort_unstable();
-        self.read(critical);
+        self.preload(&critical);
     }
 
-    fn read(&self, came: Vec<ObjectIndex>) {
-        for object in came.into_iter().map(|index| self.bundle.object(index)) {
+    fn preload(&self, indices: &[ObjectIndex]) {
+        for object in indices.iter().map(|index| self.bundle.object(*index)) {
             if let Some(repository) = self.repository_of(object) {
                 self.context.page_cache.preload(&repository.mount, object);
             }
         }
     }
 
-    fn to_read(&self) -> MutexGuard<'_, ToRead> {
-        self.to_read.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn warm_catalogs(&self) {
+    fn preload_catalogs(&self) {
         for catalog in &self.bundle.catalogs {
             let name = self.bundle.repositories.get(usize::from(catalog.repository));
             if let Some(repository) = name.and_then(|name| self.context.repositories.get(name)) {
@@ -168,39 +170,16 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Before the first request: when many nodes ask at once, each begins at a time of its own.
-    async fn spread(&self, missing: &[ObjectIndex]) {
-        let repository = missing.first().and_then(|i| self.repository_of(self.bundle.object(*i)));
-        let pause = repository.filter(|one| one.sink.through_mount().is_none()).map(|one| one.routes.spread());
-        if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
-            debug!(?pause, "the proxy or server has much to do: a pause before the first request");
+    /// Pauses before the first download if the proxy is overloaded, for a random time, so that many nodes do not start together.
+    async fn start_pause(&self, missing: &[ObjectIndex]) {
+        let Some(Repository { destination: Destination::Cache(_), routes, .. }) = self.repository_of_first(missing)
+        else {
+            return;
+        };
+        let pause = routes.start_pause();
+        if !pause.is_zero() {
+            debug!(?pause, "the proxy or server is overloaded: a pause before the first request");
             tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Waits for `work` while what is on its way goes on: nothing of it moves unless somebody waits for it.
-    async fn meanwhile<T>(
-        &self,
-        work: impl Future<Output = T>,
-        packs: &mut OnTheirWay<'_>,
-        objects: &mut OnTheirWay<'_>,
-    ) -> T {
-        tokio::pin!(work);
-        loop {
-            let is_idle = packs.is_empty() && objects.is_empty();
-            tokio::select! {
-                done = &mut work => return done,
-                () = self.next(packs, objects), if !is_idle => {}
-            }
-        }
-    }
-
-    /// Goes on until something has come.
-    async fn next(&self, packs: &mut OnTheirWay<'_>, objects: &mut OnTheirWay<'_>) {
-        tokio::select! {
-            Some(()) = packs.next(), if !packs.is_empty() => {}
-            Some(()) = objects.next(), if !objects.is_empty() => {}
-            else => {}
         }
     }
 
@@ -208,146 +187,131 @@ impl<'a> Delivery<'a> {
         Some(&**self.context.repositories.get(self.bundle.repository_of(object))?)
     }
 
-    /// Makes the caches usable that the bundle's objects go to, and looks up what may be written to each.
-    async fn prepare(&self) -> Result<HashMap<usize, Allowance>, String> {
-        let known = self.bundle.repositories.iter().filter_map(|name| self.context.repositories.get(name));
-        let known: HashMap<usize, Arc<Repository>> = known.map(|one| (one.sink_number, one.clone())).collect();
-        let prepare = |(number, repository): (usize, Arc<Repository>)| {
-            repository.sink.prepare()?;
-            Ok::<_, SinkError>((number, repository.granted.allowance(repository.sink.room()?)))
-        };
-        blocking(move || known.into_iter().map(prepare).collect()).await
+    /// The repository of a batch: the objects of a pack are all of the same one.
+    fn repository_of_first(&self, objects: &[ObjectIndex]) -> Option<&'a Repository> {
+        self.repository_of(self.bundle.object(*objects.first()?))
     }
 
-    /// Whether the cache has room for an object that is missing there.
-    fn is_allowed(&self, index: ObjectIndex, allowances: &mut HashMap<usize, Allowance>) -> bool {
+    fn pack(&self, index: PackIndex) -> Option<&Arc<Pack>> {
+        self.packs.get(index.as_usize())?.as_ref()
+    }
+
+    /// Makes the caches of the bundle's objects usable, and determines how much may be written to each.
+    async fn prepare(&self) -> Result<Allowances, PrepareError> {
+        let served = self.bundle.repositories.iter().filter_map(|name| self.context.repositories.get(name));
+        let by_destination: HashMap<DestinationId, Arc<Repository>> =
+            served.map(|repository| (repository.destination_id, repository.clone())).collect();
+        let prepare = |(id, repository): (DestinationId, Arc<Repository>)| {
+            repository.destination.prepare()?;
+            Ok((id, repository.granted.allowance(repository.destination.free_space()?)))
+        };
+        let span = tracing::Span::current();
+        let prepare_all = move || {
+            span.in_scope(|| by_destination.into_iter().map(prepare).collect::<Result<Allowances, CacheError>>())
+        };
+        Ok(tokio::task::spawn_blocking(prepare_all).await??)
+    }
+
+    /// Whether a missing object may be written to its cache. If not, it is skipped.
+    fn is_allowed(&self, index: ObjectIndex, allowances: &mut Allowances) -> bool {
         let object = self.bundle.object(index);
-        let sink = self.repository_of(object).map(|repository| repository.sink_number);
-        let allowance = sink.and_then(|sink| allowances.get_mut(&sink));
+        let destination = self.repository_of(object).map(|repository| repository.destination_id);
+        let allowance = destination.and_then(|id| allowances.get_mut(&id));
         let is_allowed = allowance.is_none_or(|allowance| allowance.take(object.raw_size));
         if !is_allowed {
-            self.request.tally(|a| {
-                a.skipped_objects += 1;
-                a.skipped_cache_full_objects += 1;
-            });
-            self.request.missed(index);
+            self.record(index, Outcome::Skipped(SkipCause::CacheFull), Count::ONE);
         }
         is_allowed
     }
 
-    /// What of a portion is not in its cache.
-    async fn missing(&self, portion: &Portion) -> Vec<ObjectIndex> {
-        let with_sink = |i: &ObjectIndex| Some((*i, self.repository_of(self.bundle.object(*i))?.sink.clone()));
-        let wanted: Vec<_> = portion.objects.iter().filter_map(with_sink).collect();
-        let is_few = wanted.len() <= FEW && wanted.iter().all(|(_, sink)| sink.through_mount().is_none());
-        let missing = match is_few {
-            true => missing::missing(&self.bundle.objects, &wanted),
-            false => {
-                let bundle = self.bundle.clone();
-                let missing = blocking(move || Ok::<_, SinkError>(missing::missing(&bundle.objects, &wanted))).await;
-                // Only a defect or the end of the daemon leads there; fetching looks again.
-                let all = |_| missing::Missing { indices: portion.objects.clone(), already_there: Vec::new() };
-                missing.unwrap_or_else(all)
-            }
+    /// Looks up a batch; returns the objects that are missing.
+    async fn missing(&self, batch: &Batch) -> Vec<ObjectIndex> {
+        let with_destination =
+            |index: &ObjectIndex| Some((*index, self.repository_of(self.bundle.object(*index))?.destination.clone()));
+        let objects: Vec<_> = batch.objects.iter().filter_map(with_destination).collect();
+        let Lookup { missing, cached } = if objects.len() <= FEW {
+            look_up(&self.bundle, &objects)
+        } else {
+            let bundle = self.bundle.clone();
+            let lookup = tokio::task::spawn_blocking(move || look_up(&bundle, &objects)).await;
+            // It fails only by a defect or at the end of the daemon. Downloads look again.
+            lookup.unwrap_or_else(|_| Lookup { missing: batch.objects.clone(), cached: Vec::new() })
         };
-        missing.already_there.iter().for_each(|index| self.already_there(*index));
-        missing.indices
+        cached.into_iter().for_each(|index| self.cached(index));
+        missing
     }
 
-    /// The portion's pack, if it is the sooner way to what is missing of it.
-    fn pack_for(&self, portion: &Portion, missing: &[ObjectIndex]) -> Option<Arc<Pack>> {
-        let pack = self.packs.get(portion.pack?.as_usize())?.as_ref()?;
-        let repository = self.repository_of(self.bundle.object(*missing.first()?))?;
-        if repository.sink.through_mount().is_some() {
+    /// Returns the pack of a batch, if it is expected to be faster than the missing objects one by one.
+    fn pack_for(&self, batch: &Batch, missing: &[ObjectIndex]) -> Option<Arc<Pack>> {
+        let pack = self.pack(batch.pack?)?;
+        let Repository { destination: Destination::Cache(_), routes, .. } = self.repository_of_first(missing)? else {
             return None;
-        }
-        let routes = &repository.routes;
-        let window = routes.window(routes.first());
-        let line = Line {
-            round_trip: window.round_trip(),
-            bytes_per_second: self.context.fetcher.bytes_per_second(),
-            abreast: window.limit(),
         };
-        let objects: Vec<&BundleObject> = missing.iter().map(|i| self.bundle.object(*i)).collect();
-        let parts = parts_of(pack, &objects);
+        let concurrency = routes.concurrency(routes.first());
+        let link = Link {
+            round_trip: concurrency.round_trip(),
+            bytes_per_second: self.context.fetcher.bytes_per_second(),
+            connections: concurrency.permits(),
+        };
+        let parts = parts_of(pack, &self.bundle, missing);
         let offer = Offer {
-            objects: objects.len(),
-            bytes: objects.iter().map(|object| object.stored_size).sum(),
+            objects: missing.len(),
+            object_bytes: missing.iter().map(|index| self.bundle.object(*index).stored_size).sum(),
             parts: parts.len(),
             part_bytes: parts.iter().map(|part| part.raw_size).sum(),
         };
-        let taken = line.prefers_pack(&offer);
-        debug!(pack = ?portion.pack, ?offer, ?line, taken, "pack or objects");
-        taken.then(|| pack.clone())
+        let is_preferred = link.prefers_pack(&offer);
+        debug!(pack = ?batch.pack, ?offer, ?link, is_preferred, "compared pack and single objects");
+        is_preferred.then(|| pack.clone())
     }
 
-    async fn bring_pack(&self, pack: Arc<Pack>, missing: Vec<ObjectIndex>) {
-        let Some(repository) = missing.first().and_then(|i| self.repository_of(self.bundle.object(*i))) else {
-            return;
-        };
+    async fn fetch_pack(&self, pack: Arc<Pack>, missing: Vec<ObjectIndex>) {
+        let Some(repository) = self.repository_of_first(&missing) else { return };
+        let Destination::Cache(cache) = &repository.destination else { return };
         if self.context.shutdown.is_cancelled() {
-            return self.stopped(&missing);
+            return self.shut_down(&missing);
         }
-        let fetched = |index| self.fetched(index);
-        let (fetcher, terms) = (&self.context.fetcher, self.request.terms());
-        let from_pack = fetcher.fetch_pack(repository.target(), &self.bundle, &pack, &missing, terms, &fetched).await;
-        self.request.tally(|a| {
-            a.packs += 1;
-            a.transferred_bytes += from_pack.transferred;
-        });
-        if from_pack.lacks_parts
-            && let Some(packed) = missing.first().and_then(|index| self.bundle.object(*index).packed)
-            && let Some(pack) = self.bundle.pack(packed.pack)
+        let (target, policy) = (repository.target(cache), self.request.fetch_policy());
+        let on_fetched = |index| self.downloaded(index);
+        let result = self.context.fetcher.fetch_pack(target, &self.bundle, &pack, &missing, policy, &on_fetched).await;
+        self.request.record_pack(result.transferred);
+        if result.lacks_parts
+            && let Some(pack) = missing.first().and_then(|index| self.bundle.pack(pack_of(&self.bundle, *index)?))
         {
             self.context.sources.moved(&self.bundle, &pack.digest);
         }
-        let one_by_one = from_pack.left.into_iter().map(|index| self.bring_one(index));
+        let one_by_one = result.left.into_iter().map(|index| self.fetch_object(index));
         futures::stream::iter(one_by_one).buffer_unordered(self.context.max_connections).collect::<()>().await;
     }
 
-    async fn bring_one(&self, index: ObjectIndex) {
+    async fn fetch_object(&self, index: ObjectIndex) {
         let object = self.bundle.object(index);
         let Some(repository) = self.repository_of(object) else { return };
         if self.context.shutdown.is_cancelled() {
-            return self.stopped(&[index]);
+            return self.shut_down(&[index]);
         }
-        if self.request.tally_so_far().failed_write >= MAX_WRITE_FAILURES {
-            self.request.tally(|a| fail(a, Cause::Write, 1));
-            self.request.missed(index);
-            return;
+        let write_failure = Outcome::Failed(FailureCause::Write);
+        if self.request.tally().of(write_failure).objects >= MAX_WRITE_FAILURES {
+            return self.record(index, write_failure, Count::ONE);
         }
-        if let Some(mount) = repository.sink.through_mount() {
-            return match mount.read(object).await {
-                Ok(()) => {
-                    self.request.tally(|a| a.fetched_objects += 1);
-                    self.arrived(index);
-                }
-                Err(error) => self.failed(index, &Failure::from(error)),
-            };
-        }
-        match self.context.fetcher.fetch(repository.target(), object, self.request.terms()).await {
-            Outcome::AlreadyThere => self.already_there(index),
-            Outcome::Joined => {
-                self.request.tally(|a| a.joined_objects += 1);
-                self.arrived(index);
+        let result = match &repository.destination {
+            Destination::ThroughMount(reader) => {
+                reader.read(object).await.map(|()| self.read_through_mount(index)).map_err(Failure::from)
             }
-            Outcome::Fetched { stored } => {
-                self.request.tally(|a| a.transferred_bytes += stored);
-                self.fetched(index);
+            Destination::Cache(cache) => {
+                let (target, policy) = (repository.target(cache), self.request.fetch_policy());
+                self.context.fetcher.fetch(target, object, policy).await.map(|fetched| match fetched {
+                    Fetched::Cached => self.cached(index),
+                    Fetched::Joined => self.joined(index),
+                    Fetched::Downloaded { transferred } => {
+                        self.request.record_transfer(transferred);
+                        self.downloaded(index);
+                    }
+                })
             }
-            Outcome::Failed(failure) => self.failed(index, &failure),
+        };
+        if let Err(failure) = result {
+            self.failed(index, &failure);
         }
-    }
-}
-
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, String>
-where
-    T: Send + 'static,
-    E: std::fmt::Display + Send + 'static,
-{
-    let span = tracing::Span::current();
-    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
-        Ok(result) => result.map_err(|e| e.to_string()),
-        Err(e) => Err(e.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! What became of a delivery's objects: each gets into the tally once, and who waits for it is told.
+//! Records the outcome of each object of a delivery, exactly once.
 
 use bundles::bundle::ObjectIndex;
 use tracing::warn;
@@ -6,16 +6,38 @@ use tracing::warn;
 use super::Delivery;
 use crate::fetch::failure::Failure;
 use crate::request::Arrival;
-use crate::request::tally::fail;
+use crate::request::tally::{Count, FailureCause, Outcome};
 
 impl Delivery<'_> {
-    pub(super) fn already_there(&self, index: ObjectIndex) {
-        let raw_size = self.bundle.object(index).raw_size;
-        self.request.tally(|a| {
-            a.cached_objects += 1;
-            a.cached_raw_bytes = a.cached_raw_bytes.saturating_add(raw_size);
+    /// The object was in the cache before.
+    pub(super) fn cached(&self, index: ObjectIndex) {
+        self.record(index, Outcome::Cached, Count::of(self.bundle.object(index)));
+    }
+
+    /// The object was downloaded.
+    pub(super) fn downloaded(&self, index: ObjectIndex) {
+        let object = self.bundle.object(index);
+        let round_trip = self.repository_of(object).and_then(|repository| {
+            let routes = &repository.routes;
+            routes.concurrency(routes.first()).round_trip()
         });
-        self.arrival(self.request.already_there(index));
+        self.request.record_arrival(round_trip);
+        let arrival = self.request.record(index, Outcome::Fetched, Count::of(object));
+        match arrival {
+            Arrival::Other => self.preloads.lock().others.push(index),
+            Arrival::Critical | Arrival::LastCritical => self.preloads.lock().critical.push(index),
+        }
+        self.preload_critical_after(arrival);
+    }
+
+    /// The object was read through the mount. Its bytes over the network are unknown.
+    pub(super) fn read_through_mount(&self, index: ObjectIndex) {
+        self.record(index, Outcome::Fetched, Count::ONE);
+    }
+
+    /// Another request downloaded the object.
+    pub(super) fn joined(&self, index: ObjectIndex) {
+        self.record(index, Outcome::Joined, Count::of(self.bundle.object(index)));
     }
 
     pub(super) fn failed(&self, index: ObjectIndex, failure: &Failure) {
@@ -23,49 +45,22 @@ impl Delivery<'_> {
         let Failure { cause, why, .. } = failure;
         warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
         self.request.error(why);
-        self.request.tally(|a| fail(a, *cause, 1));
-        self.request.missed(index);
+        self.record(index, Outcome::Failed((*cause).into()), Count::ONE);
     }
 
-    pub(super) fn fetched(&self, index: ObjectIndex) {
-        let object = self.bundle.object(index);
-        let round_trip = self.repository_of(object).and_then(|repository| {
-            let routes = &repository.routes;
-            routes.window(routes.first()).round_trip()
-        });
-        self.request.first_byte();
-        self.request.tally(|a| {
-            a.round_trip_us = round_trip.map_or(a.round_trip_us, |time| time.as_micros() as u64);
-            a.fetched_objects += 1;
-            a.fetched_stored_bytes += object.stored_size;
-            a.fetched_raw_bytes += object.raw_size;
-        });
-        let arrival = self.request.delivered(index);
-        match arrival {
-            Arrival::Other => self.to_read().others.push(index),
-            Arrival::Critical | Arrival::LastCritical => self.to_read().critical.push(index),
-        }
-        self.arrival(arrival);
-    }
-
-    /// Somebody brought the object.
-    pub(super) fn arrived(&self, index: ObjectIndex) {
-        self.arrival(self.request.delivered(index));
-    }
-
-    fn arrival(&self, arrival: Arrival) {
-        if arrival == Arrival::LastCritical {
-            self.read_critical();
-        }
-    }
-
-    pub(super) fn stopped(&self, indices: &[ObjectIndex]) {
-        let objects = indices.len() as u64;
-        indices.iter().for_each(|index| self.request.missed(*index));
+    /// The objects were not attempted because the daemon is shutting down.
+    pub(super) fn shut_down(&self, indices: &[ObjectIndex]) {
         self.request.error("the daemon was told to stop");
-        self.request.tally(|a| {
-            a.failed_objects += objects;
-            a.failed_shutdown += objects;
-        });
+        self.request.record_all(indices, Outcome::Failed(FailureCause::Shutdown));
+    }
+
+    pub(super) fn record(&self, index: ObjectIndex, outcome: Outcome, count: Count) {
+        self.preload_critical_after(self.request.record(index, outcome, count));
+    }
+
+    fn preload_critical_after(&self, arrival: Arrival) {
+        if arrival == Arrival::LastCritical {
+            self.preload_critical();
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Why an object could not be had.
+//! Why an object could not be fetched.
 
 use std::fmt;
 
@@ -6,64 +6,64 @@ use bundles::object::ObjectError;
 use node::mount::MountError;
 use tokio::sync::AcquireError;
 
-use crate::cache::SinkError;
-use crate::cache::through_mount::ReadError;
+use crate::cache::CacheError;
+use crate::cache::mount_reader::ReadError;
 
-/// What went wrong. Each is counted on its own.
+/// What failed. Each cause has a count of its own in the tally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// The server's or line's: connection, HTTP status, time-out.
+    /// Server, proxy or link: connection, HTTP status, timeout.
     Transfer,
-    /// Other bytes than those asked for came.
+    /// The content did not match the hash or size.
     Verification,
-    /// The sink did not take them.
+    /// The cache could not be written.
     Write,
 }
 
-/// Who is to be passed over for it.
+/// Which hop later downloads should avoid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// The proxy, if there is one; else the server.
+    /// The proxy; the server if there is no proxy.
     Proxy,
-    /// The server.
+    /// The server behind the proxy.
     Server,
 }
 
-/// One attempt's or one object's failure.
+/// The failure of an attempt, or of all attempts for an object.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// For the tally.
+    /// What is counted in the tally.
     pub cause: Cause,
-    /// Whose fault it is.
+    /// Which hop later downloads should avoid.
     pub blame: Blame,
-    /// Whether the same server may do better a moment later.
+    /// Whether the same server may succeed a moment later.
     pub transient: bool,
-    /// For people.
+    /// Message for people.
     pub why: String,
 }
 
 impl Failure {
-    /// The line or server failed in a way that may pass.
+    /// A failure of link or server that may pass.
     pub fn transient(why: impl Into<String>) -> Self {
         Self { cause: Cause::Transfer, blame: Blame::Server, transient: true, why: why.into() }
     }
 
-    /// The server refuses for good.
+    /// A refusal by the server that will not change.
     pub fn refused(why: impl Into<String>) -> Self {
         Self { transient: false, ..Self::transient(why) }
     }
 
-    /// The server has other bytes under this name.
+    /// Bytes that do not match the hash or size.
     pub fn wrong(why: impl Into<String>) -> Self {
         Self { cause: Cause::Verification, transient: false, ..Self::transient(why) }
     }
 
-    /// The sink did not take the object.
+    /// A failure to write to the cache.
     pub fn write(why: impl Into<String>) -> Self {
         Self { cause: Cause::Write, transient: false, ..Self::transient(why) }
     }
 
-    /// The same, with somebody else to blame.
+    /// The same failure, caused by another hop.
     #[must_use]
     pub fn by(self, blame: Blame) -> Self {
         Self { blame, ..self }
@@ -77,7 +77,7 @@ impl fmt::Display for Failure {
 }
 
 impl From<AcquireError> for Failure {
-    /// Semaphores are closed only when the daemon shuts down.
+    /// Semaphores close only when the daemon shuts down.
     fn from(_: AcquireError) -> Self {
         Self::transient("the daemon is shutting down")
     }
@@ -98,8 +98,8 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<SinkError> for Failure {
-    fn from(error: SinkError) -> Self {
+impl From<CacheError> for Failure {
+    fn from(error: CacheError) -> Self {
         Self::write(error.to_string())
     }
 }

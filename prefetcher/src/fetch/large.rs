@@ -1,9 +1,9 @@
-//! Objects that are too large for memory: in one stream, or in ranges that come side by side.
+//! Objects that are too large for memory: in one stream, or in ranges that are downloaded at the same time.
 //!
-//! A line with a long way carries more when several connections share it. But a proxy such as squid keeps no parts of
-//! files: ranges go only where there is none. They take memory of several streams, and as they have to be put together in
-//! order, no more of an object is on its way than that. So ranges are for an object that comes alone: of several, each is
-//! a stream, and together they are as many connections.
+//! A link with a long round trip carries more when several connections share it. But a proxy such as squid does not cache parts of
+//! files, so ranges are used only without a proxy. They take the memory of several streams, and as they are put together in order,
+//! only that much of an object can be in flight. So ranges are for an object that is downloaded alone: each of several large
+//! objects is a stream, and together they are as many connections.
 
 use std::ops::Range;
 
@@ -12,131 +12,111 @@ use futures::StreamExt;
 use tokio::sync::SemaphorePermit;
 use tracing::debug;
 
-use super::failover::{Retry, Turn};
+use super::attempt::{Attempt, Download};
 use super::failure::{Cause, Failure};
-use super::http::download::{Ask, Limits};
-use super::limits::per_request::Terms;
+use super::http::response::StoredSize;
+use super::limits::per_request::FetchPolicy;
 use super::verify::Streamed;
 use super::{Fetcher, Target};
 
-/// What a stream is counted as: a piece that comes or is worked off, and the unpacker's buffer.
-const STREAM_COST: u64 = 2 << 20;
-/// How many stored bytes are handed over at a time.
+/// Memory of a stream: a piece that is received or processed, and the unpacker's buffer.
+const STREAM_MEMORY: u64 = 2 << 20;
+/// Number of stored bytes that are handed over at a time.
 pub(super) const PIECE: usize = 1 << 20;
-/// Objects of more stored bytes may come in ranges.
-const ONE_STREAM: u64 = 8 << 20;
+/// Objects with more stored bytes may be downloaded in ranges.
+const MIN_SIZE_FOR_RANGES: u64 = 8 << 20;
 /// Bytes of a range.
-const SPAN: u64 = 2 << 20;
-/// So many ranges side by side, or as many as there is memory for.
-const ABREAST: [usize; 2] = [3, 2];
+const RANGE: u64 = 2 << 20;
+/// Numbers of ranges at a time. The first that there is memory for is used.
+const PARALLEL_RANGES: [usize; 2] = [3, 2];
 
 impl Fetcher {
-    /// Brings a large object in fixed memory.
-    pub(super) async fn bring_large(
+    /// Downloads a large object in fixed memory. Returns the bytes received.
+    pub(super) async fn download_large(
         &self,
         target: Target<'_>,
         object: &BundleObject,
-        terms: Terms<'_>,
+        policy: FetchPolicy<'_>,
     ) -> Result<u64, Failure> {
-        let size = object.stored_size;
-        // Ranges are for speed.
-        let in_ranges = size > ONE_STREAM && terms.own.bytes_per_second().is_none();
+        // Ranges are for speed, so a request with a bandwidth limit does not use them.
+        let in_ranges = object.stored_size > MIN_SIZE_FOR_RANGES && policy.limit.bytes_per_second().is_none();
         if in_ranges
             && !target.routes.is_proxied(target.routes.first())
-            && let Some((abreast, _memory)) = self.ranges_abreast()
+            && let Some((parallel, _memory)) = self.memory_for_ranges()
         {
-            match self.bring_ranges(target, object, terms, abreast).await {
+            match self.download_ranges(target, object, policy, parallel).await {
                 Err(failure) if failure.cause != Cause::Write => {
-                    // A server without ranges, or two that disagree.
-                    debug!(object = %object.hash, error = %failure, "not to be had in ranges");
+                    // A server that does not support ranges, or two servers that disagree.
+                    debug!(object = %object.hash, error = %failure, "cannot download in ranges");
                 }
                 result => return result,
             }
         }
-        let _memory = self.streams.take(STREAM_COST).await?;
+        let _memory = self.streams.acquire(STREAM_MEMORY).await?;
         let path = object.hash.url_path(object.kind);
-        let mut tries = Retry::new(target.routes);
-        while let Some(turn) = tries.next().await {
-            let url = target.routes.url(turn.way, &path);
-            let ask =
-                Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh, own: terms.own.bucket() };
-            let _place = target.routes.enter(turn.way, terms.rank).await;
-            match self.stream(target, object, turn, &ask).await {
-                Err(failure) => tries.failed(failure)?,
-                done => return done,
-            }
-        }
-        Err(tries.failure())
+        let size = StoredSize::of_object(object);
+        let download = Download { routes: target.routes, path, size, range: None, policy };
+        self.with_retries(&download, |attempt| self.download_stream(target, object, attempt)).await
     }
 
-    /// How many ranges there is memory for now, without waiting.
-    fn ranges_abreast(&self) -> Option<(usize, SemaphorePermit<'_>)> {
-        ABREAST.into_iter().find_map(|count| Some((count, self.streams.spare(STREAM_COST + SPAN * count as u64)?)))
+    /// Returns how many ranges there is memory for now, without waiting.
+    fn memory_for_ranges(&self) -> Option<(usize, SemaphorePermit<'_>)> {
+        let memory = |count: usize| self.streams.try_acquire(STREAM_MEMORY + RANGE * count as u64);
+        PARALLEL_RANGES.into_iter().find_map(|count| Some((count, memory(count)?)))
     }
 
-    async fn stream(
+    async fn download_stream(
         &self,
         target: Target<'_>,
         object: &BundleObject,
-        turn: Turn,
-        ask: &Ask<'_>,
+        attempt: Attempt<'_>,
     ) -> Result<u64, Failure> {
-        let mut body = self.open(target.routes, turn.way, ask).await?;
+        let mut response = attempt.open().await?;
         let mut streamed = self.begin(target, object).await?;
         loop {
-            let piece = body.piece(PIECE).await?;
+            let piece = response.body.piece(PIECE).await?;
             if piece.is_empty() {
                 break;
             }
             streamed = self.feed(streamed, piece).await?;
         }
         self.cores.run(move |_| streamed.finish()).await?;
-        Ok(body.received())
+        Ok(response.body.received())
     }
 
-    async fn bring_ranges(
+    async fn download_ranges(
         &self,
         target: Target<'_>,
         object: &BundleObject,
-        terms: Terms<'_>,
-        abreast: usize,
+        policy: FetchPolicy<'_>,
+        parallel: usize,
     ) -> Result<u64, Failure> {
-        let spans = spans(object.stored_size).map(|span| self.range(target, object, span, terms));
-        let mut coming = futures::stream::iter(spans).buffered(abreast);
+        let ranges = ranges(object.stored_size).map(|range| self.download_range(target, object, range, policy));
+        let mut pieces = futures::stream::iter(ranges).buffered(parallel);
         let mut streamed = self.begin(target, object).await?;
-        while let Some(piece) = coming.next().await {
+        while let Some(piece) = pieces.next().await {
             streamed = self.feed(streamed, piece?).await?;
         }
         self.cores.run(move |_| streamed.finish()).await?;
         Ok(object.stored_size)
     }
 
-    async fn range(
+    async fn download_range(
         &self,
         target: Target<'_>,
         object: &BundleObject,
-        span: Range<u64>,
-        terms: Terms<'_>,
+        range: Range<u64>,
+        policy: FetchPolicy<'_>,
     ) -> Result<Vec<u8>, Failure> {
         let path = object.hash.url_path(object.kind);
-        let limits = Limits::exactly(span.end - span.start);
-        let mut tries = Retry::new(target.routes);
-        while let Some(Turn { way, fresh }) = tries.next().await {
-            let url = target.routes.url(way, &path);
-            let ask = Ask { url: &url, limits, range: Some(span.clone()), fresh, own: terms.own.bucket() };
-            let _place = target.routes.enter(way, terms.rank).await;
-            let download = async { self.open(target.routes, way, &ask).await?.whole().await };
-            match download.await {
-                Err(failure) => tries.failed(failure)?,
-                done => return done,
-            }
-        }
-        Err(tries.failure())
+        let size = StoredSize::exactly(range.end - range.start);
+        let download = Download { routes: target.routes, path, size, range: Some(range), policy };
+        self.with_retries(&download, |attempt| async move { attempt.open().await?.body.whole().await }).await
     }
 
     async fn begin(&self, target: Target<'_>, object: &BundleObject) -> Result<Streamed, Failure> {
-        let (sink, object) = (target.sink.clone(), object.clone());
-        self.cores.run(move |_| Streamed::begin(&*sink, &object)).await
+        let (cache, object) = (target.cache.clone(), object.clone());
+        self.cores.run(move |_| Streamed::begin(&cache, &object)).await
     }
 
     async fn feed(&self, mut streamed: Streamed, piece: Vec<u8>) -> Result<Streamed, Failure> {
@@ -144,8 +124,8 @@ impl Fetcher {
     }
 }
 
-fn spans(size: u64) -> impl Iterator<Item = Range<u64>> {
-    (0..size.div_ceil(SPAN)).map(move |n| n * SPAN..((n + 1) * SPAN).min(size))
+fn ranges(size: u64) -> impl Iterator<Item = Range<u64>> {
+    (0..size.div_ceil(RANGE)).map(move |n| n * RANGE..((n + 1) * RANGE).min(size))
 }
 
 #[cfg(test)]
@@ -154,7 +134,7 @@ mod tests {
 
     #[test]
     fn ranges_cover_an_object() {
-        assert_eq!(spans(2 * SPAN + 1).collect::<Vec<_>>(), [0..SPAN, SPAN..2 * SPAN, 2 * SPAN..2 * SPAN + 1]);
-        assert_eq!(spans(SPAN).count(), 1);
+        assert_eq!(ranges(2 * RANGE + 1).collect::<Vec<_>>(), [0..RANGE, RANGE..2 * RANGE, 2 * RANGE..2 * RANGE + 1]);
+        assert_eq!(ranges(RANGE).count(), 1);
     }
 }

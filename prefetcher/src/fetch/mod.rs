@@ -1,24 +1,25 @@
-//! Brings objects from servers into sinks.
+//! Downloads objects from servers, verifies them and writes them to a cache.
 //!
-//! [`Fetcher::fetch`] is called for many objects at a time, in the order in which they are needed, and
-//! [`Fetcher::fetch_pack`] for what is in a pack. What they may use of the machine is bounded here for all requests together:
+//! [`Fetcher::fetch`] is called for many objects at a time, in the order of need, and [`Fetcher::fetch_pack`] for the objects of
+//! a pack. Both are limited here for all requests together:
 //!
-//! - *the caller's own limit*, if there is one: a turn among what one request asks for, see [`terms`];
-//! - *memory of streams*: a permit for the buffers of a large object or of a part of a pack, held until all is written;
-//! - *connections*: a place in the [`window`] of the host while a response is awaited and read;
-//! - *requests*: a turn among those to one proxy, if a limit is set, see [`pace`];
-//! - *memory of small objects*: a permit for the stored bytes of one, from the head of the answer until it is written. While
-//!   the answer is awaited there is nothing to hold, and on a long line that is most of the time. What comes before the
-//!   permit stays with the kernel, which slows the sender down. What one is unpacked to is on a core only, see [`cores`];
-//! - *bandwidth*: what has come has its time before more is read, see [`bandwidth`];
-//! - *cores*: a permit while bytes are hashed, unpacked and written, off the asynchronous threads, see [`cores`].
+//! 1. *request limit* ([`limits::per_request`]): with a limit of its own, a request downloads few objects at a time;
+//! 2. *memory of streams*: the buffers of a large object or of a part of a pack, held until all is written;
+//! 3. *connections* ([`limits::concurrency`]): a permit of the proxy or server, held while a response is awaited and read;
+//! 4. *requests per second* ([`limits::per_proxy`]), if the configuration limits them;
+//! 5. *memory of small objects*: the stored bytes of one object, from the head of the response until the object is written. It is
+//!    not held while the response is awaited, which is most of the time on a long link. Bytes that arrive before the permit stay
+//!    with the kernel, which slows down the sender. Unpacked bytes are in memory only while a core works on them;
+//! 6. *bandwidth* ([`limits::bandwidth`]): after each read, the next one waits until the bytes had their time;
+//! 7. *cores* ([`limits::cpu`]): a permit while bytes are hashed, unpacked and written, off the asynchronous threads.
 //!
-//! Permits are always taken in this order, and a joiner of somebody else's flight holds none, so nothing can lock up: hence
-//! two kinds of memory, for ranges of a large object are asked for by who holds some.
+//! Permits are always acquired in this order, and a download that joins another one holds none, so there are no deadlocks. This is
+//! why there are two kinds of memory: the ranges of a large object are requested while the object holds some.
 //!
-//! [`route`] knows by which proxy and from which server, [`failure`] tells what failed, [`flight`] keeps an object from being
-//! fetched twice at a time, [`download`] speaks HTTP, [`verify`] checks and unpacks, [`pack`] cuts packs into objects.
+//! [`failover`] chooses proxy and server, [`failure`] describes what failed, [`single_flight`] prevents that an object is
+//! downloaded twice at a time, [`http`] sends requests, [`verify`] checks and unpacks, [`pack`] cuts packs into objects.
 
+mod attempt;
 pub mod failover;
 pub mod failure;
 pub mod http;
@@ -28,126 +29,121 @@ pub mod pack;
 pub mod single_flight;
 pub mod verify;
 
-use std::sync::Arc;
-
 use bundles::bundle::BundleObject;
 use bundles::object::{ContentHash, HashAlgorithm, ObjectError, ObjectKind};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::cache::Sink;
-use failover::{Retry, Routes, Turn, Way};
+use crate::cache::{DestinationId, PosixCache};
+use attempt::{Attempt, Download};
+use failover::Routes;
 use failure::Failure;
-use http::download::{self, Ask, Body, Limits};
+use http::response::StoredSize;
 use limits::bandwidth::Bandwidth;
 use limits::cpu::CpuPool;
-use limits::per_request::Terms;
-use single_flight::{Seat, SingleFlight};
+use limits::memory::MemoryLimit;
+use limits::per_request::FetchPolicy;
+use single_flight::{Flight, SingleFlight};
 
 /// Bytes of streams in memory at a time: a large object in ranges and another one, five that are streams, or two parts of
 /// packs and a large object.
 const STREAMS: u64 = 10 << 20;
-/// Bytes of small objects in memory at a time, but for what the cores are at, and for what comes with the heads of answers.
+/// Bytes of small objects in memory at a time, without those that a core works on and those that arrive with the heads of
+/// responses.
 const SMALL_OBJECTS: u64 = 2 << 20;
 /// Objects with more stored and raw bytes than this are streamed.
 const SMALL: u64 = 4 << 20;
-/// The unit of memory permits.
-const KIB: u64 = 1 << 10;
 
-/// How one object's fetch ended.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// Somebody put it there in the meantime.
-    AlreadyThere,
-    /// Brought by this call.
-    Fetched {
-        /// Bytes over the network.
-        stored: u64,
+/// How an object got into the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// It was there: another download has put it there since the lookup.
+    Cached,
+    /// This call downloaded it.
+    Downloaded {
+        /// Bytes received over the network.
+        transferred: u64,
     },
-    /// Brought by another call at the same time.
+    /// Another call was downloading it.
     Joined,
-    /// Not to be had.
-    Failed(Failure),
 }
 
-/// Where an object is fetched from, and the cache that it is fetched into.
+/// Where an object is downloaded from, and the cache that it is written to.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     /// Fully qualified name of the repository.
     pub repository: &'a str,
-    /// Ways to the repository's objects.
+    /// Routes to the repository's objects.
     pub routes: &'a Routes,
     /// Cache of the repository's client.
-    pub sink: &'a Arc<dyn Sink>,
-    /// Number of the cache. Repositories that share a cache share the number.
-    pub sink_number: usize,
+    pub cache: &'a PosixCache,
+    /// Tells caches apart.
+    pub destination_id: DestinationId,
 }
 
-/// One sink's object. The same in all repositories that share the sink.
-type Key = (usize, ContentHash);
-/// How a flight ended, and from where it was tried: another repository may still have the object.
-type Landing = (Result<(), Failure>, Origin);
+/// An object of one cache. The same for all repositories that share the cache.
+type FlightKey = (DestinationId, ContentHash);
+/// How a download ended, and where it was tried: another repository may still have the object.
+type FlightResult = (Result<(), Failure>, Origin);
 type Origin = (String, ObjectKind);
 
-/// Shared by all requests of the daemon.
+/// Downloads for all requests of the daemon.
 #[derive(Debug)]
 pub struct Fetcher {
-    flights: SingleFlight<Key, Landing>,
-    streams: Memory,
-    small_objects: Memory,
+    flights: SingleFlight<FlightKey, FlightResult>,
+    streams: MemoryLimit,
+    small_objects: MemoryLimit,
     bandwidth: Bandwidth,
     cores: CpuPool,
 }
 
 impl Fetcher {
-    /// A fetcher that takes at most so many bytes a second.
+    /// A fetcher that downloads at most `bytes_per_second`.
     pub fn new(bytes_per_second: Option<u64>) -> Self {
         Self {
             flights: SingleFlight::default(),
-            streams: Memory::new(STREAMS),
-            small_objects: Memory::new(SMALL_OBJECTS),
+            streams: MemoryLimit::new(STREAMS),
+            small_objects: MemoryLimit::new(SMALL_OBJECTS),
             bandwidth: Bandwidth::new(bytes_per_second),
             cores: CpuPool::all(),
         }
     }
 
-    /// Bytes a second that come, if that is known.
+    /// The measured rate of downloads, if it is known.
     pub fn bytes_per_second(&self) -> Option<f64> {
         self.bandwidth.bytes_per_second()
     }
 
-    /// Brings `object` into the repository's sink, unless it is there or on its way.
-    pub async fn fetch(&self, target: Target<'_>, object: &BundleObject, terms: Terms<'_>) -> Outcome {
+    /// Gets `object` into the cache of the target: downloads it, or joins a download of it.
+    pub async fn fetch(
+        &self,
+        target: Target<'_>,
+        object: &BundleObject,
+        policy: FetchPolicy<'_>,
+    ) -> Result<Fetched, Failure> {
         if object.hash.algorithm != HashAlgorithm::Sha1 {
-            return Outcome::Failed(ObjectError::Unverifiable(object.hash).into());
+            return Err(ObjectError::Unverifiable(object.hash).into());
         }
-        let key = (target.sink_number, object.hash);
+        let key = (target.destination_id, object.hash);
         let origin = (target.repository.to_owned(), object.kind);
         loop {
-            let turn = match terms.own.turn().await {
-                Ok(turn) => turn,
-                Err(failure) => return Outcome::Failed(failure),
-            };
-            match self.flights.board(&key) {
-                Seat::Leader(leader) => {
-                    // Another flight may have landed since the plan was made. One stat of a local file: no need to
-                    // leave the thread.
-                    if target.sink.contains(&object.hash, object.raw_size) {
-                        leader.land((Ok(()), origin));
-                        return Outcome::AlreadyThere;
+            let permit = policy.limit.acquire().await?;
+            match self.flights.join_or_lead(&key) {
+                Flight::Lead(leader) => {
+                    // Another download may have ended since the lookup, so the cache has to be asked again now that nobody
+                    // else can start one. It is one stat of a local file, which need not leave the thread.
+                    if target.cache.contains(&object.hash, object.raw_size) {
+                        leader.finish((Ok(()), origin));
+                        return Ok(Fetched::Cached);
                     }
-                    let result = self.bring(target, object, terms).await;
-                    leader.land((result.as_ref().map(|_| ()).map_err(Failure::clone), origin));
-                    return match result {
-                        Ok(stored) => Outcome::Fetched { stored },
-                        Err(failure) => Outcome::Failed(failure),
-                    };
+                    let result = self.download(target, object, policy).await;
+                    leader.finish((result.as_ref().map(|_| ()).map_err(Failure::clone), origin));
+                    return result.map(|transferred| Fetched::Downloaded { transferred });
                 }
-                Seat::Joiner(joiner) => {
-                    drop(turn);
+                Flight::Join(joiner) => {
+                    drop(permit);
                     match joiner.wait().await {
-                        Some((Ok(()), _)) => return Outcome::Joined,
-                        Some((Err(failure), tried)) if tried == origin => return Outcome::Failed(failure),
-                        // Given up, or tried elsewhere: our turn.
+                        Some((Ok(()), _)) => return Ok(Fetched::Joined),
+                        Some((Err(failure), tried)) if tried == origin => return Err(failure),
+                        // The leader gave up, or has tried another repository.
                         _ => {}
                     }
                 }
@@ -155,103 +151,33 @@ impl Fetcher {
         }
     }
 
-    async fn bring(&self, target: Target<'_>, object: &BundleObject, terms: Terms<'_>) -> Result<u64, Failure> {
-        let limits = Limits::of(object);
-        if object.raw_size.saturating_add(limits.most) > SMALL {
-            return self.bring_large(target, object, terms).await;
-        }
-        let path = object.hash.url_path(object.kind);
-        let mut tries = Retry::new(target.routes);
-        while let Some(turn) = tries.next().await {
-            match self.bring_small(target, object, &path, turn, terms).await {
-                Err(failure) => tries.failed(failure)?,
-                done => return done,
-            }
-        }
-        Err(tries.failure())
-    }
-
-    async fn bring_small(
+    async fn download(
         &self,
         target: Target<'_>,
         object: &BundleObject,
-        path: &str,
-        turn: Turn,
-        terms: Terms<'_>,
+        policy: FetchPolicy<'_>,
     ) -> Result<u64, Failure> {
-        let url = target.routes.url(turn.way, path);
-        let ask =
-            Ask { url: &url, limits: Limits::of(object), range: None, fresh: turn.fresh, own: terms.own.bucket() };
-        let place = target.routes.enter(turn.way, terms.rank).await;
-        let body = self.open(target.routes, turn.way, &ask).await?;
-        let _memory = self.small_objects.take(ask.limits.most).await?;
-        let stored = body.whole().await?;
-        drop(place);
-        let (sink, object, size) = (target.sink.clone(), object.clone(), stored.len() as u64);
-        self.cores.run(move |scratch| verify::put(scratch, &*sink, &object, &stored)).await?;
-        Ok(size)
-    }
-
-    /// Asks by one way, and tells its window how long that took.
-    async fn open<'a>(&'a self, routes: &Routes, way: Way, ask: &Ask<'a>) -> Result<Body<'a>, Failure> {
-        let (window, policy) = (routes.window(way), routes.upstream().policy);
-        let patience = policy.timeout.max(policy.timeout_direct);
-        match download::open(routes.http(way), ask, patience, &self.bandwidth).await {
-            Ok((body, took)) => {
-                window.answered(took);
-                Ok(body)
-            }
-            Err(failure) => {
-                if failure.transient {
-                    window.overloaded();
-                }
-                Err(failure)
-            }
+        let size = StoredSize::of_object(object);
+        if object.raw_size.saturating_add(size.max) > SMALL {
+            return self.download_large(target, object, policy).await;
         }
-    }
-}
-
-/// Bytes that may be in memory at a time.
-#[derive(Debug)]
-struct Memory {
-    free: Semaphore,
-    all: u64,
-}
-
-impl Memory {
-    fn new(all: u64) -> Self {
-        Self { free: Semaphore::new((all / KIB) as usize), all }
+        let path = object.hash.url_path(object.kind);
+        let download = Download { routes: target.routes, path, size, range: None, policy };
+        self.with_retries(&download, |attempt| self.download_small(target, object, attempt)).await
     }
 
-    /// Waits for so many, or for all if that is less.
-    async fn take(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Failure> {
-        let permits = bytes.min(self.all).div_ceil(KIB).max(1);
-        Ok(self.free.acquire_many(permits as u32).await?)
-    }
-
-    /// So many, if they are free and nobody waits.
-    fn spare(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
-        self.free.try_acquire_many(bytes.div_ceil(KIB) as u32).ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[tokio::test]
-    async fn memory_is_waited_for_and_who_wants_more_than_all_waits_for_all() {
-        let memory = Memory::new(4 * KIB);
-        let half = memory.take(2 * KIB).await.unwrap();
-        assert!(memory.spare(2 * KIB + 1).is_none() && memory.spare(2 * KIB).is_some());
-        let mut waits = Box::pin(memory.take(3 * KIB));
-        assert!(futures::poll!(&mut waits).is_pending() && memory.spare(1).is_none(), "somebody waits");
-        drop(waits);
-        for (bytes, fits) in [(0, true), (KIB + 1, true), (2 * KIB, true), (2 * KIB + 1, false), (u64::MAX, false)] {
-            assert_eq!(futures::poll!(Box::pin(memory.take(bytes))).is_ready(), fits, "{bytes}");
-        }
-        drop(half);
-        assert!(futures::poll!(Box::pin(memory.take(u64::MAX))).is_ready());
+    async fn download_small(
+        &self,
+        target: Target<'_>,
+        object: &BundleObject,
+        attempt: Attempt<'_>,
+    ) -> Result<u64, Failure> {
+        let response = attempt.open().await?;
+        let _memory = self.small_objects.acquire(StoredSize::of_object(object).max).await?;
+        let stored = response.body.whole().await?;
+        drop(response.connection);
+        let (cache, object, transferred) = (target.cache.clone(), object.clone(), stored.len() as u64);
+        self.cores.run(move |scratch| verify::put(scratch, &cache, &object, &stored)).await?;
+        Ok(transferred)
     }
 }

@@ -1,51 +1,53 @@
-//! From stored bytes to an object in the sink, never without a check. Everything here blocks and uses the CPU.
+//! Verifies stored bytes, unpacks them and writes the object to the cache. Everything here blocks and uses the CPU.
 //!
-//! Small objects are unpacked in one piece, large ones pass through [`Streamed`], which holds a fixed buffer only.
+//! Small objects are unpacked in one piece; large ones pass through [`Streamed`], which holds only a fixed buffer.
+
+use std::io::Write;
 
 use bundles::bundle::BundleObject;
 use bundles::object::{Scratch, Unpacker};
 
 use super::failure::Failure;
-use crate::cache::{Incoming, Sink, SinkError};
+use crate::cache::{CacheError, IncomingObject, PosixCache};
 
-/// Checks a whole object and puts it into the sink.
-pub fn put(scratch: &mut Scratch, sink: &dyn Sink, object: &BundleObject, stored: &[u8]) -> Result<(), Failure> {
+/// Verifies a whole object and writes it to the cache.
+pub fn put(scratch: &mut Scratch, cache: &PosixCache, object: &BundleObject, stored: &[u8]) -> Result<(), Failure> {
     let raw = scratch.unpack(&object.hash, stored, object.raw_size)?;
-    let mut incoming = begin(sink, object)?;
-    write(&mut *incoming, raw)?;
+    let mut incoming = begin(cache, object)?;
+    write(&mut incoming, raw)?;
     Ok(incoming.commit()?)
 }
 
-/// An object that is checked, unpacked and written piece by piece. Visible only after [`Streamed::finish`].
+/// An object that is verified, unpacked and written piece by piece. Visible only after [`Streamed::finish`].
 pub struct Streamed {
     unpacker: Unpacker,
-    incoming: Box<dyn Incoming>,
+    incoming: IncomingObject,
 }
 
 impl Streamed {
-    /// Begins an object in `sink`.
-    pub fn begin(sink: &dyn Sink, object: &BundleObject) -> Result<Self, Failure> {
-        Ok(Self { unpacker: Unpacker::new(object.hash, object.raw_size)?, incoming: begin(sink, object)? })
+    /// Begins to write an object to `cache`.
+    pub fn begin(cache: &PosixCache, object: &BundleObject) -> Result<Self, Failure> {
+        Ok(Self { unpacker: Unpacker::new(object.hash, object.raw_size)?, incoming: begin(cache, object)? })
     }
 
     /// Takes the next stored bytes.
     pub fn feed(&mut self, stored: &[u8]) -> Result<(), Failure> {
         let Self { unpacker, incoming } = self;
-        unpacker.feed(stored, |raw| write(&mut **incoming, raw))
+        unpacker.feed(stored, |raw| write(incoming, raw))
     }
 
-    /// Checks hash and size, and makes the object visible.
+    /// Verifies hash and size, and makes the object visible.
     pub fn finish(self) -> Result<(), Failure> {
         self.unpacker.finish()?;
         Ok(self.incoming.commit()?)
     }
 }
 
-fn begin(sink: &dyn Sink, object: &BundleObject) -> Result<Box<dyn Incoming>, SinkError> {
-    sink.begin(&object.hash, object.raw_size, object.path.as_bytes())
+fn begin(cache: &PosixCache, object: &BundleObject) -> Result<IncomingObject, CacheError> {
+    cache.begin(&object.hash, object.raw_size, object.path.as_bytes())
 }
 
-fn write(incoming: &mut dyn Incoming, raw: &[u8]) -> Result<(), Failure> {
+fn write(incoming: &mut IncomingObject, raw: &[u8]) -> Result<(), Failure> {
     incoming.write_all(raw).map_err(|e| Failure::write(format!("cannot write to the cache: {e}")))
 }
 
@@ -61,7 +63,6 @@ mod tests {
     use crate::fetch::failure::Cause;
     use bundles::object::ContentHash;
     use bundles::path::RootPath;
-    use std::io::Write as _;
 
     fn zlib(raw: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_give_the_same_file() {
+    fn streamed_and_whole_objects_are_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let (cache, raw) = (PosixCache::new(dir.path()), raw());
         for (raw, piece) in [(&raw[..], 1 << 20), (&raw[..], 1009), (&raw[..BUFFER], 65536), (b"", 3)] {
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_object_gets_a_name() {
+    fn wrong_bytes_never_become_visible() {
         let dir = tempfile::tempdir().unwrap();
         let (cache, raw) = (PosixCache::new(dir.path()), raw());
         let (stored, size) = (zlib(&raw), raw.len() as u64);

@@ -11,8 +11,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::cache::quota_manager;
 use crate::request::Requests;
+use crate::request::tally::{Outcome, Tally};
 
-/// The requests.
+/// Counters of these requests.
 #[derive(Debug)]
 pub(super) struct Counts(pub(super) Arc<Requests>);
 
@@ -23,44 +24,33 @@ impl Collector for Counts {
         let ends = RequestState::all().filter(|s| !matches!(s, RequestState::Unspecified | RequestState::Running));
         let ended: Vec<_> =
             ends.map(|state| (state.name(), totals.ended.get(&state).copied().unwrap_or_default())).collect();
-        let named = |values: &[(&str, u64)]| -> Vec<(String, u64)> {
-            values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
-        };
-        let outcomes = named(&[
-            ("cached", tally.cached_objects),
-            ("fetched", tally.fetched_objects),
-            ("joined", tally.joined_objects),
-            ("failed", tally.failed_objects),
-            ("skipped", tally.skipped_objects),
-        ]);
-        let causes = named(&[
-            ("transfer", tally.failed_transfer),
-            ("verification", tally.failed_verification),
-            ("write", tally.failed_write),
-            ("shutdown", tally.failed_shutdown),
-            ("cancelled", tally.failed_cancelled),
-        ]);
-        let cache_full = tally.skipped_cache_full_objects;
-        let skipped =
-            named(&[("repository", tally.skipped_objects.saturating_sub(cache_full)), ("cache_full", cache_full)]);
-        let found = quota_manager::counts();
-        let registrations = named(&[
-            ("registered", found.registered),
-            ("no_manager", found.no_manager),
-            ("unsupported_protocol", found.unsupported_protocol),
-            ("pipe_full", found.pipe_full),
-            ("failed", found.failed),
-        ]);
-        let bytes = named(&[("stored", tally.fetched_stored_bytes), ("raw", tally.fetched_raw_bytes)]);
+        let outcomes = by_label(&tally, |outcome| Some(outcome.name()));
+        let failures = by_label(&tally, |outcome| outcome.cause().filter(|_| outcome.is_failure()));
+        let skips = by_label(&tally, |outcome| outcome.cause().filter(|_| outcome.is_skip()));
+        let fetched = tally.of(Outcome::Fetched);
+        let bytes = [("stored", fetched.stored_bytes), ("raw", fetched.raw_bytes)];
         counter(&mut encoder, "requests", "Requests that have ended, by state", "state", &ended)?;
         counter(&mut encoder, "objects", "Objects of requests, by outcome", "outcome", &outcomes)?;
-        counter(&mut encoder, "failures", "Objects that failed, by cause", "cause", &causes)?;
-        counter(&mut encoder, "skipped", "Objects that were skipped, by cause", "cause", &skipped)?;
+        counter(&mut encoder, "failures", "Objects that failed, by cause", "cause", &failures)?;
+        counter(&mut encoder, "skipped", "Objects that were skipped, by cause", "cause", &skips)?;
         let help = "Objects written to a cache with a cache manager, by result of their registration";
-        counter(&mut encoder, "registrations", help, "outcome", &registrations)?;
+        counter(&mut encoder, "registrations", help, "outcome", &quota_manager::registrations())?;
         counter(&mut encoder, "bytes", "Bytes of fetched objects", "kind", &bytes)?;
         let running = ConstGauge::new(totals.running as i64);
         let metric = encoder.encode_descriptor("running_requests", "Running requests", None, running.metric_type())?;
         running.encode(metric)
     }
+}
+
+/// The numbers of objects, added up by the label that each outcome has.
+fn by_label(tally: &Tally, label: impl Fn(Outcome) -> Option<&'static str>) -> Vec<(&'static str, u64)> {
+    let mut sums: Vec<(&'static str, u64)> = Vec::new();
+    for (outcome, count) in tally.outcomes() {
+        let Some(label) = label(outcome) else { continue };
+        match sums.iter_mut().find(|(known, _)| *known == label) {
+            Some((_, sum)) => *sum += count.objects,
+            None => sums.push((label, count.objects)),
+        }
+    }
+    sums
 }

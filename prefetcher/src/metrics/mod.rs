@@ -7,7 +7,6 @@ mod counts;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use api::proto::RequestStatus;
 use bundles::store::Usage;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::request::Requests;
+use crate::request::tally::Tally;
 use counts::Counts;
 
 /// All metrics.
@@ -85,16 +85,15 @@ impl Metrics {
         Self { registry, request_time, first_byte_time, critical_time, bundles, bundle_bytes }
     }
 
-    /// A request has ended.
-    pub fn ended(&self, status: &RequestStatus) {
-        let tally = status.tally.unwrap_or_default();
-        self.request_time.observe(seconds(tally.elapsed_us));
-        for (time, microseconds) in
-            [(&self.first_byte_time, tally.time_to_first_byte_us), (&self.critical_time, tally.time_to_critical_us)]
-        {
-            // 0: the request did not reach that point.
-            if microseconds > 0 {
-                time.observe(seconds(microseconds));
+    /// Records the times of a request that has ended. Those of points that it did not reach are left out.
+    pub fn ended(&self, tally: &Tally) {
+        for (histogram, time) in [
+            (&self.request_time, tally.elapsed),
+            (&self.first_byte_time, tally.time_to_first_byte),
+            (&self.critical_time, tally.time_to_critical),
+        ] {
+            if let Some(time) = time {
+                histogram.observe(time.as_secs_f64());
             }
         }
     }
@@ -110,10 +109,6 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
-}
-
-fn seconds(microseconds: u64) -> f64 {
-    microseconds as f64 / 1e6
 }
 
 #[cfg(test)]

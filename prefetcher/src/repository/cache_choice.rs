@@ -1,4 +1,4 @@
-//! Which sink a repository gets, and why.
+//! Which destination the objects of a repository have, and why.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use node::cvmfs_client::cache::{CacheDirectory, ClientCache};
 use serde::{Deserialize, Serialize};
 
-/// The kinds of sinks.
+/// The kinds of destinations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -32,7 +32,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A sink that was chosen.
+/// A destination that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// Of which kind.
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sink_follows_from_the_cache_and_what_we_may_do_there() {
+    fn the_destination_depends_on_the_cache_and_our_access() {
         use ClientCache::{Closed, Directory, LowerTier};
         let shared = Directory(directory(true, false, Some(1)));
         let alien = Directory(directory(false, true, None));

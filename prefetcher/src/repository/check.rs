@@ -11,12 +11,12 @@ use node::mount::Mount;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::cache::capacity::Room;
+use crate::cache::capacity::FreeSpace;
 use crate::cache::quota_manager::{PROTOCOL, QuotaManager};
 use crate::config::{Config, RepositoryConfig};
 use crate::repository::cache_choice::{Access, Kind};
+use crate::repository::destination as repository_destination;
 use crate::repository::settings::{self, Settings, SettingsError};
-use crate::repository::sink as repository_sink;
 
 /// One repository's.
 #[derive(Debug, Serialize)]
@@ -30,7 +30,7 @@ pub struct Report {
     /// Where its objects come from.
     pub upstream: Option<UpstreamReport>,
     /// Where they go.
-    pub sink: Option<SinkReport>,
+    pub destination: Option<DestinationReport>,
     /// Its mount.
     pub mount: MountReport,
 }
@@ -54,7 +54,7 @@ pub struct UpstreamReport {
 
 /// Where objects go.
 #[derive(Debug, Serialize)]
-pub struct SinkReport {
+pub struct DestinationReport {
     /// Its kind.
     pub kind: Kind,
     /// Why this one.
@@ -74,7 +74,7 @@ pub struct SinkReport {
     /// Why it cannot.
     pub quota_manager: Option<String>,
     /// What may be written now.
-    pub room: Option<Room>,
+    pub free_space: Option<FreeSpace>,
 }
 
 /// The mount.
@@ -100,14 +100,14 @@ fn report(one: &RepositoryConfig, config: &Config, client: &ClientConfiguration)
     let mount = mount(one, client);
     match Settings::of(one, config, client) {
         Ok(settings) => {
-            let sink = sink(&settings, config);
-            let problem = problem(&sink, &mount);
+            let destination = destination(&settings, config);
+            let problem = problem(&destination, &mount);
             Report {
                 repository: one.name.clone(),
                 problem,
                 upstream: Some(upstream(&settings)),
                 notes: settings.notes,
-                sink: Some(sink),
+                destination: Some(destination),
                 mount,
             }
         }
@@ -116,7 +116,7 @@ fn report(one: &RepositoryConfig, config: &Config, client: &ClientConfiguration)
             problem: Some(e.to_string()),
             notes: Vec::new(),
             upstream: None,
-            sink: None,
+            destination: None,
             mount,
         },
     }
@@ -138,15 +138,15 @@ fn upstream(settings: &Settings) -> UpstreamReport {
     }
 }
 
-fn sink(settings: &Settings, config: &Config) -> SinkReport {
+fn destination(settings: &Settings, config: &Config) -> DestinationReport {
     let choice = &settings.choice;
     let directory = choice.directory.as_ref();
     let access = directory.map(|found| Access::to(&found.path));
     let written = directory.filter(|_| choice.kind != Kind::Mount);
     let workspace = written.filter(|found| found.has_quota_manager()).map(|found| &found.workspace);
     let manager = workspace.map(|workspace| QuotaManager::in_workspace(workspace).reachable());
-    let sink = repository_sink(settings, config, &Arc::new(Semaphore::new(1)));
-    SinkReport {
+    let destination = repository_destination(settings, config, &Arc::new(Semaphore::new(1)));
+    DestinationReport {
         kind: choice.kind,
         reason: choice.reason.clone(),
         directory: directory.map(|found| found.path.clone()),
@@ -156,7 +156,7 @@ fn sink(settings: &Settings, config: &Config) -> SinkReport {
         workspace: workspace.cloned(),
         quota_protocol: manager.as_ref().and_then(|manager| manager.is_ok().then_some(PROTOCOL)),
         quota_manager: manager.and_then(Result::err).map(|why| why.to_string()),
-        room: sink.room().ok(),
+        free_space: destination.free_space().ok(),
     }
 }
 
@@ -174,14 +174,14 @@ fn mount(one: &RepositoryConfig, client: &ClientConfiguration) -> MountReport {
 }
 
 /// Why nothing would come of a request.
-fn problem(sink: &SinkReport, mount: &MountReport) -> Option<String> {
-    let directory = sink.directory.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-    match (sink.kind, sink.expected_user, sink.writable) {
+fn problem(destination: &DestinationReport, mount: &MountReport) -> Option<String> {
+    let directory = destination.directory.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    match (destination.kind, destination.expected_user, destination.writable) {
         (Kind::Mount, ..) if !mount.answers => mount.why.clone(),
         (Kind::Mount, ..) => None,
         (_, None, _) => Some(format!("the cache directory {directory} is not there")),
-        (_, _, Some(false)) => Some(format!("user {} must not write to the cache {directory}", sink.user)),
-        (Kind::Managed, Some(owner), _) if sink.user != 0 && sink.user != owner => {
+        (_, _, Some(false)) => Some(format!("user {} must not write to the cache {directory}", destination.user)),
+        (Kind::Managed, Some(owner), _) if destination.user != 0 && destination.user != owner => {
             Some(format!("the cache {directory} belongs to user {owner}, run the daemon as that one"))
         }
         _ => None,
@@ -196,14 +196,14 @@ impl fmt::Display for Report {
             let groups: Vec<_> = upstream.proxies.iter().map(|group| group.join(" | ")).collect();
             writeln!(f, "  proxies    {}", groups.join(", then "))?;
             let UpstreamReport { timeout_s, timeout_direct_s, retries, .. } = upstream;
-            writeln!(f, "  patience   {timeout_s} s, {timeout_direct_s} s without a proxy, {retries} more attempts")?;
+            writeln!(f, "  timeouts   {timeout_s} s through a proxy, {timeout_direct_s} s direct, {retries} retries")?;
             if !upstream.certificates.is_empty() {
                 let places: Vec<_> = upstream.certificates.iter().map(|path| path.display().to_string()).collect();
                 writeln!(f, "  https      the system's authorities, and those in {}", places.join(", "))?;
             }
         }
-        if let Some(sink) = &self.sink {
-            write!(f, "{sink}")?;
+        if let Some(destination) = &self.destination {
+            write!(f, "{destination}")?;
         }
         let state = if self.mount.answers { "answers" } else { "does not answer" };
         write!(f, "  mount      {} {state}", self.mount.path.display())?;
@@ -222,9 +222,9 @@ impl fmt::Display for Report {
     }
 }
 
-impl fmt::Display for SinkReport {
+impl fmt::Display for DestinationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  sink       {}: {}", self.kind, self.reason)?;
+        writeln!(f, "  objects to {}: {}", self.kind, self.reason)?;
         if let Some(directory) = &self.directory {
             let owner = self.expected_user.map_or("nobody, it is not there".into(), |user| format!("user {user}"));
             let writable = if self.writable == Some(true) { "may" } else { "must not" };
@@ -233,16 +233,16 @@ impl fmt::Display for SinkReport {
         }
         match (&self.quota_protocol, &self.quota_manager) {
             (Some(protocol), _) => writeln!(f, "  manager    listens, protocol {protocol}")?,
-            (None, Some(why)) => writeln!(f, "  manager    not told: {why}")?,
+            (None, Some(why)) => writeln!(f, "  manager    cannot register objects: {why}")?,
             (None, None) => {}
         }
-        let Some(room) = &self.room else { return Ok(()) };
+        let Some(free_space) = &self.free_space else { return Ok(()) };
         let bytes = |value: Option<u64>| value.map_or("not known".into(), |bytes| format!("{} MiB", bytes >> 20));
-        let (limit, used, pinned) = (bytes(room.quota), bytes(room.used), bytes(room.pinned));
+        let (limit, used, pinned) = (bytes(free_space.quota), bytes(free_space.used), bytes(free_space.pinned));
         write!(f, "  quota      limit {limit}, used {used}, pinned {pinned}; ")?;
-        match room.bytes {
-            u64::MAX => writeln!(f, "room not bounded"),
-            room => writeln!(f, "room {}", bytes(Some(room))),
+        match free_space.bytes {
+            u64::MAX => writeln!(f, "no limit for requests"),
+            free => writeln!(f, "requests may write {}", bytes(Some(free))),
         }
     }
 }

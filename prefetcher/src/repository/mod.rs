@@ -1,4 +1,4 @@
-//! What the daemon needs to know of one repository while it runs.
+//! A configured repository: where its objects come from and where they go.
 
 pub mod cache_choice;
 pub mod check;
@@ -14,7 +14,7 @@ use tracing::info;
 
 use crate::cache::capacity::{Allowed, Granted};
 use crate::cache::quota_manager::QuotaManager;
-use crate::cache::{PosixCache, Rules, Sink, ThroughMount};
+use crate::cache::{Destination, DestinationId, MountReader, PosixCache, Rules};
 use crate::config::Config;
 use crate::fetch::Target;
 use crate::fetch::failover::Routes;
@@ -27,43 +27,44 @@ use settings::Settings;
 pub struct Repository {
     /// Fully qualified name.
     pub name: String,
-    /// Where it is mounted.
+    /// Its mount, through its guard.
     pub mount: Mount,
-    /// Where its objects come from.
+    /// Proxies and servers that its objects are downloaded from.
     pub routes: Routes,
     /// Where its objects go.
-    pub sink: Arc<dyn Sink>,
-    /// Tells sinks apart. Repositories that share a cache share the number.
-    pub sink_number: usize,
-    /// What running requests have been granted of the sink.
+    pub destination: Destination,
+    /// Tells destinations apart.
+    pub destination_id: DestinationId,
+    /// Bytes of the destination that the running requests have been granted.
     pub granted: Granted,
 }
 
 impl Repository {
-    /// All repositories, by name. `readers` bounds what is read through mounts at a time.
+    /// All repositories, by name. `readers` limits the reads through all mounts at a time.
     pub fn all(
         settings: Vec<Settings>,
         config: &Config,
         readers: &Arc<Semaphore>,
     ) -> Result<HashMap<String, Arc<Self>>, reqwest::Error> {
-        let mut sinks: Vec<(Option<PathBuf>, Arc<dyn Sink>, Granted)> = Vec::new();
-        let (mut all, paces) = (HashMap::new(), ProxyLimits::new(config.max_requests_per_second));
+        let mut destinations: Vec<(Option<PathBuf>, Destination, Granted)> = Vec::new();
+        let mut all = HashMap::new();
+        let proxy_limits = ProxyLimits::new(config.max_requests_per_second);
         for one in settings {
             let (name, kind, reason) = (&one.name, one.choice.kind, &one.choice.reason);
-            info!(repository = name, sink = %kind, reason, servers = one.upstream.servers.len(), "repository");
+            info!(repository = name, destination = %kind, reason, servers = one.upstream.servers.len(), "repository");
             let directory = shared_directory(&one);
-            let known = sinks.iter().position(|(path, ..)| path.is_some() && *path == directory);
-            let sink_number = known.unwrap_or_else(|| {
-                sinks.push((directory, sink(&one, config, readers), Granted::default()));
-                sinks.len() - 1
+            let shared = destinations.iter().position(|(path, ..)| path.is_some() && *path == directory);
+            let number = shared.unwrap_or_else(|| {
+                destinations.push((directory, destination(&one, config, readers), Granted::default()));
+                destinations.len() - 1
             });
-            let (_, sink, granted) = &sinks[sink_number];
+            let (_, destination, granted) = &destinations[number];
             let repository = Self {
                 name: one.name.clone(),
                 mount: one.mount,
-                routes: Routes::new(one.upstream, config.max_connections, &paces)?,
-                sink: sink.clone(),
-                sink_number,
+                routes: Routes::new(one.upstream, config.max_connections, &proxy_limits)?,
+                destination: destination.clone(),
+                destination_id: DestinationId::new(number),
                 granted: granted.clone(),
             };
             all.insert(one.name, Arc::new(repository));
@@ -71,14 +72,13 @@ impl Repository {
         Ok(all)
     }
 
-    /// What the fetcher needs to know of the repository.
-    pub fn target(&self) -> Target<'_> {
-        let Self { name, routes, sink, sink_number, .. } = self;
-        Target { repository: name, routes, sink, sink_number: *sink_number }
+    /// The repository as the fetcher sees it, with `cache` as the destination.
+    pub fn target<'a>(&'a self, cache: &'a PosixCache) -> Target<'a> {
+        Target { repository: &self.name, routes: &self.routes, cache, destination_id: self.destination_id }
     }
 }
 
-/// The directory by which repositories with one cache are known to have it.
+/// The directory by which repositories that share a cache are recognised.
 fn shared_directory(settings: &Settings) -> Option<PathBuf> {
     let directory = settings.choice.directory.as_ref().filter(|_| settings.choice.kind != Kind::Mount)?;
     Some(canonical(&directory.path))
@@ -88,8 +88,8 @@ fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// The sink that was chosen. Opens nothing.
-pub fn sink(settings: &Settings, config: &Config, readers: &Arc<Semaphore>) -> Arc<dyn Sink> {
+/// The destination that was chosen. Opens nothing.
+pub fn destination(settings: &Settings, config: &Config, readers: &Arc<Semaphore>) -> Destination {
     let (kind, directory) = (settings.choice.kind, settings.choice.directory.as_ref());
     let allowed = Allowed { share: config.cache_share, quota: directory.and_then(|found| found.quota) };
     match directory.filter(|_| kind != Kind::Mount) {
@@ -100,8 +100,11 @@ pub fn sink(settings: &Settings, config: &Config, readers: &Arc<Semaphore>) -> A
                 _ => Rules::Group,
             };
             let manager = found.has_quota_manager().then(|| QuotaManager::in_workspace(&found.workspace));
-            Arc::new(PosixCache::with(&canonical(&found.path), rules, allowed, manager))
+            Destination::Cache(PosixCache::with(&canonical(&found.path), rules, allowed, manager))
         }
-        None => Arc::new(ThroughMount::new(settings.mount.clone(), allowed, config.lookup_timeout, readers.clone())),
+        None => {
+            let timeout = config.lookup_timeout;
+            Destination::ThroughMount(MountReader::new(settings.mount.clone(), allowed, timeout, readers.clone()))
+        }
     }
 }

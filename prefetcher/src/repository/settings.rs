@@ -14,7 +14,7 @@ use node::cvmfs_client::transfer::{self, ProxyGroups, TransferPolicy};
 use node::mount::Mount;
 
 use super::cache_choice::{Access, Choice, Kind, choose};
-use crate::cache::through_mount::READS;
+use crate::cache::mount_reader::READS;
 use crate::config::{Config, DestinationChoice, RepositoryConfig};
 use crate::fetch::failover::Upstream;
 
@@ -23,7 +23,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Number of repositories whose settings are looked up at a time. `cvmfs_config` is a shell script that takes most of a second.
 const AT_A_TIME: usize = 4;
-/// Maximum number of outstanding calls to a mount: the reads of all requests ([`READS`](crate::cache::through_mount::READS)) and one
+/// Maximum number of outstanding calls to a mount: the reads of all requests ([`READS`](crate::cache::mount_reader::READS)) and one
 /// lookup. With ten calls at a time, a CVMFS client makes containers wait.
 const MAX_CALLS: usize = READS + 1;
 const MIB: u64 = 1 << 20;

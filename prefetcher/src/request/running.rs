@@ -1,29 +1,30 @@
-//! One request: what has become of it so far, and how it is told to end.
+//! One request: its progress, and the signals that end it early.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use api::proto::{Priority, RequestState, RequestStatus, Tally};
-use bundles::bundle::{Bundle, BundleObject, ObjectIndex};
+use api::proto::{Priority, RequestState, RequestStatus};
+use bundles::bundle::{Bundle, ObjectIndex};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::critical::Critical;
 use super::image_query::ImageQuery;
 use super::spec::PrefetchSpec;
-use super::tally;
-use crate::fetch::limits::per_request::{RequestLimit, Terms};
+use super::tally::{Count, FailureCause, Outcome, SkipCause, Snapshot, Tally};
+use crate::fetch::limits::per_request::{FetchPolicy, RequestLimit};
 
-/// One request.
+/// One request. Shared by the task that runs it and the calls that query it.
 #[derive(Debug)]
 pub struct Request {
-    /// Its name.
+    /// Number of the request, which clients use to refer to it.
     pub id: u64,
-    /// What it asks for.
+    /// The image whose bundle is requested.
     pub wanted: ImageQuery,
-    /// The name that its first caller gave to what it does.
+    /// Name that the first client gave to its own work.
     pub correlation_id: String,
-    /// Whether its caller brought the bundle.
+    /// Whether the client sent the bundle.
     pub brings_bundle: bool,
     limit: RequestLimit,
     started: Instant,
@@ -40,116 +41,116 @@ struct Progress {
     error: String,
     bundle_source: String,
     tally: Tally,
-    /// That of a bundle that was found to be outdated.
+    /// Tally of a bundle that was found to be outdated.
     replaced: Tally,
-    lookup_us: u64,
+    lookup: Option<Duration>,
     critical: Critical,
     waiting_for_settings: bool,
 }
 
-/// What an object that is in the cache now was to its request.
+/// Whether the start of a container waits for an object that is in the cache now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// Nothing that the start waits for.
+    /// Not a critical object, or not in the cache.
     Other,
-    /// One of the critical ones.
+    /// A critical object.
     Critical,
-    /// The last of the critical ones, and none was missed.
+    /// The last critical object, and all others are in the cache.
     LastCritical,
 }
 
 impl Request {
-    pub(super) fn new(id: u64, asked: &PrefetchSpec) -> Self {
+    pub(super) fn new(id: u64, spec: &PrefetchSpec) -> Self {
         let started = Instant::now();
         Self {
             id,
-            wanted: asked.wanted.clone(),
-            correlation_id: asked.correlation_id.clone(),
-            brings_bundle: asked.bundle.is_some(),
-            limit: RequestLimit::new(asked.bytes_per_second),
+            wanted: spec.wanted.clone(),
+            correlation_id: spec.correlation_id.clone(),
+            brings_bundle: spec.bundle.is_some(),
+            limit: RequestLimit::new(spec.bytes_per_second),
             started,
-            priority: AtomicI32::new(asked.priority.into()),
+            priority: AtomicI32::new(spec.priority.into()),
             joined_calls: AtomicU64::new(0),
-            deadline: watch::Sender::new(asked.deadline.map(|within| started + within)),
+            deadline: watch::Sender::new(spec.deadline.map(|time| started + time)),
             cancelled: CancellationToken::new(),
             progress: watch::Sender::new(Progress { state: RequestState::Running, ..Progress::default() }),
         }
     }
 
-    /// Another call is served by this request, too: what is more of both holds.
-    pub(super) fn join(&self, asked: &PrefetchSpec) {
+    /// Lets another call join the request, which gets the higher priority, the later deadline and the wider limit of both.
+    pub(super) fn join(&self, spec: &PrefetchSpec) {
         self.joined_calls.fetch_add(1, Ordering::Relaxed);
-        self.priority.fetch_max(asked.priority.into(), Ordering::Relaxed);
-        self.limit.widen(asked.bytes_per_second);
-        let other = asked.deadline.map(|within| Instant::now() + within);
+        self.priority.fetch_max(spec.priority.into(), Ordering::Relaxed);
+        self.limit.widen(spec.bytes_per_second);
+        let other = spec.deadline.map(|time| Instant::now() + time);
         self.deadline.send_modify(|own| *own = own.zip(other).map(|(own, other)| own.max(other)));
     }
 
-    /// How urgent it is now.
+    /// The current priority.
     pub fn priority(&self) -> Priority {
         Priority::try_from(self.priority.load(Ordering::Relaxed)).unwrap_or(Priority::Normal)
     }
 
-    /// On which terms its objects are fetched now.
-    pub fn terms(&self) -> Terms<'_> {
+    /// Priority and bandwidth limit of its downloads, as they are now.
+    pub fn fetch_policy(&self) -> FetchPolicy<'_> {
         let rank = match self.priority() {
             Priority::High => 0,
             Priority::Normal | Priority::Unspecified => 1,
             Priority::Low => 2,
         };
-        Terms { rank, own: &self.limit }
+        FetchPolicy { rank, limit: &self.limit }
     }
 
-    /// Raises or lowers the priority, unless the request has ended.
+    /// Changes the priority, unless the request has ended.
     pub fn set_priority(&self, priority: Priority) {
         if !self.has_ended() {
             self.priority.store(priority.into(), Ordering::Relaxed);
         }
     }
 
-    /// Whether nobody has cancelled it.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.cancelled.is_cancelled()
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.is_cancelled()
     }
 
-    /// Tells it to end.
+    /// Ends the request as soon as possible.
     pub fn cancel(&self) {
         self.cancelled.cancel();
     }
 
-    /// Waits until it is to end before it is done; how it has ended then.
+    /// Waits until the request is cancelled or its deadline passes; returns its last state then.
     pub async fn given_up(&self) -> RequestState {
         let mut deadline = self.deadline.subscribe();
         loop {
             let at = *deadline.borrow_and_update();
             let passed = async {
                 match at {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = self.cancelled.cancelled() => return RequestState::Cancelled,
                 () = passed => return RequestState::Deadline,
-                // A call with a later one has joined.
+                // A call with a later deadline has joined.
                 _ = deadline.changed() => {}
             }
         }
     }
 
-    /// What has become of it so far.
+    /// Returns the current status.
     pub fn status(&self) -> RequestStatus {
-        let (state, error, bundle_source, tally, lookup_us, waiting_for_settings) = {
+        let elapsed = self.elapsed();
+        let (state, error, bundle_source, tally, lookup, waiting_for_settings) = {
             // Not a clone: there can be many critical objects.
             let p = self.progress.borrow();
-            let mut tally = p.tally;
-            tally.critical_pending_objects = p.critical.awaited() as u64;
-            if p.state == RequestState::Running {
-                tally.elapsed_us = self.elapsed_us();
-                let head_start = p.critical.head_start(Duration::from_micros(tally.elapsed_us));
-                tally.recommended_delay_us = head_start.map(|time| time.as_micros().try_into().unwrap_or(u64::MAX));
-            }
-            (p.state, p.error.clone(), p.bundle_source.clone(), tally, p.lookup_us, p.waiting_for_settings)
+            let is_running = p.state == RequestState::Running;
+            let now = Snapshot {
+                elapsed: p.tally.elapsed.unwrap_or(elapsed),
+                critical_pending: p.critical.pending(),
+                recommended_delay: is_running.then(|| p.critical.recommended_delay(elapsed)).flatten(),
+            };
+            let tally = p.tally.to_proto(now);
+            (p.state, p.error.clone(), p.bundle_source.clone(), tally, p.lookup, p.waiting_for_settings)
         };
         let deadline = self.deadline.borrow().map_or(Duration::ZERO, |at| at - self.started);
         RequestStatus {
@@ -159,7 +160,7 @@ impl Request {
             error,
             bundle_source,
             tally: Some(tally),
-            lookup_us,
+            lookup_us: lookup.map_or(0, |time| time.as_micros() as u64),
             priority: self.priority().into(),
             deadline_ms: deadline.as_millis() as u64,
             correlation_id: self.correlation_id.clone(),
@@ -169,126 +170,102 @@ impl Request {
         }
     }
 
-    /// What has become of it in the end.
+    /// Waits for the end of the request; returns its last status.
     pub async fn ended(&self) -> RequestStatus {
         // The sender lives in `self`, so this does not fail.
         let _ = self.progress.subscribe().wait_for(|p| p.state != RequestState::Running).await;
         self.status()
     }
 
-    /// Waits until all critical objects are in, or it is clear that they will not all come, or for `within`; whether they
-    /// are in.
-    pub async fn critical(&self, within: Duration) -> bool {
+    /// Waits at most `timeout` until all critical objects are in the cache, or one of them cannot be; returns whether all are.
+    pub async fn critical(&self, timeout: Duration) -> bool {
         let is_settled = |p: &Progress| p.state != RequestState::Running || p.critical.is_settled();
         let mut progress = self.progress.subscribe();
-        // Late or not, what is so now counts.
-        let _ = tokio::time::timeout(within, progress.wait_for(is_settled)).await;
-        self.progress.borrow().critical.is_in()
+        // The state after the timeout counts, whether or not it has passed.
+        let _ = tokio::time::timeout(timeout, progress.wait_for(is_settled)).await;
+        self.progress.borrow().critical.is_ready()
     }
 
-    /// The bundle was found, and the objects of `plan` are wanted from it. If it takes the place of another one, the tally
-    /// begins anew, but for what that has cost already.
+    /// Records that the bundle was found, and that the objects of `plan` are requested from it. If it replaces another bundle, the
+    /// tally starts again, apart from what was transferred already.
     pub fn found(&self, source: &str, bundle: &Bundle, plan: &[ObjectIndex]) {
-        let lookup_us = self.elapsed_us();
-        let critical = Critical::of(bundle, plan);
-        let bytes =
-            |of: fn(&BundleObject) -> u64| plan.iter().fold(0u64, |sum, i| sum.saturating_add(of(bundle.object(*i))));
+        let now = self.elapsed();
+        let critical = Critical::new(bundle, plan);
+        let total: Count = plan.iter().map(|index| Count::of(bundle.object(*index))).sum();
         self.progress.send_modify(|p| {
             p.bundle_source = source.to_owned();
             p.error.clear();
-            let Tally { transferred_bytes, packs, time_to_first_byte_us, .. } = p.tally;
-            let anew = Tally { transferred_bytes, packs, time_to_first_byte_us, ..Tally::default() };
-            p.replaced = std::mem::replace(&mut p.tally, anew);
-            p.tally.total_objects = plan.len() as u64;
-            p.tally.total_stored_bytes = bytes(|object| object.stored_size);
-            p.tally.total_raw_bytes = bytes(|object| object.raw_size);
-            p.tally.critical_objects = critical.awaited() as u64;
-            p.lookup_us = lookup_us;
+            let tally = p.tally.restarted(total, critical.pending());
+            p.replaced = std::mem::replace(&mut p.tally, tally);
+            p.lookup = Some(now);
             p.critical = critical;
-        });
-        self.settle(|_| {});
-    }
-
-    /// Writes into the tally.
-    pub fn tally(&self, change: impl FnOnce(&mut Tally)) {
-        self.progress.send_modify(|p| change(&mut p.tally));
-    }
-
-    /// Bytes have come over the network. To be told with the first ones; later ones change nothing.
-    pub fn first_byte(&self) {
-        let now = self.elapsed_us();
-        self.progress.send_if_modified(|p| {
-            let is_first = p.tally.time_to_first_byte_us == 0;
-            if is_first {
-                p.tally.time_to_first_byte_us = now;
-            }
-            is_first
+            p.note_critical_time(now);
         });
     }
 
-    /// The object at this place of the bundle was in the cache before.
-    pub fn already_there(&self, index: ObjectIndex) -> Arrival {
-        self.note_in_cache(|critical| critical.set_aside(index))
-    }
-
-    /// The object at this place of the bundle has come.
-    pub fn delivered(&self, index: ObjectIndex) -> Arrival {
-        self.note_in_cache(|critical| critical.came(index))
-    }
-
-    fn note_in_cache(&self, was_awaited: impl FnOnce(&mut Critical) -> bool) -> Arrival {
+    /// Records the outcome of an object.
+    pub fn record(&self, index: ObjectIndex, outcome: Outcome, count: Count) -> Arrival {
+        let now = self.elapsed();
         let mut arrival = Arrival::Other;
-        self.settle(|critical| {
-            if was_awaited(critical) {
-                arrival = if critical.is_in() { Arrival::LastCritical } else { Arrival::Critical };
-            }
+        self.progress.send_modify(|p| {
+            arrival = p.record(index, outcome, count);
+            p.note_critical_time(now);
         });
         arrival
     }
 
-    /// The object at this place of the bundle will not come.
-    pub fn missed(&self, index: ObjectIndex) {
-        self.settle(|critical| critical.missed(index));
-    }
-
-    /// The objects at these places are nothing that this daemon is to bring; the start does not wait for it.
-    pub fn skipped(&self, indices: &[ObjectIndex]) {
-        let mut critical_objects = 0;
-        self.settle(|critical| {
-            critical_objects = indices.iter().filter(|index| critical.set_aside(**index)).count() as u64;
-        });
-        self.tally(|a| {
-            a.skipped_objects += indices.len() as u64;
-            a.critical_objects -= critical_objects;
-        });
-    }
-
-    fn settle(&self, change: impl FnOnce(&mut Critical)) {
-        let now = self.elapsed_us();
+    /// Records the same outcome of several objects that are not in the cache.
+    pub fn record_all(&self, indices: &[ObjectIndex], outcome: Outcome) {
+        let now = self.elapsed();
         self.progress.send_modify(|p| {
-            change(&mut p.critical);
-            if p.critical.is_in() && p.tally.time_to_critical_us == 0 {
-                p.tally.time_to_critical_us = now;
-            }
+            indices.iter().for_each(|index| _ = p.record(*index, outcome, Count::ONE));
+            p.note_critical_time(now);
         });
     }
 
-    /// The tally until now, without the time.
-    pub fn tally_so_far(&self) -> Tally {
+    /// Records that an object has arrived over the network, from servers with this round trip.
+    pub fn record_arrival(&self, round_trip: Option<Duration>) {
+        let now = self.elapsed();
+        self.progress.send_modify(|p| {
+            p.tally.time_to_first_byte.get_or_insert(now);
+            p.tally.round_trip = round_trip.or(p.tally.round_trip);
+        });
+    }
+
+    /// Records bytes that were received over the network.
+    pub fn record_transfer(&self, bytes: u64) {
+        self.progress.send_modify(|p| p.tally.transferred_bytes += bytes);
+    }
+
+    /// Records a pack of which `bytes` were received over the network.
+    pub fn record_pack(&self, bytes: u64) {
+        self.progress.send_modify(|p| {
+            p.tally.packs += 1;
+            p.tally.transferred_bytes += bytes;
+        });
+    }
+
+    /// Counts all objects without an outcome as failed.
+    pub fn fail_unfinished(&self, cause: FailureCause) {
+        self.progress.send_modify(|p| p.tally.fail_unfinished(cause));
+    }
+
+    /// The current tally.
+    pub fn tally(&self) -> Tally {
         self.progress.borrow().tally
     }
 
-    /// What was done for a bundle that another one took the place of.
+    /// The tally of a bundle that was replaced by another one.
     pub(super) fn replaced_tally(&self) -> Tally {
         self.progress.borrow().replaced
     }
 
-    /// What the tally does not tell yet has failed; `cause` is where the number goes.
-    pub fn fail_rest(&self, cause: impl FnOnce(&mut Tally) -> &mut u64) {
-        self.tally(|a| {
-            let rest = a.total_objects.saturating_sub(tally::finished(a));
-            a.failed_objects += rest;
-            *cause(a) += rest;
+    /// Records an error. Only the first is kept.
+    pub fn error(&self, message: &str) {
+        self.progress.send_modify(|p| {
+            if p.error.is_empty() {
+                p.error = message.to_owned();
+            }
         });
     }
 
@@ -297,24 +274,18 @@ impl Request {
         self.progress.send_modify(|p| p.waiting_for_settings = waiting);
     }
 
-    /// Notes an error; only the first is kept.
-    pub fn error(&self, why: &str) {
-        self.progress.send_modify(|p| {
-            if p.error.is_empty() {
-                p.error = why.to_owned();
-            }
-        });
+    /// The first error, or an empty string.
+    pub fn first_error(&self) -> String {
+        self.progress.borrow().error.clone()
     }
 
     pub(super) fn end(&self, state: RequestState) {
-        let elapsed_us = self.elapsed_us();
+        let elapsed = self.elapsed();
         self.progress.send_modify(|p| {
             p.state = state;
             p.waiting_for_settings = false;
-            p.tally.elapsed_us = elapsed_us;
-            if p.lookup_us == 0 {
-                p.lookup_us = elapsed_us;
-            }
+            p.tally.elapsed = Some(elapsed);
+            p.lookup.get_or_insert(elapsed);
         });
     }
 
@@ -322,8 +293,40 @@ impl Request {
         self.progress.borrow().state != RequestState::Running
     }
 
-    /// Never 0, which says "not yet".
-    fn elapsed_us(&self) -> u64 {
-        (self.started.elapsed().as_micros() as u64).max(1)
+    /// At least 1 us, because 0 means "not yet" in the API.
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed().max(Duration::from_micros(1))
+    }
+}
+
+impl Progress {
+    fn record(&mut self, index: ObjectIndex, outcome: Outcome, count: Count) -> Arrival {
+        self.tally.record(outcome, count);
+        let was_pending = match outcome {
+            Outcome::Cached => self.critical.exclude(index),
+            Outcome::Fetched | Outcome::Joined => self.critical.fetched(index),
+            Outcome::Skipped(SkipCause::Repository) => {
+                // A start does not wait for objects that this daemon does not fetch.
+                self.tally.critical_objects -= u64::from(self.critical.exclude(index));
+                false
+            }
+            Outcome::Failed(_) | Outcome::Skipped(SkipCause::CacheFull) => {
+                self.critical.missed(index);
+                false
+            }
+        };
+        if !was_pending {
+            Arrival::Other
+        } else if self.critical.is_ready() {
+            Arrival::LastCritical
+        } else {
+            Arrival::Critical
+        }
+    }
+
+    fn note_critical_time(&mut self, now: Duration) {
+        if self.critical.is_ready() {
+            self.tally.time_to_critical.get_or_insert(now);
+        }
     }
 }

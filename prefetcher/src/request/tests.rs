@@ -7,7 +7,12 @@ use bundles::image::{ChainId, Digest, ImageId};
 use bundles::object::ContentHash;
 use bundles::path::RootPath;
 
+use super::tally::{Count, Outcome, SkipCause};
 use super::*;
+
+fn indices<const N: usize>(indices: [u32; N]) -> [ObjectIndex; N] {
+    indices.map(ObjectIndex::new)
+}
 
 fn image(name: &str) -> Image {
     Image { chain_id: Digest::sha256(name.as_bytes()).to_string(), ..Image::default() }
@@ -35,7 +40,7 @@ fn bundle(objects: u8) -> Bundle {
 }
 
 #[tokio::test]
-async fn a_running_image_is_joined_and_an_ended_one_starts_anew() {
+async fn a_running_request_is_joined_and_an_ended_one_is_not() {
     let requests = Requests::new(2, 2);
     let first = new(&requests, &asked("a"));
     let id = first.request().id;
@@ -65,12 +70,13 @@ fn running_and_remembered_requests_are_bounded() {
 }
 
 #[test]
-fn a_request_that_nobody_runs_any_more_has_failed() {
+fn a_dropped_request_has_failed() {
     let requests = Requests::new(1, 1);
     let running = new(&requests, &asked("a"));
     let id = running.request().id;
-    running.request().found("store", &bundle(5), &[0, 1, 2, 3, 4].map(ObjectIndex::new));
-    running.request().tally(|a| a.fetched_objects = 2);
+    let bundle = bundle(5);
+    running.request().found("store", &bundle, &bundle.plan(None));
+    running.request().record_all(&indices([0, 1]), Outcome::Fetched);
     drop(running);
     let status = requests.get(id).unwrap().status();
     assert_eq!(status.state(), RequestState::Failed);
@@ -80,7 +86,7 @@ fn a_request_that_nobody_runs_any_more_has_failed() {
 }
 
 #[test]
-fn who_joins_brings_the_higher_priority_and_the_later_deadline() {
+fn a_joined_request_has_the_higher_priority_and_the_later_deadline() {
     let requests = Requests::new(2, 1);
     let with = |priority, seconds: u64| PrefetchSpec {
         priority,
@@ -108,7 +114,7 @@ fn who_joins_brings_the_higher_priority_and_the_later_deadline() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_is_put_off_passes_later() {
+async fn a_postponed_deadline_passes_later() {
     let requests = Requests::new(1, 1);
     let within = |ms| PrefetchSpec { deadline: Some(Duration::from_millis(ms)), ..asked("a") };
     let running = new(&requests, &within(50));
@@ -123,66 +129,65 @@ async fn a_deadline_that_is_put_off_passes_later() {
 }
 
 #[tokio::test]
-async fn the_critical_objects_are_in_when_each_has_come_and_never_when_one_failed() {
+async fn critical_objects_are_ready_when_all_are_in_the_cache() {
     let requests = Requests::new(3, 3);
-    for (failed, is_in) in [(None, true), (Some(ObjectIndex::new(1)), false)] {
+    for (outcome, arrival, is_ready) in [
+        (Outcome::Joined, Arrival::LastCritical, true),
+        (Outcome::Failed(FailureCause::Transfer), Arrival::Other, false),
+        (Outcome::Skipped(SkipCause::CacheFull), Arrival::Other, false),
+    ] {
         let running = new(&requests, &asked("a"));
         let request = running.request();
         assert!(!request.critical(Duration::ZERO).await, "nothing is known yet");
-        let object = ObjectIndex::new;
-        request.found("store", &bundle(3), &[0, 1, 2].map(object));
-        request.skipped(&[object(2)]);
-        assert_eq!(request.delivered(object(2)), Arrival::Other);
-        assert_eq!(request.delivered(object(0)), Arrival::Critical);
-        assert_eq!(request.delivered(object(0)), Arrival::Other, "once");
+        let [a, b, c] = indices([0, 1, 2]);
+        let fetched = |index| request.record(index, Outcome::Fetched, Count::ONE);
+        request.found("store", &bundle(3), &[a, b, c]);
+        request.record_all(&[c], Outcome::Skipped(SkipCause::Repository));
+        assert_eq!(fetched(c), Arrival::Other);
+        assert_eq!(fetched(a), Arrival::Critical);
+        assert_eq!(fetched(a), Arrival::Other, "once");
         assert!(!request.critical(Duration::from_millis(1)).await);
-        match failed {
-            Some(index) => request.missed(index),
-            None => assert_eq!(request.delivered(object(1)), Arrival::LastCritical),
-        }
-        assert_eq!(request.critical(Duration::from_secs(60)).await, is_in);
-        let tally = request.tally_so_far();
-        assert_eq!((tally.critical_objects, tally.time_to_critical_us > 0), (2, is_in));
+        assert_eq!(request.record(b, outcome, Count::ONE), arrival);
+        assert_eq!(request.critical(Duration::from_secs(60)).await, is_ready);
+        let tally = request.tally();
+        assert_eq!((tally.critical_objects, tally.time_to_critical.is_some()), (2, is_ready));
         running.end(RequestState::Done);
     }
 }
 
 #[test]
-fn totals_never_shrink_and_outlive_what_is_forgotten() {
+fn totals_never_shrink_and_include_forgotten_requests() {
     let requests = Requests::new(2, 1);
     for name in ["a", "b", "c"] {
         let running = new(&requests, &asked(name));
-        running.request().tally(|a| a.fetched_objects += 2);
+        running.request().record(ObjectIndex::new(0), Outcome::Fetched, Count::objects(2));
         let while_running = requests.totals();
         running.end(RequestState::Done);
         assert_eq!((while_running.running, requests.totals().running), (1, 0));
-        assert_eq!(while_running.tally.fetched_objects, requests.totals().tally.fetched_objects);
+        assert_eq!(while_running.tally, requests.totals().tally);
     }
     let totals = requests.totals();
-    assert_eq!((totals.tally.fetched_objects, totals.ended[&RequestState::Done]), (6, 3));
+    assert_eq!((totals.tally.of(Outcome::Fetched).objects, totals.ended[&RequestState::Done]), (6, 3));
 }
 
 #[test]
-fn a_request_that_is_dropped_tells_of_every_object_once() {
+fn a_dropped_request_counts_every_object_once() {
     let requests = Requests::new(1, 1);
     let running = new(&requests, &asked("a"));
     let (request, bundle) = (running.request().clone(), bundle(6));
-    request.found("store", &bundle, &[0, 1, 2, 3, 4, 5].map(ObjectIndex::new));
-    request.skipped(&[ObjectIndex::new(0)]);
-    request.tally(|a| {
-        a.skipped_objects += 2;
-        a.skipped_cache_full_objects += 2;
-        a.fetched_objects += 1;
-    });
+    request.found("store", &bundle, &bundle.plan(None));
+    request.record_all(&indices([0]), Outcome::Skipped(SkipCause::Repository));
+    request.record_all(&indices([1, 2]), Outcome::Skipped(SkipCause::CacheFull));
+    request.record_all(&indices([3]), Outcome::Fetched);
     drop(running);
-    let a = request.status().tally.unwrap();
-    assert_eq!((a.skipped_objects, a.skipped_cache_full_objects, a.fetched_objects), (3, 2, 1));
-    assert_eq!((a.failed_objects, a.failed_shutdown), (2, 2));
-    assert_eq!(requests.totals().tally.skipped_cache_full_objects, 2);
+    let tally = request.status().tally.unwrap();
+    assert_eq!((tally.skipped_objects, tally.skipped_cache_full_objects, tally.fetched_objects), (3, 2, 1));
+    assert_eq!((tally.failed_objects, tally.failed_shutdown), (2, 2));
+    assert_eq!(requests.totals().tally.of(Outcome::Skipped(SkipCause::CacheFull)).objects, 2);
 }
 
 #[test]
-fn who_joins_without_a_limit_lifts_it() {
+fn a_call_without_a_limit_lifts_the_limit() {
     let requests = Requests::new(1, 1);
     let with = |limit| PrefetchSpec { bytes_per_second: limit, ..asked("a") };
     let running = new(&requests, &with(Some(2000)));

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::policy::Policy;
-use crate::cache::through_mount::READS;
+use crate::cache::mount_reader::READS;
 use crate::repository::Repository;
 
 /// Interval between two queries of a client.

@@ -59,36 +59,37 @@ fn a_record_is_written_only_for_a_manager_of_our_revision() {
     fs::remove_file(dir.path().join("cachemgr.protocol")).unwrap();
     let _reader = reader(&fifo);
     let said = QuotaManager::in_workspace(dir.path()).reachable().unwrap_err();
-    assert!(matches!(said, Untold::UnsupportedProtocol { .. }), "{said}");
+    assert!(matches!(said, ManagerError::UnsupportedProtocol { .. }), "{said}");
 }
 
 #[test]
-fn nobody_who_reads_and_a_full_pipe_are_no_errors() {
+fn failed_registrations_are_counted_by_cause() {
     let (dir, fifo) = workspace("2");
     let manager = QuotaManager::in_workspace(dir.path());
     let hash = ContentHash::sha1([7; 20]);
-    let before = counts();
+    use Registration::{Failed, NoManager, PipeFull, Registered};
+    let before = Registration::ALL.map(Registration::count);
+    let has_grown = |result: Registration| result.count() > before[result as usize];
     manager.insert(&hash, 1, b"/x");
-    assert!(counts().no_manager > before.no_manager);
-    assert!(matches!(manager.reachable(), Err(Untold::NoManager(_))));
+    assert!(has_grown(NoManager));
+    assert!(matches!(manager.reachable(), Err(ManagerError::NoManager(_))));
     let _reader = reader(&fifo);
     // A pipe has 64 KiB.
     for _ in 0..=(64 << 10) / HEAD {
         manager.insert(&hash, 1, b"");
     }
-    let after = counts();
-    assert!(after.pipe_full > before.pipe_full && after.registered > before.registered, "{after:?}");
+    assert!(has_grown(PipeFull) && has_grown(Registered), "{:?}", registrations());
     fs::remove_file(&fifo).unwrap();
-    assert!(matches!(manager.reachable(), Err(Untold::NoManager(_))));
-    // What is no FIFO is not written to.
+    assert!(matches!(manager.reachable(), Err(ManagerError::NoManager(_))));
+    // A file that is not a FIFO is not written to.
     fs::write(&fifo, "").unwrap();
     manager.insert(&hash, 1, b"/x");
-    assert!(counts().failed > before.failed);
+    assert!(has_grown(Failed));
     assert_eq!(fs::read(&fifo).unwrap(), b"");
 }
 
 #[test]
-fn the_manager_tells_what_is_in_the_cache_or_is_not_waited_for() {
+fn a_status_query_ends_with_the_answer_or_the_timeout() {
     let (dir, fifo) = workspace("2");
     let manager = QuotaManager::in_workspace(dir.path());
     let mut requests = reader(&fifo);
@@ -110,9 +111,9 @@ fn the_manager_tells_what_is_in_the_cache_or_is_not_waited_for() {
     assert_eq!(manager.status(Duration::from_secs(30)).unwrap(), Status { used: 1234, pinned: 56 });
     let _requests = answering.join().unwrap();
     let said = manager.status(Duration::from_millis(20)).unwrap_err();
-    assert!(matches!(said, Untold::NoAnswer(_)), "{said}");
+    assert!(matches!(said, ManagerError::NoAnswer(_)), "{said}");
     // The end that a late answer would go to is still there, the name is not.
-    assert!(manager.late.lock().unwrap().is_some());
+    assert!(manager.late.lock().is_some());
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.iter().filter(|name| name.to_string_lossy().starts_with("pipe")).count(), 0, "{left:?}");
 }

@@ -32,7 +32,7 @@ fn an_object_is_visible_only_after_its_commit() {
 }
 
 #[test]
-fn root_gives_what_it_makes_to_the_owner_of_the_cache() {
+fn files_made_by_root_belong_to_the_owner_of_the_cache() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -48,7 +48,7 @@ fn root_gives_what_it_makes_to_the_owner_of_the_cache() {
 }
 
 #[test]
-fn left_overs_of_ours_are_removed_and_others_stay() {
+fn abandoned_files_of_this_daemon_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let txn = dir.path().join("txn");
     fs::create_dir(&txn).unwrap();
@@ -58,29 +58,30 @@ fn left_overs_of_ours_are_removed_and_others_stay() {
     let cache = PosixCache::new(dir.path());
     cache.prepare().unwrap();
     assert_eq!(files(&txn), ["fetchA1b2C3"]);
-    // What is begun later is no left-over.
+    // Files that are begun later are not abandoned.
     let incoming = cache.begin(&ContentHash::sha1([1; 20]), 0, b"/x").unwrap();
     cache.prepare().unwrap();
     incoming.commit().unwrap();
 }
 
 #[test]
-fn a_second_daemon_is_kept_out_and_a_wiped_cache_is_taken_again() {
+fn a_cache_is_locked_against_a_second_daemon_even_after_a_wipe() {
     let dir = tempfile::tempdir().unwrap();
     let [first, second] = [(); 2].map(|()| PosixCache::new(dir.path()));
     first.prepare().unwrap();
-    assert!(matches!(second.prepare(), Err(SinkError::InUse(_))));
+    assert!(matches!(second.prepare(), Err(CacheError::InUse(_))));
     fs::remove_dir_all(dir.path().join("txn")).unwrap();
     put(&first, &ContentHash::sha1([2; 20]), b"y");
     first.prepare().unwrap();
-    assert!(matches!(second.prepare(), Err(SinkError::InUse(_))));
+    assert!(matches!(second.prepare(), Err(CacheError::InUse(_))));
     drop(first);
     second.prepare().unwrap();
     let missing = PosixCache::new(&dir.path().join("missing"));
     assert!(missing.prepare().unwrap_err().to_string().contains("missing"));
 }
+
 #[test]
-fn what_a_group_shares_has_its_modes_and_group_whatever_the_umask() {
+fn a_shared_cache_has_group_modes_whatever_the_umask() {
     let dir = tempfile::tempdir().unwrap();
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(dir.path(), Some(1234), Some(4321)).unwrap();
@@ -99,18 +100,18 @@ fn what_a_group_shares_has_its_modes_and_group_whatever_the_umask() {
     let other_node = dir.path().join("txn").join(format!("{TEMPORARY_PREFIX}other-node.1.2"));
     fs::write(&other_node, "half").unwrap();
     let second = PosixCache::with(dir.path(), Rules::Group, allowed, None);
-    assert!(matches!(second.prepare(), Err(SinkError::InUse(_))));
+    assert!(matches!(second.prepare(), Err(CacheError::InUse(_))));
     drop(cache);
     second.prepare().unwrap();
     assert!(other_node.exists());
 }
 
 #[test]
-fn a_cache_without_a_manager_has_room_of_its_share() {
+fn free_space_without_a_manager_is_the_share() {
     let dir = tempfile::tempdir().unwrap();
     let allowed = Allowed { share: 0.5, quota: Some(1 << 20) };
     let manager = QuotaManager::in_workspace(dir.path());
-    let room = PosixCache::with(dir.path(), Rules::Client, allowed, Some(manager)).room().unwrap();
-    assert_eq!(room, Room { bytes: 1 << 19, quota: Some(1 << 20), used: None, pinned: None });
-    assert!(PosixCache::new(&dir.path().join("none")).room().is_err());
+    let free_space = PosixCache::with(dir.path(), Rules::Client, allowed, Some(manager)).free_space().unwrap();
+    assert_eq!(free_space, FreeSpace { bytes: 1 << 19, quota: Some(1 << 20), used: None, pinned: None });
+    assert!(PosixCache::new(&dir.path().join("none")).free_space().is_err());
 }

@@ -1,92 +1,94 @@
-//! One fetch's tries: the ways one after the other, and all of them again after a pause.
+//! The attempts of one download: one route after the other, and all of them again after a pause.
 //!
-//! Wrong bytes from behind a proxy are asked for once more, past what the proxy keeps. They are the failure that is told, if
-//! there were any: they are what must not go unnoticed.
+//! After wrong bytes from a proxy, the same route is tried once more past the proxy's cache. If all attempts fail, wrong bytes are
+//! the failure that is reported, because they must not go unnoticed.
 
 use std::time::Duration;
 
 use tracing::debug;
 
 use super::round::Round;
-use super::routes::{Routes, Way};
+use super::routes::{Route, Routes};
 use crate::fetch::failure::{Cause, Failure};
 
-/// What has been tried of one fetch.
+/// The attempts of one download so far.
 #[derive(Debug)]
 pub(in crate::fetch) struct Retry<'a> {
     routes: &'a Routes,
-    attempts: Round<'a>,
-    round: u32,
-    /// What is tried now.
-    turn: Option<Turn>,
-    /// The same way once more, past the proxy's cache.
-    again: bool,
-    told: Option<Failure>,
+    round: Round<'a>,
+    /// Number of rounds before this one.
+    retries: u32,
+    current: Option<Try>,
+    /// Whether the same route is next, past the proxy's cache.
+    same_again: bool,
+    /// The failure to report if nothing succeeds.
+    failure: Option<Failure>,
 }
 
-/// What to try.
+/// What an attempt tries.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::fetch) struct Turn {
-    pub(in crate::fetch) way: Way,
-    /// What a proxy keeps is not to be trusted.
-    pub(in crate::fetch) fresh: bool,
+pub(in crate::fetch) struct Try {
+    pub(in crate::fetch) route: Route,
+    /// Whether proxies must not answer from their caches.
+    pub(in crate::fetch) bypass_cache: bool,
 }
 
 impl<'a> Retry<'a> {
     pub(in crate::fetch) fn new(routes: &'a Routes) -> Self {
-        Self { routes, attempts: Round::new(routes), round: 0, turn: None, again: false, told: None }
+        Self { routes, round: Round::new(routes), retries: 0, current: None, same_again: false, failure: None }
     }
 
-    /// What to try next, if anything is left; after a pause if all ways have failed.
-    pub(in crate::fetch) async fn next(&mut self) -> Option<Turn> {
-        if self.again {
-            self.again = false;
-            return self.turn;
+    /// Returns what to try next, after a pause if all routes have failed; `None` if nothing is left.
+    pub(in crate::fetch) async fn next(&mut self) -> Option<Try> {
+        if self.same_again {
+            self.same_again = false;
+            return self.current;
         }
-        let fresh = self.turn.is_some_and(|turn| turn.fresh);
-        let way = match self.attempts.next_way() {
-            Some(way) => way,
+        let bypass_cache = self.current.is_some_and(|current| current.bypass_cache);
+        let route = match self.round.next_route() {
+            Some(route) => route,
             None => {
                 let policy = self.routes.upstream().policy;
-                self.round += 1;
-                if self.round > policy.retries || !self.attempts.again() {
+                self.retries += 1;
+                if self.retries > policy.retries || !self.round.restart() {
                     return None;
                 }
-                tokio::time::sleep(pause(policy.first_backoff, policy.max_backoff, self.round)).await;
-                self.attempts.next_way()?
+                tokio::time::sleep(pause(policy.first_backoff, policy.max_backoff, self.retries)).await;
+                self.round.next_route()?
             }
         };
-        self.turn = Some(Turn { way, fresh });
-        self.turn
+        self.current = Some(Try { route, bypass_cache });
+        self.current
     }
 
-    /// What was tried has failed. An error if nothing else is worth trying.
+    /// Records that the current attempt has failed. Returns the failure if no other attempt would help.
     pub(in crate::fetch) fn failed(&mut self, failure: Failure) -> Result<(), Failure> {
-        let Some(turn) = &mut self.turn else { return Err(failure) };
+        let Some(current) = &mut self.current else { return Err(failure) };
         if failure.cause == Cause::Write {
             return Err(failure);
         }
-        debug!(round = self.round, cause = ?failure.cause, blame = ?failure.blame, error = %failure, "attempt failed");
-        if failure.cause == Cause::Verification && self.routes.is_proxied(turn.way) && !turn.fresh {
-            (turn.fresh, self.again) = (true, true);
+        debug!(retries = self.retries, cause = ?failure.cause, blame = ?failure.blame, error = %failure, "attempt failed");
+        if failure.cause == Cause::Verification && self.routes.is_proxied(current.route) && !current.bypass_cache {
+            current.bypass_cache = true;
+            self.same_again = true;
         } else {
-            self.attempts.failed(turn.way, &failure);
+            self.round.failed(current.route, &failure);
         }
-        if self.told.as_ref().is_none_or(|told| told.cause != Cause::Verification) {
-            self.told = Some(failure);
+        if self.failure.as_ref().is_none_or(|earlier| earlier.cause != Cause::Verification) {
+            self.failure = Some(failure);
         }
         Ok(())
     }
 
-    /// Why all have failed.
+    /// The failure to report after all attempts have failed.
     pub(in crate::fetch) fn failure(self) -> Failure {
-        self.told.unwrap_or_else(|| Failure::refused("no server is known"))
+        self.failure.unwrap_or_else(|| Failure::refused("no server is known"))
     }
 }
 
-/// How long to wait before `round`: doubled each time, and up to half as long again, so that nodes do not march in step.
-fn pause(first: Duration, longest: Duration, round: u32) -> Duration {
-    let base = first.saturating_mul(2u32.saturating_pow(round.saturating_sub(1))).min(longest);
+/// Returns the pause before a retry: doubled each time, with a random addition of up to a half so that nodes do not retry together.
+fn pause(first: Duration, max: Duration, retry: u32) -> Duration {
+    let base = first.saturating_mul(2u32.saturating_pow(retry.saturating_sub(1))).min(max);
     base + base.mul_f64(rand::random_range(0.0..0.5))
 }
 
@@ -95,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_but_not_for_ever() {
+    fn pauses_double_up_to_a_maximum() {
         let (first, longest) = (Duration::from_millis(100), Duration::from_secs(5));
         for round in 1..40 {
             let shortest = first.saturating_mul(2u32.saturating_pow(round - 1)).min(longest);

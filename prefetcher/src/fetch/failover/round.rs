@@ -1,72 +1,76 @@
-//! One fetch's walk over the ways to its object.
+//! One download's walk over the routes to its object.
 
 use std::collections::HashSet;
 
-use super::routes::{Routes, Way};
+use super::routes::{Route, Routes};
 use crate::fetch::failure::{Blame, Failure};
 
-/// One fetch's walk over the ways.
+/// The routes that one download has tried.
 #[derive(Debug)]
 pub struct Round<'a> {
     routes: &'a Routes,
-    tried: HashSet<Way>,
+    tried: HashSet<Route>,
     bad_proxies: HashSet<usize>,
     bad_servers: HashSet<usize>,
-    /// Servers that will not do better in another round.
+    /// Servers that would refuse in another round too.
     refused: HashSet<usize>,
 }
 
 impl<'a> Round<'a> {
-    /// Nothing tried yet.
+    /// A round that has tried nothing yet.
     pub fn new(routes: &'a Routes) -> Self {
-        let (tried, refused) = Default::default();
-        let (bad_proxies, bad_servers) = Default::default();
-        Self { routes, tried, bad_proxies, bad_servers, refused }
+        Self {
+            routes,
+            tried: HashSet::new(),
+            bad_proxies: HashSet::new(),
+            bad_servers: HashSet::new(),
+            refused: HashSet::new(),
+        }
     }
 
-    /// The next way: one whose proxy and server have not failed in this round, if there is one; never one of which both
-    /// have.
-    pub fn next_way(&mut self) -> Option<Way> {
+    /// Returns the next route: preferably one whose proxy and server have not failed in this round, never one whose proxy and server
+    /// both have.
+    pub fn next_route(&mut self) -> Option<Route> {
         let (first, routes) = (self.routes.first(), self.routes);
         let (proxies, servers) = (routes.proxies.len(), routes.upstream.servers.len());
-        let ways = (0..proxies)
+        let all = (0..proxies)
             .flat_map(|p| (0..servers).map(move |s| (p, s)))
-            .map(|(p, s)| Way { proxy: (first.proxy + p) % proxies, server: (first.server + s) % servers });
-        let failures = |w: &Way| {
-            usize::from(self.bad_proxies.contains(&w.proxy)) + usize::from(self.bad_servers.contains(&w.server))
+            .map(|(p, s)| Route { proxy: (first.proxy + p) % proxies, server: (first.server + s) % servers });
+        let failures = |route: &Route| {
+            usize::from(self.bad_proxies.contains(&route.proxy)) + usize::from(self.bad_servers.contains(&route.server))
         };
-        let open = ways.filter(|way| !self.tried.contains(way) && failures(way) < 2);
-        // The first of the best: `min_by_key` gives that.
-        let way = open.min_by_key(failures)?;
-        self.tried.insert(way);
-        Some(way)
+        let open = all.filter(|route| !self.tried.contains(route) && failures(route) < 2);
+        // `min_by_key` returns the first of the best.
+        let route = open.min_by_key(failures)?;
+        self.tried.insert(route);
+        Some(route)
     }
 
-    /// `way` has failed.
-    pub fn failed(&mut self, way: Way, failure: &Failure) {
+    /// Records that a download over `route` has failed.
+    pub fn failed(&mut self, route: Route, failure: &Failure) {
         let blame = match failure.blame {
-            Blame::Proxy if self.routes.is_proxied(way) => Blame::Proxy,
+            Blame::Proxy if self.routes.is_proxied(route) => Blame::Proxy,
             _ => Blame::Server,
         };
         match blame {
-            Blame::Proxy => _ = self.bad_proxies.insert(way.proxy),
-            Blame::Server => _ = self.bad_servers.insert(way.server),
+            Blame::Proxy => _ = self.bad_proxies.insert(route.proxy),
+            Blame::Server => _ = self.bad_servers.insert(route.server),
         }
         if failure.transient {
-            self.routes.pass_over(way, blame);
+            self.routes.pass_over(route, blame);
         } else {
-            self.refused.insert(way.server);
+            self.refused.insert(route.server);
         }
     }
 
-    /// Begins another round; false if there is nothing to hope for, because every server has refused.
-    pub fn again(&mut self) -> bool {
+    /// Begins another round; false if that is pointless, because every server has refused.
+    pub fn restart(&mut self) -> bool {
         self.tried.clear();
         self.bad_proxies.clear();
         self.bad_servers.clear();
-        // One that refused is left out for good.
+        // Servers that refused are not tried again.
         for server in &self.refused {
-            self.tried.extend((0..self.routes.proxies.len()).map(|proxy| Way { proxy, server: *server }));
+            self.tried.extend((0..self.routes.proxies.len()).map(|proxy| Route { proxy, server: *server }));
         }
         self.refused.len() < self.routes.upstream.servers.len()
     }

@@ -1,60 +1,68 @@
-//! The routes to a repository's objects: through which proxy, from which server; and which of them works.
+//! The routes to a repository's objects, each a proxy and a server, and which of them work.
 //!
 //! As in the CVMFS client, the proxies of a group share the load of many nodes, the next group is used when all proxies of one have
-//! failed, and servers are used in their order. A proxy or server that fails is passed over by all later fetches, and
-//! used again after a while.
+//! failed, and servers are used in their order. All later downloads avoid a proxy or server that has failed, until a reset time has
+//! passed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use node::cvmfs_client::proxy::Proxy;
+use parking_lot::Mutex;
 use rand::seq::SliceRandom;
 
 use super::upstream::Upstream;
 use crate::fetch::failure::Blame;
 use crate::fetch::http::client::client;
 use crate::fetch::limits::concurrency::{ConcurrencyLimit, Permit};
-use crate::fetch::limits::per_proxy::{ProxyLimits, spread};
+use crate::fetch::limits::per_proxy::{ProxyLimits, start_pause};
 use crate::fetch::limits::token_bucket::TokenBucket;
 
-/// The first proxy is tried again after so long. `CVMFS_PROXY_RESET_AFTER`'s default.
+/// Time after which the first proxy is used again. `CVMFS_PROXY_RESET_AFTER`'s default.
 const PROXY_RESET: Duration = Duration::from_secs(300);
-/// The first server is tried again after so long. `CVMFS_HOST_RESET_AFTER`'s default.
+/// Time after which the first server is used again. `CVMFS_HOST_RESET_AFTER`'s default.
 const SERVER_RESET: Duration = Duration::from_secs(1800);
 
-/// All ways of one repository.
+/// All routes of one repository.
 #[derive(Debug)]
 pub struct Routes {
     pub(super) upstream: Upstream,
-    /// In the order of fail-over; within a group in an order of this node's own.
+    /// In the order of failover; within a group in a random order of this node.
     pub(super) proxies: Vec<Hop>,
     proxy: Preference,
     server: Preference,
 }
 
-/// A proxy, or none, with its connections.
+/// A proxy, or the direct way to the servers, with its connections.
 #[derive(Debug)]
 pub(super) struct Hop {
     proxy: Proxy,
     http: reqwest::Client,
-    window: ConcurrencyLimit,
-    pace: Arc<TokenBucket>,
+    concurrency: ConcurrencyLimit,
+    requests: Arc<TokenBucket>,
 }
 
-/// One way, by its place among the proxies and among the servers.
+/// A proxy and a server, by their indices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Way {
+pub struct Route {
     pub(super) proxy: usize,
     pub(super) server: usize,
 }
 
-/// Which one to begin with.
+/// The proxy or server to begin with.
 #[derive(Debug, Default)]
-struct Preference(Mutex<(usize, Option<Instant>)>);
+struct Preference(Mutex<Preferred>);
+
+#[derive(Debug, Default)]
+struct Preferred {
+    index: usize,
+    /// When it was moved away from the first; `None` while it is the first.
+    moved_at: Option<Instant>,
+}
 
 impl Routes {
-    /// The ways of `upstream`, with at most so many connections to each host, and requests a second as `paces` has them.
-    pub fn new(upstream: Upstream, connections: usize, paces: &ProxyLimits) -> Result<Self, reqwest::Error> {
+    /// The routes of `upstream`, with at most `connections` to each proxy.
+    pub fn new(upstream: Upstream, connections: usize, limits: &ProxyLimits) -> Result<Self, reqwest::Error> {
         let mut proxies = Vec::new();
         for group in &upstream.proxies {
             let mut group = group.clone();
@@ -62,87 +70,86 @@ impl Routes {
             for proxy in group {
                 let timeout = upstream.timeout_to(&proxy);
                 let http = client(&proxy, &upstream.servers, &upstream.certificates, timeout, connections)?;
-                let pace = paces.of(&proxy);
-                proxies.push(Hop { proxy, http, window: ConcurrencyLimit::new(connections), pace });
+                let requests = limits.for_proxy(&proxy);
+                proxies.push(Hop { proxy, http, concurrency: ConcurrencyLimit::new(connections), requests });
             }
         }
         Ok(Self { upstream, proxies, proxy: Preference::default(), server: Preference::default() })
     }
 
-    /// Its configuration.
+    /// The configuration that the routes were made from.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
     }
 
-    /// The URL of an object.
-    pub fn url(&self, way: Way, path: &str) -> String {
-        format!("{}/{path}", self.upstream.servers[way.server])
+    /// The URL of an object on the server of a route.
+    pub fn url(&self, route: Route, path: &str) -> String {
+        format!("{}/{path}", self.upstream.servers[route.server])
     }
 
-    /// The connections of a way.
-    pub fn http(&self, way: Way) -> &reqwest::Client {
-        &self.proxies[way.proxy].http
+    /// The HTTP client of a route.
+    pub fn http(&self, route: Route) -> &reqwest::Client {
+        &self.proxies[route.proxy].http
     }
 
-    /// Bounds what is asked by a way at a time.
-    pub fn window(&self, way: Way) -> &ConcurrencyLimit {
-        &self.proxies[way.proxy].window
+    /// The concurrency limit of a route.
+    pub fn concurrency(&self, route: Route) -> &ConcurrencyLimit {
+        &self.proxies[route.proxy].concurrency
     }
 
-    /// Waits for a place among what is asked by a way at a time, and then for a turn among what is asked a second. A
-    /// smaller `rank` goes first.
-    pub async fn enter(&self, way: Way, rank: u8) -> Permit {
-        let hop = &self.proxies[way.proxy];
-        let place = hop.window.enter(rank).await;
-        hop.pace.turn().await;
-        place
+    /// Waits for a connection of a route, and then until its rate limit admits one more request. A smaller `rank` goes first.
+    pub async fn acquire(&self, route: Route, rank: u8) -> Permit {
+        let hop = &self.proxies[route.proxy];
+        let permit = hop.concurrency.acquire(rank).await;
+        hop.requests.acquire().await;
+        permit
     }
 
-    /// How long to wait before one begins to fetch: some time of this node's own if many ask at once.
-    pub fn spread(&self) -> Duration {
-        spread(self.window(self.first()).too_much(Instant::now()), rand::random_range(0.0..1.0))
+    /// Returns the pause before the first download of a request: a random time if the proxy is overloaded.
+    pub fn start_pause(&self) -> Duration {
+        start_pause(self.concurrency(self.first()).last_overload(Instant::now()), rand::random_range(0.0..1.0))
     }
 
-    /// Has all ways use so much of their windows.
+    /// Sets the share of the connections of all routes that may be used.
     pub fn set_share(&self, share: f64) {
-        self.proxies.iter().for_each(|hop| hop.window.set_share(share));
+        self.proxies.iter().for_each(|hop| hop.concurrency.set_share(share));
     }
 
-    /// Whether a cache may stand between us and the server.
-    pub fn is_proxied(&self, way: Way) -> bool {
-        self.proxies[way.proxy].proxy != Proxy::Direct
+    /// Whether a route leads through a proxy, which may answer from its cache.
+    pub fn is_proxied(&self, route: Route) -> bool {
+        self.proxies[route.proxy].proxy != Proxy::Direct
     }
 
-    /// The way that one would begin with now.
-    pub fn first(&self) -> Way {
-        Way {
+    /// The route that a download begins with now.
+    pub fn first(&self) -> Route {
+        Route {
             proxy: self.proxy.get(PROXY_RESET, Instant::now()),
             server: self.server.get(SERVER_RESET, Instant::now()),
         }
     }
 
-    pub(super) fn pass_over(&self, way: Way, blame: Blame) {
+    pub(super) fn pass_over(&self, route: Route, blame: Blame) {
         match blame {
-            Blame::Proxy => self.proxy.pass_over(way.proxy, self.proxies.len(), Instant::now()),
-            Blame::Server => self.server.pass_over(way.server, self.upstream.servers.len(), Instant::now()),
+            Blame::Proxy => self.proxy.pass_over(route.proxy, self.proxies.len(), Instant::now()),
+            Blame::Server => self.server.pass_over(route.server, self.upstream.servers.len(), Instant::now()),
         }
     }
 }
 
 impl Preference {
     fn get(&self, reset: Duration, now: Instant) -> usize {
-        let mut preference = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if preference.1.is_some_and(|since| now.saturating_duration_since(since) >= reset) {
-            *preference = (0, None);
+        let mut preferred = self.0.lock();
+        if preferred.moved_at.is_some_and(|moved_at| now.saturating_duration_since(moved_at) >= reset) {
+            *preferred = Preferred::default();
         }
-        preference.0
+        preferred.index
     }
 
-    /// Of many failures at a time only the first moves the preference.
+    /// Moves the preference away from `failed`. Of many failures at a time only the first moves it.
     fn pass_over(&self, failed: usize, count: usize, now: Instant) {
-        let mut preference = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if preference.0 == failed && count > 1 {
-            *preference = ((failed + 1) % count, Some(now));
+        let mut preferred = self.0.lock();
+        if preferred.index == failed && count > 1 {
+            *preferred = Preferred { index: (failed + 1) % count, moved_at: Some(now) };
         }
     }
 }
@@ -166,26 +173,26 @@ mod tests {
         Routes::new(upstream, 8, &ProxyLimits::default()).unwrap()
     }
 
-    /// The ways of one round, when `outcome` says what each comes to.
-    fn walk(attempts: &mut Round<'_>, outcome: impl Fn(Way) -> Failure) -> Vec<(usize, usize)> {
-        let mut ways = Vec::new();
-        while let Some(way) = attempts.next_way() {
-            ways.push((way.proxy, way.server));
-            attempts.failed(way, &outcome(way));
+    /// The routes of one round as (proxy, server), each of which fails with `failure`.
+    fn walk(round: &mut Round<'_>, failure: impl Fn(Route) -> Failure) -> Vec<(usize, usize)> {
+        let mut routes = Vec::new();
+        while let Some(route) = round.next_route() {
+            routes.push((route.proxy, route.server));
+            round.failed(route, &failure(route));
         }
-        ways
+        routes
     }
 
     #[test]
-    fn a_dead_proxy_is_passed_over_and_so_is_a_dead_server() {
+    fn dead_proxies_and_servers_are_avoided() {
         let routes = routes(&[&["a"], &["b"], &["DIRECT"]], 2);
-        let dead_proxy = |way: Way| match way.proxy {
+        let dead_proxy = |route: Route| match route.proxy {
             0 => Failure::transient("no connection").by(Blame::Proxy),
             _ => Failure::transient("500").by(Blame::Server),
         };
         assert_eq!(walk(&mut Round::new(&routes), dead_proxy), [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1)]);
-        // The next fetch begins behind the proxy that failed.
-        assert_eq!(Round::new(&routes).next_way().unwrap().proxy, 1);
+        // The next download begins after the proxy that failed.
+        assert_eq!(Round::new(&routes).next_route().unwrap().proxy, 1);
     }
 
     #[test]
@@ -196,22 +203,22 @@ mod tests {
     }
 
     #[test]
-    fn a_direct_way_has_only_its_server_to_blame_and_a_refusal_is_final() {
+    fn without_a_proxy_the_server_is_at_fault_and_a_refusal_is_final() {
         let routes = routes(&[&["DIRECT"]], 3);
-        let mut attempts = Round::new(&routes);
-        let outcome = |way: Way| match way.server {
+        let mut round = Round::new(&routes);
+        let failure = |route: Route| match route.server {
             1 => Failure::refused("404"),
             _ => Failure::transient("reset").by(Blame::Proxy),
         };
-        assert_eq!(walk(&mut attempts, outcome), [(0, 0), (0, 1), (0, 2)]);
-        assert!(attempts.again());
-        // Behind the first that failed.
-        assert_eq!(walk(&mut attempts, |_| Failure::refused("404")), [(0, 2), (0, 0)]);
-        assert!(!attempts.again());
+        assert_eq!(walk(&mut round, failure), [(0, 0), (0, 1), (0, 2)]);
+        assert!(round.restart());
+        // After the first that failed.
+        assert_eq!(walk(&mut round, |_| Failure::refused("404")), [(0, 2), (0, 0)]);
+        assert!(!round.restart());
     }
 
     #[test]
-    fn groups_keep_their_order_and_the_first_comes_back() {
+    fn groups_keep_their_order_and_the_first_proxy_is_used_again() {
         for _ in 0..20 {
             let routes = routes(&[&["a", "b", "c"], &["DIRECT"]], 1);
             assert_eq!(routes.proxies[3].proxy, Proxy::Direct);

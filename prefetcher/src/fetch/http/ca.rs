@@ -12,7 +12,7 @@ pub(super) fn authorities(paths: &[PathBuf]) -> Vec<Certificate> {
     paths.iter().flat_map(|path| files(path)).flat_map(|file| read(&file)).collect()
 }
 
-/// The file itself, or what has the name of a certificate in a directory. Grid directories hold other files, too.
+/// The file itself, or the files of a directory that are named like certificates. Grid directories hold other files too.
 fn files(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {
         return vec![path.to_owned()];
@@ -20,7 +20,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) => {
-            warn!(path = %path.display(), %error, "no certificates from here");
+            warn!(path = %path.display(), %error, "cannot read certificates");
             return Vec::new();
         }
     };
@@ -40,18 +40,18 @@ fn read(path: &Path) -> Vec<Certificate> {
         if found.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(found) }
     });
     match parsed {
-        Ok(found) => found.into_iter().filter(|one| is_usable(path, one)).collect(),
+        Ok(found) => found.into_iter().filter(|certificate| is_usable(path, certificate)).collect(),
         Err(error) => {
-            warn!(path = %path.display(), error, "no certificates from here; write a file in PEM form");
+            warn!(path = %path.display(), error, "cannot read certificates; expected a file in PEM format");
             Vec::new()
         }
     }
 }
 
-/// One that TLS does not take would spoil all others.
+/// Whether TLS accepts the certificate. One that it rejects would make all others unusable.
 fn is_usable(path: &Path, certificate: &Certificate) -> bool {
     let alone = reqwest::Client::builder().tls_certs_only([certificate.clone()]).build();
-    alone.inspect_err(|error| warn!(path = %path.display(), ?error, "a certificate that cannot be used")).is_ok()
+    alone.inspect_err(|error| warn!(path = %path.display(), ?error, "certificate cannot be used")).is_ok()
 }
 
 #[cfg(test)]

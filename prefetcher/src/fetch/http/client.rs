@@ -1,4 +1,4 @@
-//! The connections to a proxy, or to the servers without one.
+//! HTTP clients: the connections to one proxy, or to the servers without a proxy.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use node::cvmfs_client::proxy::Proxy;
 
 use super::ca;
 
-/// A name is resolved and a connection made within so long, or the way is no good.
+/// Timeout of name resolution and connecting. After it the route counts as dead.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The HTTP client for one proxy and the servers behind it. It keeps at most `connections` idle connections; `timeout` is how
@@ -24,10 +24,10 @@ pub fn client(
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))
         .read_timeout(timeout)
         .pool_max_idle_per_host(connections)
-        // A server of a repository does not redirect; a captive portal does.
+        // Servers of repositories do not redirect; captive portals do.
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
-        // The environment's proxy variables are not for a daemon.
+        // Proxies come from the configuration, not from environment variables.
         .no_proxy();
     if let Proxy::Via(url) = proxy {
         builder = builder.proxy(reqwest::Proxy::all(url)?);
@@ -36,10 +36,11 @@ pub fn client(
         Proxy::Direct => None,
         Proxy::Via(url) => Some(url),
     });
-    let builder = match urls.all(|url| url.starts_with("http://")) {
-        // No need for the machine's certificates, which may be missing.
-        true => builder.tls_certs_only([]),
-        false => builder.tls_certs_merge(ca::authorities(certificates)),
+    let builder = if urls.all(|url| url.starts_with("http://")) {
+        // The machine's certificates are not needed, and they may be missing.
+        builder.tls_certs_only([])
+    } else {
+        builder.tls_certs_merge(ca::authorities(certificates))
     };
     builder.build()
 }

@@ -1,5 +1,5 @@
-//! HTTP: the client of each proxy ([`client`]), the authorities that it trusts ([`ca`]) and one response ([`download`]).
+//! HTTP: the client of each proxy ([`client`]), the authorities that it trusts ([`ca`]) and one response ([`response`]).
 
 mod ca;
 pub mod client;
-pub mod download;
+pub mod response;

@@ -1,16 +1,17 @@
-//! Bytes a second: what may come, and what does.
+//! Bandwidth: the node's limit, and a measurement of what is received.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::token_bucket::TokenBucket;
 
-/// What comes is measured over times of this length.
-const SPELL: Duration = Duration::from_millis(100);
-/// A faster spell counts at once, a slower one so much: it may be that little was asked for.
-const FADING: f64 = 0.1;
+/// Received bytes are measured over intervals of this length.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Weight of a slower interval: perhaps little was requested. A faster interval counts at once.
+const SLOWER_WEIGHT: f64 = 0.1;
 
-/// The node's limit, and a measure of what comes.
+/// The node's bandwidth limit, and the measured rate of downloads.
 #[derive(Debug)]
 pub struct Bandwidth {
     limit: TokenBucket,
@@ -25,39 +26,40 @@ struct Measured {
 }
 
 impl Bandwidth {
-    /// So many bytes a second.
+    /// At most `limit` bytes per second; no limit if `None`.
     pub fn new(limit: Option<u64>) -> Self {
         let measured = Measured { since: Instant::now(), bytes: 0, rate: None };
         Self { limit: TokenBucket::new(limit), measured: Mutex::new(measured) }
     }
 
-    /// Bytes a second that came while something was coming, if that is known.
+    /// Bytes per second while something is received, if that is known.
     pub fn bytes_per_second(&self) -> Option<f64> {
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner).rate
+        self.measured.lock().rate
     }
 
-    /// Waits until the `bytes` that have come had their time, here and in the limit of who asked for them. Not reading on
-    /// meanwhile is what slows the sender down.
-    pub async fn take(&self, bytes: u64, own: &TokenBucket) {
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner).came(Instant::now(), bytes);
-        futures::join!(self.limit.spend(bytes), own.spend(bytes));
+    /// Waits until the `bytes` that were received had their time, in the node's limit and in the request's. The sender slows down
+    /// because nothing is read meanwhile.
+    pub async fn take(&self, bytes: u64, request_limit: &TokenBucket) {
+        self.measured.lock().received(Instant::now(), bytes);
+        futures::join!(self.limit.spend(bytes), request_limit.spend(bytes));
     }
 }
 
 impl Measured {
-    fn came(&mut self, now: Instant, bytes: u64) {
-        let spell = now.saturating_duration_since(self.since);
+    fn received(&mut self, now: Instant, bytes: u64) {
+        let elapsed = now.saturating_duration_since(self.since);
         self.bytes += bytes;
-        if spell < SPELL {
+        if elapsed < INTERVAL {
             return;
         }
-        // A longer one was idle in part.
-        if spell < 2 * SPELL {
-            let rate = self.bytes as f64 / spell.as_secs_f64();
+        // A longer interval was idle in part.
+        if elapsed < 2 * INTERVAL {
+            let rate = self.bytes as f64 / elapsed.as_secs_f64();
             let known = self.rate.unwrap_or(rate);
-            self.rate = Some(if rate > known { rate } else { known + FADING * (rate - known) });
+            self.rate = Some(if rate > known { rate } else { known + SLOWER_WEIGHT * (rate - known) });
         }
-        (self.since, self.bytes) = (now, 0);
+        self.since = now;
+        self.bytes = 0;
     }
 }
 
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn both_limits_hold_and_without_one_nobody_waits() {
+    async fn both_limits_hold_and_without_a_limit_nothing_waits() {
         for (node, own) in [(Some(100_000), None), (None, Some(100_000)), (Some(100_000), Some(1 << 40))] {
             let (bandwidth, own, started) = (Bandwidth::new(node), TokenBucket::new(own), Instant::now());
             bandwidth.take(10_000, &own).await;
@@ -77,11 +79,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_spell_is_known_at_once_a_slow_one_slowly_and_an_idle_one_not_at_all() {
+    fn the_rate_follows_fast_intervals_at_once_and_slow_ones_slowly() {
         let start = Instant::now();
         let mut measured = Measured { since: start, bytes: 0, rate: None };
         let mut at = |ms: u64, bytes: u64| {
-            measured.came(start + Duration::from_millis(ms), bytes);
+            measured.received(start + Duration::from_millis(ms), bytes);
             measured.rate.map(|rate| rate.round() as u64)
         };
         assert_eq!(at(50, 1000), None);

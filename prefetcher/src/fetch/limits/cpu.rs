@@ -1,17 +1,19 @@
-//! Hashing, unpacking and writing, off the asynchronous threads, on as many cores as there are, up to [`MOST`].
+//! Hashes, unpacks and writes objects off the asynchronous threads, on all cores up to [`MAX_CORES`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bundles::object::Scratch;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::fetch::failure::Failure;
 
-/// They unpack some four gigabytes a second, which no line brings; and each holds a whole small object.
-const MOST: usize = 8;
+/// Maximum number of cores. This many unpack some four gigabytes a second, more than a link carries, and each holds a whole small
+/// object in memory.
+const MAX_CORES: usize = 8;
 
-/// The machine's cores, and what each needs to unpack objects.
+/// The machine's cores, and the buffers that each needs to unpack objects. Clones share them.
 #[derive(Clone)]
 pub struct CpuPool {
     free: Arc<Semaphore>,
@@ -26,37 +28,37 @@ impl std::fmt::Debug for CpuPool {
 }
 
 impl CpuPool {
-    /// All that this process may use, if there are no more than it should.
+    /// All cores that this process may use, up to [`MAX_CORES`].
     pub fn all() -> Self {
-        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MOST);
+        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_CORES);
         Self { free: Arc::new(Semaphore::new(count)), scratches: Arc::default(), count }
     }
 
-    /// How many there are.
+    /// Number of cores.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Begins `work` as soon as a core is free, and it goes on even when nobody waits for it any more.
+    /// Starts `work` as soon as a core is free. It runs to its end even when nobody waits for it any more.
     pub fn start<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Scratch) -> Result<T, Failure> + Send + 'static,
     ) -> JoinHandle<Result<T, Failure>> {
         let (cores, span) = (self.clone(), tracing::Span::current());
         tokio::spawn(async move {
-            let core = cores.free.clone().acquire_owned().await.map_err(|_| stopping("no core"))?;
+            let core = cores.free.clone().acquire_owned().await.map_err(|_| stopping("no core is left"))?;
             let task = tokio::task::spawn_blocking(move || {
                 let _core = core;
-                let mut scratch = cores.lend();
+                let mut scratch = cores.take_scratch();
                 let result = span.in_scope(|| work(&mut scratch));
-                cores.give_back(scratch);
+                cores.return_scratch(scratch);
                 result
             });
             task.await.map_err(stopping)?
         })
     }
 
-    /// Does `work` on a free core.
+    /// Runs `work` on a free core and returns its result.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Scratch) -> Result<T, Failure> + Send + 'static,
@@ -64,12 +66,12 @@ impl CpuPool {
         self.start(work).await.map_err(stopping)?
     }
 
-    fn lend(&self) -> Scratch {
-        self.scratches.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    fn take_scratch(&self) -> Scratch {
+        self.scratches.lock().pop().unwrap_or_default()
     }
 
-    fn give_back(&self, scratch: Scratch) {
-        self.scratches.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+    fn return_scratch(&self, scratch: Scratch) {
+        self.scratches.lock().push(scratch);
     }
 }
 

@@ -1,8 +1,9 @@
-//! Limits of fetching, one file for each. [`Fetcher`](super::Fetcher) says in which order they are taken.
+//! Limits of downloads, one file for each. The module [`fetch`](super) lists the order in which they are acquired.
 
 pub mod bandwidth;
 pub mod concurrency;
 pub mod cpu;
+pub mod memory;
 pub mod per_proxy;
 pub mod per_request;
 pub mod token_bucket;

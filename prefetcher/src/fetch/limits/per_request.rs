@@ -1,63 +1,64 @@
-//! On which terms something is fetched: how urgent it is, and what its request may take of the line.
+//! Priority and bandwidth limit of the request that a download is for.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::token_bucket::TokenBucket;
 use crate::fetch::failure::Failure;
 
-/// A request with a limit asks for one thing at a time, and for one more for every so many bytes a second: what waits for its
-/// time holds memory and a connection, which others are to have.
-const PER_TURN: u64 = 8 << 20;
+/// A request with a bandwidth limit downloads one object at a time, and one more for each of these bytes per second. Downloads that
+/// wait for their time hold memory and a connection that others could use.
+const BYTES_PER_SECOND_PER_DOWNLOAD: u64 = 8 << 20;
 
-/// The terms of one fetch.
+/// Priority and limit of the request that a download is for.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
-    /// Its place among others; a smaller one goes first.
+pub struct FetchPolicy<'a> {
+    /// Downloads with a smaller rank go first.
     pub rank: u8,
-    /// Its request's own limit.
-    pub own: &'a RequestLimit,
+    /// Bandwidth limit of the request.
+    pub limit: &'a RequestLimit,
 }
 
-/// What one request may take of the line, if its caller has said so.
+/// The bandwidth limit of one request, if the client has set one.
 #[derive(Debug)]
 pub struct RequestLimit {
-    bucket: TokenBucket,
-    turns: Semaphore,
+    bytes: TokenBucket,
+    downloads: Semaphore,
 }
 
 impl RequestLimit {
-    /// So many bytes a second, or as many as the node may have.
+    /// At most `bytes_per_second`; no limit but the node's if `None`.
     pub fn new(bytes_per_second: Option<u64>) -> Self {
-        Self { bucket: TokenBucket::new(bytes_per_second), turns: Semaphore::new(turns(bytes_per_second)) }
+        Self { bytes: TokenBucket::new(bytes_per_second), downloads: Semaphore::new(downloads(bytes_per_second)) }
     }
 
-    /// Somebody else wants the same, with another limit: the wider one holds.
+    /// Another client joins the request with another limit: the wider one holds.
     pub fn widen(&self, bytes_per_second: Option<u64>) {
         let own = self.bytes_per_second();
         let wider = own.zip(bytes_per_second).map(|(own, other)| own.max(other));
         if wider != own {
-            self.bucket.set_rate(wider);
-            self.turns.add_permits(turns(wider) - turns(own));
+            self.bytes.set_rate(wider);
+            self.downloads.add_permits(downloads(wider) - downloads(own));
         }
     }
 
-    /// The limit.
+    /// The limit in bytes per second; `None` without one.
     pub fn bytes_per_second(&self) -> Option<u64> {
-        self.bucket.rate()
+        self.bytes.rate()
     }
 
-    pub(in crate::fetch) fn bucket(&self) -> &TokenBucket {
-        &self.bucket
+    pub(in crate::fetch) fn bytes(&self) -> &TokenBucket {
+        &self.bytes
     }
 
-    /// Waits until the request may ask for one more object, or part of a pack.
-    pub(in crate::fetch) async fn turn(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        Ok(self.turns.acquire().await?)
+    /// Waits until the request may download one more object, or part of a pack.
+    pub(in crate::fetch) async fn acquire(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        Ok(self.downloads.acquire().await?)
     }
 }
 
-fn turns(bytes_per_second: Option<u64>) -> usize {
-    bytes_per_second.map_or(Semaphore::MAX_PERMITS, |limit| 1 + (limit / PER_TURN).min(1 << 10) as usize)
+fn downloads(bytes_per_second: Option<u64>) -> usize {
+    let downloads = |limit: u64| 1 + (limit / BYTES_PER_SECOND_PER_DOWNLOAD).min(1 << 10) as usize;
+    bytes_per_second.map_or(Semaphore::MAX_PERMITS, downloads)
 }
 
 #[cfg(test)]
@@ -65,9 +66,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wider_limit_holds_with_its_turns() {
+    fn the_wider_limit_holds_with_its_downloads() {
         const MIB: u64 = 1 << 20;
-        for (first, second, limit, turns) in [
+        for (first, second, limit, downloads) in [
             (Some(MIB), Some(MIB), Some(MIB), 1),
             (Some(MIB), Some(20 * MIB), Some(20 * MIB), 3),
             (Some(20 * MIB), Some(MIB), Some(20 * MIB), 3),
@@ -75,10 +76,10 @@ mod tests {
             (None, Some(MIB), None, Semaphore::MAX_PERMITS),
             (Some(u64::MAX), Some(MIB), Some(u64::MAX), 1025),
         ] {
-            let own = RequestLimit::new(first);
-            own.widen(second);
-            let found = (own.bytes_per_second(), own.turns.available_permits());
-            assert_eq!(found, (limit, turns), "{first:?} {second:?}");
+            let joined = RequestLimit::new(first);
+            joined.widen(second);
+            let found = (joined.bytes_per_second(), joined.downloads.available_permits());
+            assert_eq!(found, (limit, downloads), "{first:?} {second:?}");
         }
     }
 }

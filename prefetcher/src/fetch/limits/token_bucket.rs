@@ -1,17 +1,17 @@
-//! A limit for all that share it: so many units a second.
+//! A rate limit in units per second, shared by all that use it.
 //!
-//! A token bucket that is counted in time: [`TokenBucket`] knows when everything that was let through so far has had its time.
+//! The token bucket is counted in time: [`TokenBucket`] knows when everything that it has admitted so far will have had its time.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// So much time of an unused limit is saved up, for timers are not exact.
+/// Unused time that is saved up, because timers are not exact.
 const BURST: Duration = Duration::from_millis(20);
 
-/// Units a second.
+/// A limit in units per second.
 #[derive(Debug)]
 pub struct TokenBucket {
     state: Mutex<State>,
@@ -20,38 +20,38 @@ pub struct TokenBucket {
 
 #[derive(Debug)]
 struct State {
-    /// None: no limit.
+    /// `None`: no limit.
     rate: Option<u64>,
     free_at: Instant,
 }
 
 impl TokenBucket {
-    /// So many units a second, or as many as come.
+    /// At most `rate` units per second; no limit if `None`.
     pub fn new(rate: Option<u64>) -> Self {
         Self { state: Mutex::new(State { rate, free_at: Instant::now() }), changed: Notify::new() }
     }
 
-    /// The limit.
+    /// Units per second; `None` without a limit.
     pub fn rate(&self) -> Option<u64> {
-        self.lock().rate
+        self.state.lock().rate
     }
 
-    /// Sets another limit. Who waits for the old one need not any more.
+    /// Sets another limit. Callers that wait for the old one continue at once.
     pub fn set_rate(&self, rate: Option<u64>) {
-        *self.lock() = State { rate, free_at: Instant::now() };
+        *self.state.lock() = State { rate, free_at: Instant::now() };
         self.changed.notify_waiters();
     }
 
-    /// Waits until one more may begin.
-    pub async fn turn(&self) {
+    /// Waits until one more unit may start.
+    pub async fn acquire(&self) {
         if let Some(time) = self.reserve(Instant::now(), 1) {
             tokio::time::sleep_until(time.start.into()).await;
         }
     }
 
-    /// Waits until `units` that have come have had their time.
+    /// Waits until `units` that were received have had their time.
     pub async fn spend(&self, units: u64) {
-        // Before the limit is looked at, so that no change of it is missed.
+        // Registered before the limit is read, so that no change of it is missed.
         let changed = self.changed.notified();
         if let Some(time) = self.reserve(Instant::now(), units) {
             tokio::select! {
@@ -61,17 +61,13 @@ impl TokenBucket {
         }
     }
 
-    /// The time of `units`, behind that of all that were taken before; none without a limit.
+    /// Reserves the time of `units` after all earlier reservations; none without a limit.
     fn reserve(&self, now: Instant, units: u64) -> Option<Range<Instant>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let rate = state.rate?.max(1);
         let start = state.free_at.max(now.checked_sub(BURST).unwrap_or(now));
         state.free_at = start + Duration::from_secs_f64(units as f64 / rate as f64);
         Some(start..state.free_at)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_of_all_take_their_time_and_idle_time_is_not_saved_up() {
+    fn units_take_their_time_and_idle_time_is_not_saved_up() {
         let bucket = TokenBucket::new(Some(10_000));
         let start = Instant::now() + Duration::from_secs(1);
         let until = |at: Instant| at.duration_since(start).as_millis();
@@ -97,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_limit_is_let_go_when_it_changes() {
+    async fn waiting_ends_when_the_limit_changes() {
         let bucket = TokenBucket::new(Some(1));
         // Hours.
         let mut waiting = Box::pin(bucket.spend(10_000));
@@ -107,11 +103,11 @@ mod tests {
     }
 
     #[test]
-    fn however_many_ask_at_once_no_second_has_more_turns_than_the_limit() {
+    fn no_second_starts_more_units_than_the_limit() {
         let bucket = TokenBucket::new(Some(50));
         let now = Instant::now() + Duration::from_secs(1);
         let starts: Vec<Instant> = (0..500).map(|_| bucket.reserve(now, 1).unwrap().start).collect();
-        // One more: the turns at both ends of the second.
+        // One more: the units at both ends of the second.
         for window in starts.windows(52) {
             assert!(window[51] - window[0] > Duration::from_secs(1));
         }

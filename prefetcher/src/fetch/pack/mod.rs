@@ -1,14 +1,13 @@
-//! Objects out of packs: few requests for many objects.
+//! Downloads objects in packs: few HTTP requests for many objects.
 //!
-//! A pack is an ordinary file of the repository, so it comes as one object or as chunks: its [`Part`]s. Each part is read
-//! as a stream, unpacked and cut ([`cutter`]) into the objects that are wanted, which are checked one by one against their own
-//! hashes before they get into the sink. So nobody has to believe a pack. What a pack does not give is left to be
-//! fetched on its own.
+//! A pack is an ordinary file of the repository, so it consists of one object or of chunks: its [`Part`]s. Each part is downloaded
+//! as a stream, unpacked and cut ([`cutter`]) into the requested objects, which are verified one by one against their own hashes
+//! before they get into the cache. So packs need not be trusted. Objects that a pack does not yield are left for [`Fetcher::fetch`].
 
 mod cutter;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bundles::bundle::{Bundle, BundleObject, ObjectIndex};
 use bundles::object::{HashAlgorithm, Inflater};
@@ -16,192 +15,203 @@ pub use bundles::pack::{PackPart as Part, PublishedPack as Pack};
 use futures::StreamExt;
 use futures::future::{Either, ready, select};
 use futures::stream::FuturesUnordered;
-use tokio::task::JoinHandle;
+use parking_lot::Mutex;
+use tokio::task::{JoinError, JoinHandle};
 use tracing::{debug, warn};
 
-use super::failover::{Retry, Way};
+use super::attempt::{Attempt, Download};
 use super::failure::{Cause, Failure};
-use super::http::download::{Ask, Limits};
+use super::http::response::StoredSize;
 use super::large::PIECE;
-use super::limits::per_request::Terms;
-use super::single_flight::{Leader, Seat};
-use super::{Fetcher, Key, Landing, Target, verify};
+use super::limits::per_request::FetchPolicy;
+use super::single_flight::{Flight, Leader};
+use super::{Fetcher, FlightKey, FlightResult, Target, verify};
 use cutter::{Cut, Cutter, Seams, Slot};
 
-/// What a part is counted as: a piece that comes, one that is unpacked, what was cut of it, and what is being written.
-const PART_COST: u64 = 4 << 20;
-/// Larger objects of a pack are fetched on their own: they would have to be in memory as a whole.
-pub const MOST_STORED: u64 = 1 << 20;
-/// The same for their content.
-pub const MOST_RAW: u64 = 4 << 20;
-/// Objects are written together when they have so many raw bytes, or are so many.
+/// Memory of a part: a piece that is received, one that is unpacked, the objects that were cut of it and those being written.
+const PART_MEMORY: u64 = 4 << 20;
+/// Maximum stored bytes of an object that is taken from a pack. Larger ones are fetched on their own, because they would be in
+/// memory as a whole.
+pub const MAX_STORED: u64 = 1 << 20;
+/// Maximum raw bytes of an object that is taken from a pack.
+pub const MAX_RAW: u64 = 4 << 20;
+/// Objects are written together up to this many raw bytes.
 const BATCH_RAW: u64 = 1 << 20;
+/// Maximum number of objects that are written together.
 const BATCH_OBJECTS: usize = 64;
 
-/// The parts of `pack` that have bytes of some objects in it.
-pub fn parts_of<'a>(pack: &'a Pack, objects: &[&BundleObject]) -> Vec<&'a Part> {
-    let slots: Vec<Slot> =
-        (0..).map(ObjectIndex::new).zip(objects).filter_map(|(i, object)| Slot::of(i, object)).collect();
-    pack.parts.iter().filter(|part| slots.iter().any(|slot| has(part, slot))).collect()
+/// Returns the parts of `pack` that have bytes of these objects of `bundle`.
+pub fn parts_of<'a>(pack: &'a Pack, bundle: &Bundle, objects: &[ObjectIndex]) -> Vec<&'a Part> {
+    parts_with(pack, &Slot::all(bundle, objects.iter().copied())).collect()
 }
 
-fn limits(part: &Part) -> Limits {
-    match part.compressed {
-        true => Limits::compressed(part.raw_size),
-        false => Limits::exactly(part.raw_size),
-    }
+fn parts_with<'a>(pack: &'a Pack, slots: &[Slot]) -> impl Iterator<Item = &'a Part> {
+    pack.parts.iter().filter(move |part| slots.iter().any(|slot| overlaps(part, slot)))
+}
+
+fn stored_size(part: &Part) -> StoredSize {
+    if part.compressed { StoredSize::compressed(part.raw_size) } else { StoredSize::exactly(part.raw_size) }
 }
 
 /// Whether a part has bytes of a slot.
-fn has(part: &Part, slot: &Slot) -> bool {
+fn overlaps(part: &Part, slot: &Slot) -> bool {
     slot.start < part.start + part.raw_size && slot.end > part.start
 }
 
-/// What came out of a pack.
+/// Result of the download of a pack.
 #[derive(Debug, Default)]
-pub struct FromPack {
-    /// Bytes over the network.
+pub struct PackResult {
+    /// Bytes received over the network.
     pub transferred: u64,
-    /// The bundle's objects that were not got, and are not on their way either.
+    /// Objects that the pack did not yield. Nobody is downloading them for this call.
     pub left: Vec<ObjectIndex>,
-    /// Some part was not to be had.
+    /// Whether a part could not be downloaded.
     pub lacks_parts: bool,
 }
 
-/// What is going on with one pack, shared by its parts.
-struct Delivery<'a> {
+/// The objects that are taken from one pack, shared by the downloads of its parts.
+struct Extraction<'a> {
     target: Target<'a>,
     bundle: &'a Arc<Bundle>,
-    /// Objects that are still wanted.
-    leaders: Mutex<HashMap<ObjectIndex, Leader<'a, Key, Landing>>>,
+    slots: Vec<Slot>,
+    seams: Arc<Seams>,
+    state: Mutex<State<'a>>,
+    /// Called for each object when it is in the cache.
+    on_fetched: &'a (dyn Fn(ObjectIndex) + Sync),
+}
+
+#[derive(Default)]
+struct State<'a> {
+    /// Objects that are not in the cache yet. A leader that is dropped lets others download its object.
+    pending: HashMap<ObjectIndex, Leader<'a, FlightKey, FlightResult>>,
     /// Objects whose bytes in the pack are wrong.
-    spoiled: Mutex<HashSet<ObjectIndex>>,
-    transferred: Mutex<u64>,
-    delivered: &'a (dyn Fn(ObjectIndex) + Sync),
+    corrupt: HashSet<ObjectIndex>,
+    transferred: u64,
 }
 
 impl Fetcher {
-    /// Brings those of `wanted` objects of `bundle` that are in `pack` into the sink; tells `delivered` of each.
+    /// Gets those of the `requested` objects of `bundle` that are in `pack` into the cache. Calls `on_fetched` for each of them.
     pub async fn fetch_pack(
         &self,
         target: Target<'_>,
         bundle: &Arc<Bundle>,
         pack: &Pack,
-        wanted: &[ObjectIndex],
-        terms: Terms<'_>,
-        delivered: &(dyn Fn(ObjectIndex) + Sync),
-    ) -> FromPack {
-        let (mut left, mut leaders) = (Vec::new(), HashMap::new());
-        for &index in wanted {
+        requested: &[ObjectIndex],
+        policy: FetchPolicy<'_>,
+        on_fetched: &(dyn Fn(ObjectIndex) + Sync),
+    ) -> PackResult {
+        let mut left = Vec::new();
+        let mut state = State::default();
+        for &index in requested {
             let object = bundle.object(index);
-            match self.flights.board(&(target.sink_number, object.hash)) {
-                Seat::Leader(leader) if fits(object) => _ = leaders.insert(index, leader),
-                // On its way already, or not for a pack: to be waited for, or fetched, on its own.
+            match self.flights.join_or_lead(&(target.destination_id, object.hash)) {
+                Flight::Lead(leader) if fits(object) => {
+                    state.pending.insert(index, leader);
+                }
+                // Another call downloads it, or it cannot be taken from a pack.
                 _ => left.push(index),
             }
         }
-        let slots = Slot::all(bundle, leaders.keys().copied());
-        let parts = pack.parts.iter().filter(|part| slots.iter().any(|slot| has(part, slot)));
-        let (spoiled, transferred) = Default::default();
-        let leaders = Mutex::new(leaders);
-        let delivery = Delivery { target, bundle, leaders, spoiled, transferred, delivered };
+        let slots = Slot::all(bundle, state.pending.keys().copied());
+        let parts: Vec<&Part> = parts_with(pack, &slots).collect();
         let seams = Arc::new(Seams::default());
-        let parts = parts.map(|part| self.fetch_part(&delivery, part, &slots, &seams, terms));
-        // What bounds them are memory and the window; they are asked for in the order of need.
-        let mut coming: FuturesUnordered<_> = parts.collect();
+        let extraction = Extraction { target, bundle, slots, seams, state: Mutex::new(state), on_fetched };
+        // All parts start at once, in the order of the pack. Memory and connections limit them.
+        let mut downloads: FuturesUnordered<_> =
+            parts.into_iter().map(|part| self.fetch_part(&extraction, part, policy)).collect();
         let mut lacks_parts = false;
-        while let Some(result) = coming.next().await {
+        while let Some(result) = downloads.next().await {
             if let Err(error) = result {
                 lacks_parts = true;
-                warn!(%error, "a part of a pack was not to be had");
+                warn!(%error, "cannot download a part of a pack");
             }
         }
-        drop(coming);
-        // Their joiners, if any, are told that it is anybody's turn.
-        left.extend(lock(&delivery.leaders).drain().map(|(index, _)| index));
+        drop(downloads);
+        let State { pending, transferred, .. } = extraction.state.into_inner();
+        // Their leaders are dropped here.
+        left.extend(pending.into_keys());
         left.sort_unstable();
-        let transferred = *lock(&delivery.transferred);
-        FromPack { transferred, left, lacks_parts }
+        PackResult { transferred, left, lacks_parts }
     }
 
     async fn fetch_part(
         &self,
-        delivery: &Delivery<'_>,
+        extraction: &Extraction<'_>,
         part: &Part,
-        slots: &[Slot],
-        seams: &Arc<Seams>,
-        terms: Terms<'_>,
+        policy: FetchPolicy<'_>,
     ) -> Result<(), Failure> {
-        let _turn = terms.own.turn().await?;
-        let _memory = self.streams.take(PART_COST).await?;
-        let routes = delivery.target.routes;
+        let _permit = policy.limit.acquire().await?;
+        let _memory = self.streams.acquire(PART_MEMORY).await?;
         let path = part.hash.url_path(part.kind);
-        let mut tries = Retry::new(routes);
-        while let Some(turn) = tries.next().await {
-            // Of another attempt some may be there.
-            let open = delivery.open(slots, part);
-            if open.is_empty() {
-                return Ok(());
-            }
-            let url = routes.url(turn.way, &path);
-            let ask = Ask { url: &url, limits: limits(part), range: None, fresh: turn.fresh, own: terms.own.bucket() };
-            let cutter = Cutter::new(part.start, part.start + part.raw_size, open, seams.clone());
-            let opener = Opener::new(part, cutter);
-            let _place = routes.enter(turn.way, terms.rank).await;
-            match self.stream_part(delivery, opener, turn.way, &ask).await {
-                // Everything that was wanted was checked on its own.
-                Err(failure) if failure.cause == Cause::Verification && delivery.open(slots, part).is_empty() => {
-                    debug!(%url, error = %failure, "the pack is not what it should be, but its objects are");
-                    return Ok(());
-                }
-                Err(failure) => tries.failed(failure)?,
-                done => return done,
-            }
+        let routes = extraction.target.routes;
+        let download = Download { routes, path, size: stored_size(part), range: None, policy };
+        self.with_retries(&download, |attempt| self.extract_part(extraction, part, attempt)).await
+    }
+
+    async fn extract_part(
+        &self,
+        extraction: &Extraction<'_>,
+        part: &Part,
+        attempt: Attempt<'_>,
+    ) -> Result<(), Failure> {
+        // An earlier attempt may have yielded some of the objects.
+        let slots = extraction.pending_slots(part);
+        if slots.is_empty() {
+            return Ok(());
         }
-        Err(tries.failure())
+        let unpacker = PartUnpacker::new(part, slots, extraction.seams.clone());
+        match self.stream_part(extraction, unpacker, attempt).await {
+            // All requested objects were verified on their own.
+            Err(failure) if failure.cause == Cause::Verification && extraction.pending_slots(part).is_empty() => {
+                debug!(error = %failure, "a part of a pack is corrupt, but the objects in it are not");
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     async fn stream_part(
         &self,
-        delivery: &Delivery<'_>,
-        mut opener: Opener,
-        way: Way,
-        ask: &Ask<'_>,
+        extraction: &Extraction<'_>,
+        mut unpacker: PartUnpacker,
+        attempt: Attempt<'_>,
     ) -> Result<(), Failure> {
-        let mut body = self.open(delivery.target.routes, way, ask).await?;
-        let mut writing = Writing::new();
-        let mut piece = body.piece(PIECE).await?;
+        let mut response = attempt.open().await?;
+        let mut writes = Writes::new();
+        let mut piece = response.body.piece(PIECE).await?;
         while !piece.is_empty() {
-            *lock(&delivery.transferred) += piece.len() as u64;
-            // The next one comes while this one is unpacked.
-            let feed = Box::pin(self.cores.run(move |_| opener.feed(&piece)));
-            let (fed, next) = match select(feed, Box::pin(body.piece(PIECE))).await {
+            extraction.state.lock().transferred += piece.len() as u64;
+            // The next piece is received while this one is unpacked.
+            let feed = Box::pin(self.cores.run(move |_| unpacker.feed(&piece)));
+            let (fed, next) = match select(feed, Box::pin(response.body.piece(PIECE))).await {
                 Either::Left((fed, next)) => (fed, Either::Left(next)),
                 Either::Right((next, feed)) => (feed.await, Either::Right(ready(next))),
             };
             let cuts;
-            (opener, cuts) = fed?;
-            for batch in batches(cuts, delivery.bundle) {
-                writing.push(self.write(delivery, batch));
-                while writing.len() > self.cores.count() {
-                    delivery.written(writing.next().await)?;
+            (unpacker, cuts) = fed?;
+            for batch in batches(cuts, extraction.bundle) {
+                writes.push(self.write(extraction, batch));
+                while writes.len() > self.cores.count() {
+                    if let Some(write) = writes.next().await {
+                        extraction.record_write(write)?;
+                    }
                 }
             }
-            piece = delivery.meanwhile(next, &mut writing).await??;
+            piece = extraction.record_writes_until(next, &mut writes).await??;
         }
-        while let Some(written) = writing.next().await {
-            delivery.written(Some(written))?;
+        while let Some(write) = writes.next().await {
+            extraction.record_write(write)?;
         }
-        opener.finish()
+        unpacker.finish()
     }
 
-    /// Begins to check and write some objects; each with what came of it.
-    fn write(&self, delivery: &Delivery<'_>, batch: Vec<Cut>) -> JoinHandle<Result<Vec<Written>, Failure>> {
-        let (sink, bundle) = (delivery.target.sink.clone(), delivery.bundle.clone());
+    /// Starts to verify and write some objects.
+    fn write(&self, extraction: &Extraction<'_>, batch: Vec<Cut>) -> JoinHandle<WriteResult> {
+        let (cache, bundle) = (extraction.target.cache.clone(), extraction.bundle.clone());
         self.cores.start(move |scratch| {
             let put = |cut: Cut| {
                 let object = bundle.object(cut.index);
-                match verify::put(scratch, &*sink, object, &cut.stored) {
+                match verify::put(scratch, &cache, object, &cut.stored) {
                     Err(failure) if failure.cause == Cause::Write => Err(failure),
                     result => Ok((cut.index, result)),
                 }
@@ -211,68 +221,69 @@ impl Fetcher {
     }
 }
 
-type Written = (ObjectIndex, Result<(), Failure>);
-/// Objects that are being checked and written.
-type Writing = FuturesUnordered<JoinHandle<Result<Vec<Written>, Failure>>>;
+/// Each object of a batch with the result of its verification; a failure if the cache cannot be written.
+type WriteResult = Result<Vec<(ObjectIndex, Result<(), Failure>)>, Failure>;
+/// Batches that are being verified and written.
+type Writes = FuturesUnordered<JoinHandle<WriteResult>>;
 
-impl Delivery<'_> {
-    /// Those of `slots` that `part` has bytes of and that are still wanted.
-    fn open(&self, slots: &[Slot], part: &Part) -> Vec<Slot> {
-        let (leaders, spoiled) = (lock(&self.leaders), lock(&self.spoiled));
-        let is_open =
-            |slot: &&Slot| has(part, slot) && leaders.contains_key(&slot.index) && !spoiled.contains(&slot.index);
-        slots.iter().filter(is_open).copied().collect()
+impl Extraction<'_> {
+    /// Returns the slots that `part` has bytes of and whose objects are still pending, without those that are corrupt.
+    fn pending_slots(&self, part: &Part) -> Vec<Slot> {
+        let State { pending, corrupt, .. } = &*self.state.lock();
+        let is_pending = |slot: &Slot| pending.contains_key(&slot.index) && !corrupt.contains(&slot.index);
+        self.slots.iter().filter(|slot| overlaps(part, slot) && is_pending(slot)).copied().collect()
     }
 
-    /// Waits for `work`, and takes note of what is written until then: on a slow line, what has come is not to wait for what
-    /// comes next.
-    async fn meanwhile<T>(&self, work: impl Future<Output = T>, writing: &mut Writing) -> Result<T, Failure> {
+    /// Waits for `work` and records the writes that end meanwhile: on a slow link, objects that were written do not wait for the next
+    /// piece.
+    async fn record_writes_until<T>(&self, work: impl Future<Output = T>, writes: &mut Writes) -> Result<T, Failure> {
         tokio::pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                Some(batch) = writing.next(), if !writing.is_empty() => self.written(Some(batch))?,
+                Some(write) = writes.next(), if !writes.is_empty() => self.record_write(write)?,
             }
         }
     }
 
-    fn written(
-        &self,
-        batch: Option<Result<Result<Vec<Written>, Failure>, tokio::task::JoinError>>,
-    ) -> Result<(), Failure> {
-        let Some(batch) = batch else { return Ok(()) };
-        let batch = batch.map_err(|e| Failure::write(format!("the daemon is stopping or has a defect: {e}")))??;
+    /// Reports the objects of a batch that are in the cache now.
+    fn record_write(&self, write: Result<WriteResult, JoinError>) -> Result<(), Failure> {
+        let batch = write.map_err(|e| Failure::write(format!("the daemon is stopping or has a defect: {e}")))??;
         for (index, result) in batch {
             let object = self.bundle.object(index);
             if let Err(error) = result {
-                debug!(object = %object.hash, %error, "not in its pack as it should be");
-                lock(&self.spoiled).insert(index);
-            } else if let Some(leader) = lock(&self.leaders).remove(&index) {
-                leader.land((Ok(()), (self.target.repository.to_owned(), object.kind)));
-                (self.delivered)(index);
+                debug!(object = %object.hash, %error, "object in a pack is corrupt");
+                self.state.lock().corrupt.insert(index);
+                continue;
+            }
+            let leader = self.state.lock().pending.remove(&index);
+            if let Some(leader) = leader {
+                leader.finish((Ok(()), (self.target.repository.to_owned(), object.kind)));
+                (self.on_fetched)(index);
             }
         }
         Ok(())
     }
 }
 
-/// Whether an object can come out of a pack.
+/// Whether an object can be taken from a pack.
 fn fits(object: &BundleObject) -> bool {
     object.packed.is_some()
         && object.hash.algorithm == HashAlgorithm::Sha1
-        && object.stored_size <= MOST_STORED
-        && object.raw_size <= MOST_RAW
+        && object.stored_size <= MAX_STORED
+        && object.raw_size <= MAX_RAW
 }
 
-/// The stream of one part, unpacked and cut. Its hash is nobody's concern: those of the objects in it are.
-struct Opener {
+/// Unpacks and cuts the stream of one part. The hash of the part does not matter: those of the objects in it are verified.
+struct PartUnpacker {
     inflater: Option<Inflater>,
     cutter: Cutter,
 }
 
-impl Opener {
-    fn new(part: &Part, cutter: Cutter) -> Self {
-        Self { inflater: part.compressed.then(|| Inflater::new(part.hash, part.raw_size)), cutter }
+impl PartUnpacker {
+    fn new(part: &Part, slots: Vec<Slot>, seams: Arc<Seams>) -> Self {
+        let inflater = part.compressed.then(|| Inflater::new(part.hash, part.raw_size));
+        Self { inflater, cutter: Cutter::new(part.start, part.start + part.raw_size, slots, seams) }
     }
 
     fn feed(mut self, stored: &[u8]) -> Result<(Self, Vec<Cut>), Failure> {
@@ -295,9 +306,10 @@ impl Opener {
     }
 }
 
-/// Portions of work for one core.
+/// Divides objects into portions of work for one core.
 fn batches(cuts: Vec<Cut>, bundle: &Bundle) -> Vec<Vec<Cut>> {
-    let (mut batches, mut raw): (Vec<Vec<Cut>>, u64) = (Vec::new(), BATCH_RAW);
+    let mut batches: Vec<Vec<Cut>> = Vec::new();
+    let mut raw = BATCH_RAW;
     for cut in cuts {
         let size = bundle.object(cut.index).raw_size;
         if raw + size > BATCH_RAW || batches.last().is_none_or(|batch| batch.len() >= BATCH_OBJECTS) {
@@ -310,8 +322,4 @@ fn batches(cuts: Vec<Cut>, bundle: &Bundle) -> Vec<Vec<Cut>> {
         }
     }
     batches
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

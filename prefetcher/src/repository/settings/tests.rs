@@ -62,8 +62,8 @@ fn what_is_written_by_hand_wins() {
     assert!(directory.has_quota_manager(), "what is not known of a cache is taken for granted");
     let uncounted = settings("absent", &format!("{BY_HAND}quota_mb = 0\n")).unwrap().choice.directory.unwrap();
     assert!(!uncounted.has_quota_manager());
-    for (sink, kind) in [("alien", Kind::Alien), ("lower", Kind::Lower), ("mount", Kind::Mount)] {
-        let found = settings("absent", &format!("{BY_HAND}destination = {sink:?}")).unwrap();
+    for (destination, kind) in [("alien", Kind::Alien), ("lower", Kind::Lower), ("mount", Kind::Mount)] {
+        let found = settings("absent", &format!("{BY_HAND}destination = {destination:?}")).unwrap();
         assert_eq!(found.choice.kind, kind);
     }
 }

@@ -1,7 +1,7 @@
-//! Having the client itself fetch objects, by reading files through its mount.
+//! Reads files through a mount, so that the CVMFS client itself fetches their objects.
 //!
-//! For caches that nothing can be written to. It is slower, because a client receives everything in one thread, and it must
-//! not be overdone: ten opens at a time block every lookup on the mount. So a daemon reads at most [`READS`] files at
+//! For caches that cannot be written to. It is slower, because a client receives everything in one thread, and it must
+//! not be overdone: ten opens at a time block every lookup on the mount. So the daemon reads at most [`READS`] files at
 //! a time, over all mounts. Every read goes through the guard of the mount, [`node::mount`].
 
 use std::io;
@@ -11,25 +11,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bundles::bundle::BundleObject;
-use bundles::object::{ContentHash, ObjectKind};
+use bundles::object::ObjectKind;
 use bundles::path::RootPath;
 use node::mount::{Mount, MountError};
 use tokio::sync::Semaphore;
 
-use super::capacity::{Allowed, Room};
-use super::sink::{Incoming, Sink, SinkError};
+use super::capacity::{Allowed, FreeSpace};
 use crate::mount::open;
 
 /// Maximum number of files that the daemon reads at a time, over all mounts.
 pub const READS: usize = 8;
-/// How many reads one may have to wait for before it is its turn.
+/// Maximum number of reads that a read waits for before it starts.
 const QUEUE: u32 = 16;
-/// The slowest line that is worth waiting for, in bytes per second.
-const SLOWEST: u64 = 32 << 10;
+/// Minimum rate of a link, in bytes per second. It bounds the time for large files.
+const MIN_BYTES_PER_SECOND: u64 = 32 << 10;
 
-/// The mount of a repository.
-#[derive(Debug)]
-pub struct ThroughMount {
+/// Reads files through the mount of a repository. Clones share the mount and the permits.
+#[derive(Debug, Clone)]
+pub struct MountReader {
     mount: Mount,
     allowed: Allowed,
     timeout: Duration,
@@ -52,16 +51,22 @@ pub enum ReadError {
     },
 }
 
-impl ThroughMount {
-    /// Reads through `mount`. `reads` is shared by all mounts of the daemon. A read may take `timeout`, and time for its
+impl MountReader {
+    /// A reader through `mount`. `reads` is shared by all mounts of the daemon. A read may take `timeout`, and time for its
     /// bytes.
     pub fn new(mount: Mount, allowed: Allowed, timeout: Duration, reads: Arc<Semaphore>) -> Self {
         Self { mount, allowed, timeout, reads }
     }
 
-    /// Has the client fetch `object`, if it does not have it.
+    /// Returns how much a request may read: the configured share of the client's quota. What the client caches is unknown.
+    pub fn free_space(&self) -> FreeSpace {
+        let bytes = self.allowed.quota.map_or(u64::MAX, |quota| self.allowed.share_of(quota));
+        FreeSpace { bytes, quota: self.allowed.quota, ..FreeSpace::default() }
+    }
+
+    /// Has the client fetch `object`, if it does not have it. Reading a file that the client has costs little.
     pub async fn read(&self, object: &BundleObject) -> Result<(), ReadError> {
-        let timeout = self.timeout.saturating_add(Duration::from_secs(object.raw_size / SLOWEST));
+        let timeout = self.timeout.saturating_add(Duration::from_secs(object.raw_size / MIN_BYTES_PER_SECOND));
         // Reads that wait before this one may each use up their time.
         let permit = tokio::time::timeout(timeout.saturating_mul(QUEUE), self.reads.acquire()).await;
         let Ok(Ok(_permit)) = permit else { return Err(ReadError::Queue(self.mount.path().to_owned())) };
@@ -87,40 +92,16 @@ fn touch(mount: &Path, object: &BundleObject) -> io::Result<()> {
     }
 }
 
-impl Sink for ThroughMount {
-    fn prepare(&self) -> Result<(), SinkError> {
-        Ok(())
-    }
-
-    fn room(&self) -> Result<Room, SinkError> {
-        let bytes = self.allowed.quota.map_or(u64::MAX, |quota| self.allowed.share_of(quota));
-        Ok(Room { bytes, quota: self.allowed.quota, ..Room::default() })
-    }
-
-    /// Not known. To read what the client has costs little.
-    fn contains(&self, _: &ContentHash, _: u64) -> bool {
-        false
-    }
-
-    fn begin(&self, _: &ContentHash, _: u64, _: &[u8]) -> Result<Box<dyn Incoming>, SinkError> {
-        Err(SinkError::MountOnly(self.mount.path().to_owned()))
-    }
-
-    fn clean(&self) {}
-
-    fn through_mount(&self) -> Option<&ThroughMount> {
-        Some(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use bundles::object::ContentHash;
+
     use super::*;
 
-    fn sink(mount: &Path, timeout: Duration, quota: Option<u64>) -> ThroughMount {
+    fn reader(mount: &Path, timeout: Duration, quota: Option<u64>) -> MountReader {
         let reads = Arc::new(Semaphore::new(READS));
-        ThroughMount::new(Mount::new(mount), Allowed { share: 0.5, quota }, timeout, reads)
+        MountReader::new(Mount::new(mount), Allowed { share: 0.5, quota }, timeout, reads)
     }
 
     fn object(path: &str, kind: ObjectKind, offset: u64, raw_size: u64) -> BundleObject {
@@ -134,10 +115,10 @@ mod tests {
         std::fs::create_dir(mount.path().join("d")).unwrap();
         std::fs::write(mount.path().join("d/f"), "four").unwrap();
         std::os::unix::fs::symlink("/etc", mount.path().join("link")).unwrap();
-        let sink = sink(mount.path(), Duration::from_secs(30), Some(100));
+        let reader = reader(mount.path(), Duration::from_secs(30), Some(100));
         use ObjectKind::{Catalog, Chunk, File};
         for good in [object("/d/f", File, 0, 4), object("/d/f", Chunk, 2, 2), object("/d", Catalog, 0, 4096)] {
-            sink.read(&good).await.unwrap();
+            reader.read(&good).await.unwrap();
         }
         for bad in [
             object("/d/f", File, 0, 5),
@@ -145,10 +126,9 @@ mod tests {
             object("/none", File, 0, 0),
             object("/link/hostname", Chunk, 0, 1),
         ] {
-            assert!(sink.read(&bad).await.is_err(), "{bad:?}");
+            assert!(reader.read(&bad).await.is_err(), "{bad:?}");
         }
-        assert_eq!(sink.room().unwrap().bytes, 50);
-        assert!(sink.begin(&ContentHash::sha1([1; 20]), 1, b"/").is_err());
+        assert_eq!(reader.free_space().bytes, 50);
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -157,12 +137,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mount = dir.path().join("mount");
         nix::unistd::mkfifo(&mount, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let sink = sink(&mount, Duration::from_millis(50), None);
+        let reader = reader(&mount, Duration::from_millis(50), None);
         let wanted = object("/f", ObjectKind::File, 0, 4);
-        let error = sink.read(&wanted).await.unwrap_err().to_string();
+        let error = reader.read(&wanted).await.unwrap_err().to_string();
         assert!(error.contains("/f: ") && error.contains("did not respond"), "{error}");
-        let error = sink.read(&wanted).await.unwrap_err().to_string();
-        assert!(error.contains("is busy") && sink.reads.available_permits() == READS, "{error}");
+        let error = reader.read(&wanted).await.unwrap_err().to_string();
+        assert!(error.contains("is busy") && reader.reads.available_permits() == READS, "{error}");
         // Lets the thread go.
         let _writer = std::fs::File::options().read(true).write(true).open(&mount).unwrap();
     }

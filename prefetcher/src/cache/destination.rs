@@ -1,0 +1,71 @@
+//! Where the objects of a repository go.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::capacity::FreeSpace;
+use super::{MountReader, PosixCache};
+
+/// Where the objects of a repository go. Clones share the cache or the mount.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// A cache directory that the daemon writes verified objects to.
+    Cache(PosixCache),
+    /// The mount of the repository. Nothing can be written there; the CVMFS client fetches the files that are read.
+    ThroughMount(MountReader),
+}
+
+/// Tells destinations apart. Repositories that share a cache share its ID, so an object is downloaded once for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DestinationId(usize);
+
+/// Why a cache does not take objects.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The operating system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// The action in words, to be read before the path.
+        action: &'static str,
+        /// File or directory that it was tried on.
+        path: PathBuf,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// Another daemon of this node holds the lock of the cache.
+    #[error("cache {0} is being filled by another prefetch daemon; stop it or give this one another cache")]
+    InUse(PathBuf),
+}
+
+impl Destination {
+    /// Makes the destination usable. Called before each request's first object. Blocks for as long as a local disk does.
+    pub fn prepare(&self) -> Result<(), CacheError> {
+        match self {
+            Self::Cache(cache) => cache.prepare(),
+            Self::ThroughMount(_) => Ok(()),
+        }
+    }
+
+    /// Returns how much may be written now. Blocks for as long as a local disk and the cache manager do.
+    pub fn free_space(&self) -> Result<FreeSpace, CacheError> {
+        match self {
+            Self::Cache(cache) => cache.free_space(),
+            Self::ThroughMount(reader) => Ok(reader.free_space()),
+        }
+    }
+
+    /// Removes what this process began to write and did not finish.
+    pub fn clean(&self) {
+        match self {
+            Self::Cache(cache) => cache.clean(),
+            Self::ThroughMount(_) => {}
+        }
+    }
+}
+
+impl DestinationId {
+    /// The ID of the destination number `number`, in the order in which the daemon set them up.
+    pub fn new(number: usize) -> Self {
+        Self(number)
+    }
+}
