@@ -12,7 +12,7 @@ BENCH = $(CARGO_TARGET_DIR)/release
 # Where tests that this machine cannot run say so; see tests/README.md.
 NOT_RUN = $(CARGO_TARGET_DIR)/tests-not-run
 
-.PHONY: help setup build lint test containerd-suite demo bench-build bench-tracer bench-bundles bench-prefetch bench-snapshotter bench-pod bench clean-caches
+.PHONY: help setup build man lint test containerd-suite demo bench-build bench-tracer bench-bundles bench-prefetch bench-snapshotter bench-pod bench clean-caches
 
 help:
 	@echo "make demo    set up a site on this machine and show a cold, a prefetched and a warm start (root)"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench-snapshotter  the plugin's calls against containerd's overlayfs; QUICK=1 for a short run (root)"
 	@echo "make bench-pod  pods through CRI, by legacy pull and by CVMFS; QUICK=1 for a short run (root)"
 	@echo "make build   all programs, in $(CARGO_TARGET_DIR)/debug"
+	@echo "make man     man pages and shell completions, in $(CARGO_TARGET_DIR)/generated (part of make build)"
 	@echo "make setup   install what building and testing need"
 
 setup:
@@ -32,6 +33,10 @@ setup:
 
 build: setup
 	$(CARGO) build --workspace --all-targets --locked
+	$(CARGO) run --quiet -p cli --example generate --locked -- $(CARGO_TARGET_DIR)/generated
+
+man: setup
+	$(CARGO) run --quiet -p cli --example generate --locked -- $(CARGO_TARGET_DIR)/generated
 
 lint: setup
 	$(CARGO) fmt --all --check

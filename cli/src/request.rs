@@ -1,32 +1,103 @@
-//! What has become of a request of the daemon: for people, for programs, and as an exit code.
+//! A request of the daemon: sending names of an image, following the request, printing it, and its exit code.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
-use api::proto::{Image, RequestState, RequestStatus, Tally};
+use api::client::Client;
+use api::proto::{Image, Priority, RequestState, RequestStatus};
+use bundles::image::Digest;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use tokio_stream::StreamExt;
 
+use crate::json::{Request, Tally};
+use crate::output::Notes;
 use crate::text;
 
-/// Not brought at all: there is no bundle for the image.
+/// Exit code: there is no bundle for the image.
 pub(crate) const NO_BUNDLE: u8 = 3;
-/// A part failed.
+/// Exit code: the bundle or some objects failed.
 pub(crate) const FAILED: u8 = 4;
-/// Not brought in time, or cancelled.
-pub(crate) const GIVEN_UP: u8 = 5;
+/// Exit code: the request was cancelled or timed out.
+pub(crate) const TIMED_OUT: u8 = 5;
 
-/// Prints a request, for people or as JSON.
-pub(crate) fn print(status: &RequestStatus, json: bool) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(&value(status)?)?);
-        return Ok(());
+/// How often the progress bar moves.
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// An image by its name alone, without asking a registry: a digest, which may be a chain ID or a manifest digest (at most one
+/// of them leads to a bundle), or a reference that a bundle was built for.
+pub(crate) fn image(name: &str) -> Image {
+    match name.parse::<Digest>() {
+        Ok(digest) => Image { chain_id: digest.to_string(), manifest_digest: digest.to_string(), ..Image::default() },
+        Err(_) => Image { reference: name.to_owned(), ..Image::default() },
     }
-    let tally = status.tally.unwrap_or_default();
-    println!(
-        "request {}: {}, {} objects: {} were there, {} fetched ({} in {}), {} by other requests, {} failed, {} skipped{}",
-        status.request_id,
-        status.state().name(),
+}
+
+/// Parses `low`, `normal` or `high`.
+pub(crate) fn parse_priority(text: &str) -> Result<Priority, String> {
+    let all = [Priority::Low, Priority::Normal, Priority::High];
+    all.into_iter().find(|priority| priority.name() == text).ok_or_else(|| "expected low, normal or high".into())
+}
+
+/// Follows a request until it ends or the timeout passes, with a progress bar on a terminal. Returns its last status.
+pub(crate) async fn follow(client: &Client, id: u64, timeout: Duration, notes: Notes) -> Result<RequestStatus> {
+    let bar = progress_bar(notes)?;
+    let mut last = client.status(id).await?;
+    let follow = async {
+        let mut statuses = client.watch(id, REFRESH).await?;
+        while let Some(status) = statuses.next().await {
+            last = status?;
+            show_progress(&bar, &Request::from(&last).tally);
+        }
+        anyhow::Ok(())
+    };
+    let ended = tokio::time::timeout(timeout, follow).await;
+    bar.finish_and_clear();
+    ended.unwrap_or(Ok(()))?;
+    Ok(last)
+}
+
+fn progress_bar(notes: Notes) -> Result<ProgressBar> {
+    if notes.is_quiet() {
+        return Ok(ProgressBar::hidden());
+    }
+    let style = ProgressStyle::with_template("{wide_bar} {msg}, {elapsed} (left: {eta})")?;
+    Ok(ProgressBar::new(0).with_style(style))
+}
+
+/// Moves the bar by bytes, which predict the remaining time better than objects.
+fn show_progress(bar: &ProgressBar, tally: &Tally) {
+    bar.set_length(tally.total_raw_bytes);
+    bar.set_position(tally.cached_raw_bytes.saturating_add(tally.fetched_raw_bytes));
+    bar.set_message(progress(tally));
+}
+
+fn progress(tally: &Tally) -> String {
+    let finished = tally.cached_objects
+        + tally.fetched_objects
+        + tally.joined_objects
+        + tally.failed_objects
+        + tally.skipped_objects;
+    let seconds = tally.elapsed_us as f64 / 1e6;
+    let rate = if seconds > 0.0 { tally.fetched_stored_bytes as f64 / seconds } else { 0.0 };
+    format!(
+        "{finished}/{} objects, {} of {}, {}/s",
+        tally.total_objects,
+        text::bytes(tally.fetched_stored_bytes),
+        text::bytes(tally.total_stored_bytes),
+        text::bytes(rate as u64)
+    )
+}
+
+/// Prints a request for people.
+pub(crate) fn print(out: &mut impl Write, request: &Request) -> io::Result<()> {
+    let tally = &request.tally;
+    writeln!(
+        out,
+        "request {}: {}, {} objects: {} cached, {} fetched ({} in {}), {} joined, {} failed, {} skipped{}",
+        request.request_id,
+        request.state,
         tally.total_objects,
         tally.cached_objects,
         tally.fetched_objects,
@@ -35,103 +106,55 @@ pub(crate) fn print(status: &RequestStatus, json: bool) -> Result<()> {
         tally.joined_objects,
         tally.failed_objects,
         tally.skipped_objects,
-        no_room(&tally),
-    );
-    if !status.bundle_source.is_empty() {
-        println!("  bundle from: {}, found in {}", status.bundle_source, text::microseconds(status.lookup_us));
-        println!("  first byte: {}", moment(tally.time_to_first_byte_us));
-        println!("  critical: {} objects, in the cache: {}", tally.critical_objects, moment(tally.time_to_critical_us));
+        cache_full(tally),
+    )?;
+    if !request.bundle_source.is_empty() {
+        let (source, lookup) = (text::line(&request.bundle_source), text::microseconds(request.lookup_us));
+        writeln!(out, "  bundle from: {source}, lookup {lookup}")?;
+        writeln!(out, "  first byte: {}", after(tally.time_to_first_byte_us))?;
+        writeln!(out, "  critical: {} objects, cached {}", tally.critical_objects, after(tally.time_to_critical_us))?;
     }
-    let causes: Vec<_> = causes(&tally).filter(|(count, _)| *count > 0).map(|(n, why)| format!("{n} {why}")).collect();
+    let causes: Vec<_> = [
+        (tally.failed_transfer, "transfer"),
+        (tally.failed_verification, "verification"),
+        (tally.failed_write, "write"),
+        (tally.failed_shutdown, "daemon shut down"),
+        (tally.failed_cancelled, "cancelled or timed out"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, cause)| format!("{count} {cause}"))
+    .collect();
     if !causes.is_empty() {
-        println!("  failed: {}", causes.join(", "));
+        writeln!(out, "  failed: {}", causes.join(", "))?;
     }
-    if !status.error.is_empty() {
-        println!("  error: {}", text::line(&status.error));
+    if !request.error.is_empty() {
+        writeln!(out, "  error: {}", text::line(&request.error))?;
     }
     Ok(())
 }
 
-/// Which of the skipped objects the cache has no room for.
-fn no_room(tally: &Tally) -> String {
+/// How many of the skipped objects do not fit into the cache.
+fn cache_full(tally: &Tally) -> String {
     match tally.skipped_cache_full_objects {
         0 => String::new(),
-        objects => format!(" ({objects} of them for want of room in the cache)"),
+        objects => format!(" ({objects}: cache full)"),
     }
 }
 
-fn moment(microseconds: u64) -> String {
-    match microseconds {
-        0 => "not yet, or never".into(),
-        _ => format!("after {}", text::microseconds(microseconds)),
-    }
+fn after(microseconds: u64) -> String {
+    if microseconds == 0 { "-".into() } else { format!("after {}", text::microseconds(microseconds)) }
 }
 
-fn causes(tally: &Tally) -> impl Iterator<Item = (u64, &'static str)> {
-    [
-        (tally.failed_transfer, "in transfer"),
-        (tally.failed_verification, "in verification"),
-        (tally.failed_write, "in writing"),
-        (tally.failed_shutdown, "as the daemon stopped"),
-        (tally.failed_cancelled, "as the request was given up"),
-    ]
-    .into_iter()
-}
-
-/// The same as a value of JSON.
-pub(crate) fn value(status: &RequestStatus) -> Result<Value> {
-    Ok(serde_json::to_value(status)?)
-}
-
-/// What the state means for whoever waited.
+/// The exit code for a caller that waited for the request.
 pub(crate) fn exit_code(state: RequestState) -> ExitCode {
     match state {
         RequestState::Done => ExitCode::SUCCESS,
         RequestState::NoBundle => ExitCode::from(NO_BUNDLE),
         RequestState::Failed => ExitCode::from(FAILED),
-        RequestState::Cancelled | RequestState::Deadline => ExitCode::from(GIVEN_UP),
-        // Nobody waits any longer.
-        RequestState::Running | RequestState::Unspecified => ExitCode::from(GIVEN_UP),
-    }
-}
-
-/// A bar on a terminal, nothing elsewhere.
-pub(crate) fn bar() -> Result<ProgressBar> {
-    let style = ProgressStyle::with_template("{wide_bar} {msg}, {elapsed} (left: {eta})")?;
-    Ok(ProgressBar::new(0).with_style(style))
-}
-
-/// Moves the bar by bytes, which tell the time that is left better than objects.
-pub(crate) fn show(bar: &ProgressBar, status: &RequestStatus) {
-    let tally = status.tally.unwrap_or_default();
-    bar.set_length(tally.total_raw_bytes);
-    bar.set_position(tally.cached_raw_bytes.saturating_add(tally.fetched_raw_bytes));
-    bar.set_message(progress(&tally));
-}
-
-fn progress(tally: &Tally) -> String {
-    let told = tally.cached_objects
-        + tally.fetched_objects
-        + tally.joined_objects
-        + tally.failed_objects
-        + tally.skipped_objects;
-    let seconds = tally.elapsed_us as f64 / 1e6;
-    let rate = if seconds > 0.0 { tally.fetched_stored_bytes as f64 / seconds } else { 0.0 };
-    format!(
-        "{told}/{} objects, {} of {}, {}/s",
-        tally.total_objects,
-        text::bytes(tally.fetched_stored_bytes),
-        text::bytes(tally.total_stored_bytes),
-        text::bytes(rate as u64)
-    )
-}
-
-/// An image by the names that need no registry: a digest, of which nobody says whether it is a chain ID or a manifest's
-/// (at most one leads to a bundle), or a reference as it was given when the bundle was built.
-pub(crate) fn image(name: &str) -> Image {
-    match name.parse::<bundles::image::Digest>() {
-        Ok(digest) => Image { chain_id: digest.to_string(), manifest_digest: digest.to_string(), ..Image::default() },
-        Err(_) => Image { reference: name.to_owned(), ..Image::default() },
+        RequestState::Cancelled | RequestState::Deadline => ExitCode::from(TIMED_OUT),
+        // The timeout of the caller passed.
+        RequestState::Running | RequestState::Unspecified => ExitCode::from(TIMED_OUT),
     }
 }
 
@@ -148,43 +171,49 @@ mod tests {
             (RequestState::Failed, 4),
             (RequestState::Cancelled, 5),
             (RequestState::Deadline, 5),
+            (RequestState::Running, 5),
         ] {
             assert_eq!(format!("{:?}", exit_code(state)), format!("{:?}", ExitCode::from(code)), "{state:?}");
         }
     }
 
     #[test]
-    fn programs_get_the_whole_account_and_people_the_progress() {
+    fn a_request_is_printed_for_people_and_as_json() {
         let tally = Tally {
             total_objects: 5,
             cached_objects: 1,
             fetched_objects: 2,
+            failed_objects: 1,
             failed_cancelled: 1,
+            skipped_objects: 1,
+            skipped_cache_full_objects: 1,
             fetched_stored_bytes: 3_000_000,
             total_stored_bytes: 9_000_000,
             elapsed_us: 2_000_000,
             ..Tally::default()
         };
-        assert_eq!(no_room(&tally), "");
+        assert_eq!(progress(&tally), "5/5 objects, 3.00 MB of 9.00 MB, 1.50 MB/s");
+        let mut status = RequestStatus { request_id: 7, bundle_source: "store".into(), ..RequestStatus::default() };
+        status.set_state(RequestState::Cancelled);
+        status.set_priority(Priority::High);
+        let request = Request { tally, ..Request::from(&status) };
+        let mut out = Vec::new();
+        print(&mut out, &request).unwrap();
         assert_eq!(
-            no_room(&Tally { skipped_cache_full_objects: 4, ..tally }),
-            " (4 of them for want of room in the cache)"
+            String::from_utf8(out).unwrap(),
+            "request 7: cancelled, 5 objects: 1 cached, 2 fetched (3.00 MB in 2.00 s), 0 joined, 1 failed, 1 skipped \
+             (1: cache full)\n  bundle from: store, lookup 0.0 ms\n  first byte: -\n  critical: 0 objects, cached -\n  \
+             failed: 1 cancelled or timed out\n"
         );
-        assert_eq!(progress(&tally), "3/5 objects, 3.0 MB of 9.0 MB, 1.5 MB/s");
-        let mut status = RequestStatus { request_id: 7, tally: Some(tally), ..RequestStatus::default() };
-        status.set_state(RequestState::NoBundle);
-        status.set_priority(api::proto::Priority::High);
-        let value = value(&status).unwrap();
-        assert_eq!(
-            (&value["request_id"], &value["state"], &value["priority"]),
-            (&7.into(), &"no_bundle".into(), &"high".into())
-        );
-        assert_eq!((&value["tally"]["total_objects"], &value["tally"]["failed_cancelled"]), (&5.into(), &1.into()));
+        let json = serde_json::to_value(&request).unwrap();
+        assert_eq!(json["request_id"], 7);
+        assert_eq!((&json["state"], &json["priority"]), (&"cancelled".into(), &"high".into()));
+        assert_eq!(json["tally"]["total_objects"], 5);
     }
 
     #[test]
-    fn a_digest_may_be_either_name_and_all_else_is_a_reference() {
-        let digest = bundles::image::Digest::sha256(b"x").to_string();
+    fn a_digest_may_be_either_id_and_all_else_is_a_reference() {
+        let digest = Digest::sha256(b"x").to_string();
         let by_digest = image(&digest);
         assert_eq!((by_digest.chain_id, by_digest.manifest_digest), (digest.clone(), digest));
         assert_eq!(image("host/name:tag").reference, "host/name:tag");

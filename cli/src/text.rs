@@ -1,37 +1,34 @@
-//! How numbers are written for people.
+//! How numbers, times, names and commands are printed.
 
+use std::io::{self, Write};
 use std::time::SystemTime;
 
+use bundles::image::ImageId;
 use bundles::object::ObjectKind;
+use indicatif::DecimalBytes;
 
-/// A number of bytes with a decimal unit: `1.5 MB`.
+/// A number of bytes with a decimal unit, `1.50 MB`. A string, as only strings are padded to a column's width.
 pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let (mut value, mut unit) = (count as f64, 0);
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    DecimalBytes(count).to_string()
 }
 
-/// A difference in bytes: `+1.5 MB`.
+/// A difference in bytes: `+1.50 MB`.
 pub(crate) fn difference(count: i128) -> String {
     let size = bytes(u64::try_from(count.unsigned_abs()).unwrap_or(u64::MAX));
     if count < 0 { format!("-{size}") } else { format!("+{size}") }
 }
 
-/// A moment, to the second.
-pub(crate) fn time(moment: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(moment).to_string()
+/// A point in time, to the second.
+pub(crate) fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// What an object is.
+/// The kind of an object, as in JSON.
 pub(crate) fn kind(kind: ObjectKind) -> String {
     format!("{kind:?}").to_lowercase()
 }
 
-/// A text as code in a cell of a Markdown table: it may have backticks and bars of its own.
+/// A text as code in a cell of a Markdown table. It may contain backticks and bars of its own.
 pub(crate) fn markdown_code(text: &str) -> String {
     let text = text.replace('|', r"\|");
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
@@ -39,7 +36,8 @@ pub(crate) fn markdown_code(text: &str) -> String {
     format!("{fence}{space}{text}{space}{fence}")
 }
 
-/// A number of microseconds: `12.3 ms`, `4.56 s`.
+/// A number of microseconds: `12.3 ms`, `4.56 s`. indicatif's `HumanDuration` rounds to seconds, which says nothing of a
+/// start.
 pub(crate) fn microseconds(count: u64) -> String {
     match count {
         0..1_000_000 => format!("{:.1} ms", count as f64 / 1e3),
@@ -47,24 +45,34 @@ pub(crate) fn microseconds(count: u64) -> String {
     }
 }
 
-/// A path as one line.
+/// A path on one line.
 pub(crate) fn path(path: &bundles::path::RootPath) -> String {
     line(&path.to_string())
 }
 
-/// A text as one line: control characters of hostile names are escaped.
+/// A text on one line: control characters, which hostile file names contain, are escaped.
 pub(crate) fn line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
-/// A command as a shell would take it.
+/// The names of an image, a line each.
+pub(crate) fn image(out: &mut impl Write, image: &ImageId) -> io::Result<()> {
+    writeln!(out, "image       {}", line(&image.reference))?;
+    writeln!(out, "chain ID    {}", image.chain_id)?;
+    if let Some(manifest) = &image.manifest {
+        writeln!(out, "manifest    {manifest}")?;
+    }
+    Ok(())
+}
+
+/// A command, quoted for a shell.
 pub(crate) fn command(words: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    let word = |word: &String| match !word.is_empty() && word.chars().all(plain) {
-        true => word.clone(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    let quoted = |word: &String| {
+        let is_plain = !word.is_empty() && word.chars().all(plain);
+        if is_plain { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
     };
-    line(&words.iter().map(word).collect::<Vec<_>>().join(" "))
+    line(&words.iter().map(quoted).collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]
@@ -73,17 +81,10 @@ mod tests {
 
     #[test]
     fn numbers_have_units() {
-        for (count, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (999_949, "999.9 kB"),
-            (999_951, "1.0 MB"),
-            (u64::MAX, "18446744.1 TB"),
-        ] {
+        for (count, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (1_500_000, "1.50 MB")] {
             assert_eq!(bytes(count), text);
         }
-        for (count, text) in [(0, "+0 B"), (1500, "+1.5 kB"), (-1500, "-1.5 kB"), (i128::MIN, "-18446744.1 TB")] {
+        for (count, text) in [(0, "+0 B"), (1500, "+1.50 kB"), (-1500, "-1.50 kB"), (i128::MIN, "-18.45 EB")] {
             assert_eq!(difference(count), text);
         }
         assert_eq!(microseconds(1500), "1.5 ms");

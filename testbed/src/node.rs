@@ -174,7 +174,7 @@ impl Node {
         record
             // A killed recorder leaves its pod's directory there.
             .env("TMPDIR", self.directory.path())
-            .args(["--cgroup-parent", &cgroup_parent(), "--time-limit", "120s"])
+            .args(["--cgroup-parent", &cgroup_parent(), "--timeout", "120s"])
             .args(options)
             .arg("--")
             .args(command);

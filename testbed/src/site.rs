@@ -113,7 +113,7 @@ impl Site {
     pub fn publish_bundle(&mut self, bundle: &Path) -> Result<()> {
         let tree = self.directory.subdirectory("tree")?;
         let (bundle, tree_argument) = (bundle.display().to_string(), tree.display().to_string());
-        run(binary("cvmfs-prefetch")?, &["publish", &bundle, "--tree", &tree_argument])?;
+        run(binary("cvmfs-prefetch")?, &["bundle", "push", &bundle, "--tree", &tree_argument])?;
         self.put_bundles(&tree)
     }
 
@@ -127,7 +127,7 @@ impl Site {
         let mut publish = Command::new(binary("cvmfs-prefetch")?);
         // With all earlier bundles of the site, because the tree replaces them.
         let tree = self.directory.subdirectory("tree")?;
-        publish.arg("publish").arg(bundle).arg("--tree").arg(&tree);
+        publish.args(["bundle", "push"]).arg(bundle).arg("--tree").arg(&tree);
         for pack in std::fs::read_dir(&packs)? {
             publish.arg("--pack").arg(pack?.path());
         }
@@ -162,7 +162,7 @@ impl Site {
     pub fn builder(&self, command: &str) -> Result<Command> {
         let url = format!("http://{}/cvmfs/{FQRN}", self.origin.address_for(label::BUILDER)?);
         let mut builder = Command::new(binary("cvmfs-prefetch")?);
-        builder.args([command, "--plain-http", "--repository", &url]);
+        builder.args(["bundle", command, "--plain-http", "--repository", &url]);
         builder.arg("--public-key").arg(self.repository.public_key());
         Ok(builder)
     }

@@ -101,7 +101,7 @@ fn several_traces_give_a_common_section_and_one_per_profile() {
         let output = run_command(site.builder("evaluate")?.arg("--json").args(&traces))?;
         let output: serde_json::Value = serde_json::from_str(&output)?;
         let hits =
-            |trace: usize, what: &str| output["traces"][trace]["requested"][what]["objects"].as_u64().unwrap_or(0);
+            |trace: usize, what: &str| output["traces"][trace]["with_profile"][what]["objects"].as_u64().unwrap_or(0);
         ensure!(hits(0, "needed") == hits(0, "hit") && hits(0, "held") == hits(0, "needed") + 1, "{output}");
         ensure!(hits(1, "needed") == hits(1, "hit") + 10, "{output}");
         ensure!(hits(3, "needed") == hits(3, "hit") + 1, "{output}");

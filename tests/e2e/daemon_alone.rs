@@ -35,7 +35,7 @@ fn a_bundle_in_a_registry_is_found_if_the_registry_is_configured() {
         let mut site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let file = unpublished(&mut site).await?;
         let bundle = Bundle::read(&file)?;
-        run(binary("cvmfs-prefetch")?, &["publish", &file.display().to_string(), "--registry", "--plain-http"])?;
+        run(binary("cvmfs-prefetch")?, &["bundle", "push", &file.display().to_string(), "--registry", "--plain-http"])?;
         // As in the snapshotter's request during a pull.
         let manifest = bundle.image.manifest.context("the bundle names a manifest")?;
         let image = Image {

@@ -26,7 +26,7 @@ fn a_bundle_is_published_as_tar_file_and_artifact_and_exported() {
 
         // `cvmfs_server ingest` would unpack it; the testbed's publisher copies what `tar` has unpacked.
         let (tarball, tree) = (site.directory.path().join("bundle.tar"), site.directory.subdirectory("unpacked")?);
-        run(binary("cvmfs-prefetch")?, &["publish", &text(&file), "--tarball", &text(&tarball)])?;
+        run(binary("cvmfs-prefetch")?, &["bundle", "push", &text(&file), "--tarball", &text(&tarball)])?;
         run("tar", &["--extract", "--file", &text(&tarball), "--directory", &text(&tree)])?;
         site.put_bundles(&tree)?;
         let second = Node::start(&site, "second", NodeSpec::default()).await?;
@@ -39,13 +39,13 @@ fn a_bundle_is_published_as_tar_file_and_artifact_and_exported() {
         let client = requested_paths(&site, label::CLIENT);
         ensure!(client.is_empty(), "the start requested {client:?}");
 
-        run(binary("cvmfs-prefetch")?, &["publish", &text(&file), "--registry", "--plain-http"])?;
+        run(binary("cvmfs-prefetch")?, &["bundle", "push", &text(&file), "--registry", "--plain-http"])?;
         let fetched = site.directory.path().join("fetched.bundle");
-        run(binary("cvmfs-prefetch")?, &["fetch", &reference, "--output", &text(&fetched), "--plain-http"])?;
+        run(binary("cvmfs-prefetch")?, &["bundle", "pull", &reference, "--output", &text(&fetched), "--plain-http"])?;
         ensure!(Bundle::read(&fetched)? == Bundle::read(&file)?);
 
         let export = |arguments: &[&str]| {
-            run(binary("cvmfs-prefetch")?, &[&["export", &text(&file), "--format"], arguments].concat())
+            run(binary("cvmfs-prefetch")?, &[&["bundle", "export", &text(&file), "--format"], arguments].concat())
         };
         let paths = export(&["nydus"])?;
         let paths: Vec<&str> = paths.lines().collect();

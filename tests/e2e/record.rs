@@ -60,7 +60,8 @@ fn a_trace_has_exactly_the_used_files_in_order_of_use() {
         ensure!(trace.files.is_sorted_by_key(|file| file.at_us));
 
         let bundle = site.build_bundle(&[&node.directory().join("container.trace")])?;
-        let json = run_command(Command::new(binary("cvmfs-prefetch")?).arg("inspect").arg(bundle).arg("--json"))?;
+        let json =
+            run_command(Command::new(binary("cvmfs-prefetch")?).args(["bundle", "inspect"]).arg(bundle).arg("--json"))?;
         let bundle: serde_json::Value = serde_json::from_str(&json)?;
         ensure!(bundle["skipped"]["written"] == 1, "/tmp/made came from somewhere: {bundle}");
         Ok(())
@@ -75,7 +76,7 @@ fn a_running_container_is_stopped_when_the_recording_times_out() {
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
         let output = node.directory().join("long.trace");
         let mut record = Command::new(binary("cvmfs-prefetch")?);
-        record.args(["record", &reference, "--time-limit", "2s", "--cgroup-parent", &cgroup_parent(), "--output"]);
+        record.args(["record", &reference, "--timeout", "2s", "--cgroup-parent", &cgroup_parent(), "--output"]);
         record.arg(&output).arg("--cri-socket").arg(node.containerd.socket());
         record.args(["--", "/bin/sh", "-c", "cat /etc/passwd; exec sleep 1000"]);
         run_command(&mut record)?;

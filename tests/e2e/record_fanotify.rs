@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn command(containerd: &Containerd, image: &str, backend: &str, words: &[&str], output: &Path) -> Result<Command> {
     let mut record = Command::new(binary("cvmfs-prefetch")?);
-    record.args(["record", image, "--time-limit=120s", "--cgroup-parent", &cgroup_parent(), "--output"]).arg(output);
+    record.args(["record", image, "--timeout=120s", "--cgroup-parent", &cgroup_parent(), "--output"]).arg(output);
     record.arg("--cri-socket").arg(containerd.socket());
     // A killed recorder leaves its pod's directory there.
     record.env("TMPDIR", output.parent().context("a trace has a directory")?);

@@ -100,7 +100,7 @@ fn a_running_container_is_recorded_by_id_pod_or_cgroup() {
             let (mut runtime, id) = service(&node, &reference, &pod).await?;
             let output = node.directory().join(format!("{pod}.trace"));
             let mut record = Command::new(binary("cvmfs-prefetch")?);
-            record.args(["record", "--time-limit=60s", "--output"]).arg(&output);
+            record.args(["record", "--timeout=60s", "--output"]).arg(&output);
             record.arg("--cri-socket").arg(node.containerd.socket());
             match way {
                 "--container" => record.args([way, &id, "--until-line=^up$"]),

@@ -36,7 +36,7 @@ fn a_service_is_recorded_until_it_logs_a_line() {
         let reference = site.publish(&images::busybox(&image_cache()?)?).await?;
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
         let script = "echo getting ready; cat /etc/group > /dev/null; echo ready: 1 worker >&2; exec sleep infinity";
-        let words = ["--time-limit=120s", "--until-line=^ready: [0-9]", "--", "/bin/sh", "-c", script];
+        let words = ["--timeout=120s", "--until-line=^ready: [0-9]", "--", "/bin/sh", "-c", script];
         let trace = record(&node, &reference, &words).await?;
         ensure!(trace.end == End::LogLine && used(&trace, "/etc/group"), "{trace:?}");
         Ok(())
@@ -53,7 +53,7 @@ fn a_service_is_recorded_until_its_port_accepts() {
         let port = other.local_addr()?.port();
         let until = format!("--until-port={port}");
         let script = format!("cat /etc/group > /dev/null; nc -l -p {port}; exec sleep infinity");
-        let words = ["--time-limit=120s", &until, "--", "/bin/sh", "-c", &script];
+        let words = ["--timeout=120s", &until, "--", "/bin/sh", "-c", &script];
         let error =
             record(&node, &reference, &words).await.err().context("the port of another process was accepted")?;
         ensure!(format!("{error:#}").contains("answers already"), "{error:#}");
@@ -73,7 +73,7 @@ fn an_image_with_its_own_command_is_recorded_until_it_settles() {
         let trace = record(&node, site.sandbox_image(), &[]).await?;
         ensure!(trace.end == End::Settled && used(&trace, "/bin/busybox"), "{trace:?}");
         let script = "cat /etc/group > /dev/null; exec sleep infinity";
-        let words = ["--time-limit=120s", "--until-settled=1/1s", "--", "/bin/sh", "-c", script];
+        let words = ["--timeout=120s", "--until-settled=1/1s", "--", "/bin/sh", "-c", script];
         let trace = record(&node, site.sandbox_image(), &words).await?;
         ensure!(trace.end == End::Settled && used(&trace, "/etc/group"), "{trace:?}");
         Ok(())

@@ -85,7 +85,7 @@ async fn evaluate(site: &mut Site, work: &Work) -> Result<(Vec<Target>, PackSize
     let mut by_default = Value::Null;
     for share in SHARES {
         let output = run_command(site.builder("evaluate")?.args(["--json", "--min-share", share]).args(&traces))?;
-        let common = serde_json::from_str::<Value>(&output)?["common"].clone();
+        let common = serde_json::from_str::<Value>(&output)?["common_only"].clone();
         let percent = |field: &str| format!("{:.2} %", 100.0 * common[field].as_f64().unwrap_or(f64::NAN));
         let shares = [percent("coverage"), percent("byte_coverage"), percent("waste")];
         println!("{share:>13} {:>17} {:>15} {:>14}", shares[0], shares[1], shares[2]);

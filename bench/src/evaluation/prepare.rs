@@ -154,7 +154,7 @@ fn record(node: &Node, workload: &Workload, reference: &str, number: usize) -> R
 
 fn facts(site: &Site, workload: &Workload, image: &Image, traces: &[PathBuf], bundle: &Bundle) -> Result<Facts> {
     let evaluation: Value = serde_json::from_str(&run_command(site.builder("evaluate")?.arg("--json").args(traces))?)?;
-    let fit = &evaluation["asked"];
+    let fit = &evaluation["with_profile"];
     let value = |field: &Value| field.as_f64().with_context(|| format!("missing figure in {evaluation}"));
     let (bundle_bytes, raw_bytes) = bundle.bytes();
     Ok(Facts {

@@ -33,7 +33,7 @@ impl Bundles {
         let traces: Vec<_> = traces.iter().map(PathBuf::as_path).collect();
         let bundle = site.build_bundle(&traces)?.display().to_string();
         let (with, without) = (site.directory.subdirectory("with")?, site.directory.subdirectory("without")?);
-        run(binary("cvmfs-prefetch")?, &["publish", &bundle, "--tree", &with.display().to_string()])?;
+        run(binary("cvmfs-prefetch")?, &["bundle", "push", &bundle, "--tree", &with.display().to_string()])?;
         std::fs::create_dir(without.join(DIRECTORY))?;
         Ok(Self { with, without, files })
     }

@@ -33,7 +33,7 @@ pub(super) async fn publish(site: &mut Site) -> Result<Vec<Chain>> {
         let trace = tree.with_extension("cpft");
         std::fs::write(&trace, trace_of(&chain)?.to_bytes()?)?;
         let bundle = site.build_bundle(&[&trace])?.display().to_string();
-        run(binary("cvmfs-prefetch")?, &["publish", &bundle, "--tree", &tree.display().to_string()])?;
+        run(binary("cvmfs-prefetch")?, &["bundle", "push", &bundle, "--tree", &tree.display().to_string()])?;
         chains.push(chain);
     }
     site.put_bundles(&tree)?;

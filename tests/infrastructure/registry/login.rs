@@ -44,8 +44,8 @@ async fn logins_of_docker_and_podman_are_used() {
     let reference = registry.push(&image).await.unwrap();
     let (file, fetched) = (at.join("image.bundle"), at.join("fetched.bundle"));
     bundle(&image, &reference, 1).write(&file).unwrap();
-    let publish = ["publish", file.to_str().unwrap(), "--registry", "--plain-http"];
-    let fetch = ["fetch", &reference, "-o", fetched.to_str().unwrap(), "--plain-http"];
+    let publish = ["bundle", "push", file.to_str().unwrap(), "--registry", "--plain-http"];
+    let fetch = ["bundle", "pull", &reference, "-o", fetched.to_str().unwrap(), "--plain-http"];
 
     let right = logged_in(at, "right", registry.address(), LOGIN.1);
     let wrong = logged_in(at, "wrong", registry.address(), "wrong-horse");
@@ -84,8 +84,8 @@ async fn a_token_is_requested_from_a_registry_with_tokens() {
     let reference = registry.add(&image);
     let (file, fetched) = (at.join("image.bundle"), at.join("fetched.bundle"));
     bundle(&image, &reference, 1).write(&file).unwrap();
-    let publish = ["publish", file.to_str().unwrap(), "--registry", &reference, "--plain-http"];
-    let fetch = ["fetch", &reference, "-o", fetched.to_str().unwrap(), "--plain-http"];
+    let publish = ["bundle", "push", file.to_str().unwrap(), "--registry", &reference, "--plain-http"];
+    let fetch = ["bundle", "pull", &reference, "-o", fetched.to_str().unwrap(), "--plain-http"];
     let right = logged_in(at, "right", registry.address(), LOGIN.1);
     let wrong = logged_in(at, "wrong", registry.address(), "wrong-horse");
 
@@ -118,7 +118,7 @@ async fn a_redirected_upload_is_sent_without_the_login() {
     let file = at.join("image.bundle");
     bundle(&image, &reference, 1).write(&file).unwrap();
     let right = logged_in(at, "right", registry.address(), LOGIN.1);
-    let publish = ["publish", file.to_str().unwrap(), "--registry", &reference, "--plain-http"];
+    let publish = ["bundle", "push", file.to_str().unwrap(), "--registry", &reference, "--plain-http"];
     let (succeeded, output) = cli(at, &[("DOCKER_CONFIG", right.as_path())], &publish).await;
     assert!(succeeded, "{output}");
     let uploaded = bundles::image::Digest::sha256(&fs::read(&file).unwrap()).to_string();
