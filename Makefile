@@ -9,7 +9,8 @@ export CXX = ccache clang++
 CARGO = cargo
 DEMO = $(CARGO_TARGET_DIR)/debug/demo
 BENCH = $(CARGO_TARGET_DIR)/release
-# Where tests that this machine cannot run say so; see tests/README.md.
+# Tests that need root, and the file in which tests say that this machine cannot run them; see tests/README.md.
+TIERS = infrastructure recording plugin service e2e
 NOT_RUN = $(CARGO_TARGET_DIR)/tests-not-run
 
 .PHONY: help setup build man lint test containerd-suite demo bench-build bench-tracer bench-bundles bench-prefetch bench-snapshotter bench-pod bench clean-caches
@@ -46,8 +47,9 @@ lint: setup
 test: lint
 	$(CARGO) build --workspace --all-targets --locked
 	@rm -f $(NOT_RUN)
-	TESTBED_NOT_RUN=$(NOT_RUN) $(CARGO) test --workspace --locked
-	TESTBED_NOT_RUN=$(NOT_RUN) $(CARGO) test --workspace --lib --locked -- --ignored as_root
+	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked -- --ignored as_root
+	TESTBED_NOT_RUN=$(NOT_RUN) $(CARGO) test --workspace --locked $(TIERS:%=--test %)
 	@test ! -e $(NOT_RUN) || sort -u $(NOT_RUN)
 
 containerd-suite: setup

@@ -131,4 +131,4 @@ impl WhiteoutDirectory {
 }
 
 #[cfg(test)]
-mod tests;
+mod as_root;

@@ -170,6 +170,7 @@ fn check(layers: &[Layer]) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn deleted_files_and_directories_stay_deleted() {
     check(&[
         Layer(&["a/gone", "a/kept", "b/tree/x", "b/tree/y/z", "top"]),
@@ -178,16 +179,19 @@ fn deleted_files_and_directories_stay_deleted() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn deleting_a_missing_file_changes_nothing() {
     check(&[Layer(&["a/x"]), Layer(&["a/.wh.nothing", "new/.wh.nothing", ".wh.nothing"])]);
 }
 
 #[test]
+#[ignore = "needs root"]
 fn whiteouts_in_the_lowest_layer_are_hidden() {
     check(&[Layer(&["a/x", "a/.wh.y", "b/.wh..wh..opq", "b/z"])]);
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_opaque_directory_hides_only_the_layers_below() {
     check(&[
         Layer(&["d/old", "d/both", "d/sub/old", "other"]),
@@ -196,6 +200,7 @@ fn an_opaque_directory_hides_only_the_layers_below() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn opaque_directories_can_be_nested() {
     check(&[
         Layer(&["d/1", "d/e/1", "d/e/f/1", "d/g/1"]),
@@ -206,6 +211,7 @@ fn opaque_directories_can_be_nested() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_name_deleted_and_added_in_one_layer_is_the_new_file() {
     check(&[
         Layer(&["file", "dir/old", "dir/sub/old"]),
@@ -214,6 +220,7 @@ fn a_name_deleted_and_added_in_one_layer_is_the_new_file() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn files_and_directories_can_change_types() {
     check(&[
         Layer(&["a", "b/x", "c/x", "d"]),
@@ -223,11 +230,13 @@ fn files_and_directories_can_change_types() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_deleted_file_can_be_added_again_in_a_higher_layer() {
     check(&[Layer(&["a/x", "a/y"]), Layer(&["a/.wh.x", "a/.wh.y"]), Layer(&["a/x"])]);
 }
 
 #[test]
+#[ignore = "needs root"]
 fn names_can_have_any_characters() {
     check(&[
         Layer(&["sp ace/new\nline", "ünï/cödé", "wh/.wh", "x/y,z:\\"]),
@@ -236,11 +245,13 @@ fn names_can_have_any_characters() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn files_of_aufs_are_hidden_and_delete_nothing() {
     check(&[Layer(&["a", "d/b"]), Layer(&[".wh..wh.aufs", ".wh..wh.plnk/", "d/.wh..wh.orph/"])]);
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_whiteout_without_a_name_deletes_nothing() {
     let mut directory = WhiteoutDirectory { path: vec![b"d".to_vec()], ..WhiteoutDirectory::default() };
     for name in ["name", ".wh.", ".wh..", ".wh...", ".wh....", ".wh.x"] {
@@ -251,6 +262,7 @@ fn a_whiteout_without_a_name_deletes_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_path_of_4000_bytes_is_supported() {
     let directory = tempfile::tempdir().unwrap();
     let component = "x".repeat(250);
