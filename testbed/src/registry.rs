@@ -140,38 +140,3 @@ fn listening_address(log: &str) -> Option<String> {
         Some(line["msg"].as_str()?.strip_prefix(LISTENING)?.split(',').next()?.to_owned())
     })
 }
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::images::ImageBuilder;
-
-    #[tokio::test]
-    async fn a_pushed_image_can_be_read_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let image = ImageBuilder::new("demo/small", "1")
-            .layer(|tar| tar.file("hello", 0o644, "hello"))
-            .entrypoint(["/hello"])
-            .build(directory.path())
-            .unwrap();
-        let registry = Registry::start(&directory.path().join("registry")).unwrap();
-        let reference = registry.push(&image).await.unwrap();
-        assert_eq!(reference, format!("{}/demo/small:1", registry.address()));
-        // The second push uploads nothing and succeeds.
-        registry.push(&image).await.unwrap();
-
-        let get = async |path: String| {
-            let request = registry.client.get(registry.url(&path).unwrap()).header("Accept", MANIFEST_TYPE);
-            request.send().await.unwrap().error_for_status().unwrap().bytes().await.unwrap()
-        };
-        assert_eq!(get("demo/small/manifests/1".into()).await, image.manifest);
-        assert_eq!(get(format!("demo/small/blobs/{}", image.config_digest())).await, image.config);
-        let layer = &image.layers[0];
-        assert_eq!(get(format!("demo/small/blobs/{}", layer.digest)).await, fs::read(&layer.blob).unwrap());
-
-        registry.delete_blob(&image, &layer.digest).await.unwrap();
-        let gone = registry.client.head(registry.url(&format!("demo/small/blobs/{}", layer.digest)).unwrap());
-        assert_eq!(gone.send().await.unwrap().status(), StatusCode::NOT_FOUND);
-    }
-}

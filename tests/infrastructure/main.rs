@@ -4,6 +4,7 @@
 mod client;
 mod containerd;
 mod fixture;
+mod images;
 mod namespace;
 mod overlay;
 mod registry;

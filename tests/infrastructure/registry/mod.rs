@@ -1,5 +1,6 @@
 //! Bundles in registries: Debian's `docker-registry`, which has no referrers API, and a fake registry, which has.
 
+mod debian;
 mod fake;
 mod login;
 mod push;
