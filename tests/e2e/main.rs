@@ -9,6 +9,7 @@ mod daemon_alone;
 mod daemon_faults;
 mod dead_client;
 mod half_published;
+mod host;
 mod nasty;
 mod publisher;
 mod publishing;
