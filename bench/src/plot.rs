@@ -1,5 +1,5 @@
-//! Plots as SVG: lines over two logarithmic axes, and horizontal bars. Drawn by the crate `plotters`, of which only its SVG
-//! backend is compiled (it needs no fonts and no system library).
+//! Plots as SVG: lines over two logarithmic axes, and horizontal bars. Drawn by the crate `plotters`; only its SVG backend
+//! is compiled, which needs no fonts and no system library.
 
 use anyhow::Result;
 use plotters::coord::Shift;

@@ -244,7 +244,7 @@ fn circles_are_found_through_reexports_and_inline_paths() {
         let found = write(&files);
         assert!(found.len() == 1 && found[0].contains("a uses crate::b"), "{back}: {found:?}");
     }
-    // Submodules of one module, one of which uses the other by its re-exported name.
+    // Submodules of one module: one uses the other by its re-exported name.
     let siblings = [
         ("lib.rs", "mod m;\n"),
         ("m/mod.rs", "mod x;\nmod y;\npub use y::Y;\n"),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 /// Bytes of one read call.
 const BUFFER: usize = 128 << 10;
 
-/// Reads all `files` below `mount` with `readers` threads, each of which takes the next unread file; returns how long it took.
+/// Reads all `files` below `mount` with `readers` threads; each takes the next unread file; returns how long it took.
 /// Blocks.
 pub fn read_all(mount: &Path, files: &[PathBuf], readers: usize) -> Result<Duration> {
     each(mount, files, readers, read)

@@ -3,7 +3,7 @@
 
 use bundles::object::{ObjectError, ContentHash, Unpacker, unpack};
 
-/// The content, unpacked from two pieces, of which the first has `first` bytes.
+/// The content, unpacked from two pieces; the first has `first` bytes.
 fn in_pieces(hash: ContentHash, stored: &[u8], first: usize, raw_size: u64) -> Result<Vec<u8>, ObjectError> {
     let (mut unpacker, mut raw) = (Unpacker::new(hash, raw_size)?, Vec::new());
     let (first, rest) = stored.split_at(first.min(stored.len()));

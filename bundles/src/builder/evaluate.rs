@@ -1,5 +1,5 @@
 //! Leave-one-out evaluation: each complete trace is held out in turn, a bundle is built from the others, and
-//! the trace shows what of it a start would have used.
+//! the trace shows which part of it a start would have used.
 
 use std::collections::HashSet;
 

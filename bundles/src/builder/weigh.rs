@@ -17,7 +17,7 @@ pub(super) struct Weighed {
     pub(super) profiles: Vec<Profile>,
     /// Number of objects used by too few traces.
     pub(super) rare: u64,
-    /// Number of chunks of which no trace read anything.
+    /// Number of chunks that no trace read.
     pub(super) untouched: u64,
 }
 
@@ -85,7 +85,7 @@ pub(super) fn weigh(uses: &Uses, located: &Located, chosen: impl Fn(usize) -> bo
 enum Unneeded {
     /// Too few of the traces used it.
     Rare,
-    /// A chunk of which no trace read anything.
+    /// A chunk that no trace read.
     UntouchedChunk,
     /// None of the chosen traces used it.
     Unused,

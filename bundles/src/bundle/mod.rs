@@ -4,7 +4,7 @@
 //! image, repositories | objects, in order of expected need | profiles | nested catalogs | packs | rebased from | layers
 //! ```
 //!
-//! `docs/src/bundle-format.md` specifies the file: [`sections`], of which readers skip unknown ones, with the objects stored as
+//! `docs/src/bundle-format.md` specifies the file: [`sections`] (readers skip unknown ones), with the objects stored as
 //! [`columns`], which compress well.
 
 mod columns;

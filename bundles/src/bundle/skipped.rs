@@ -22,7 +22,7 @@ pub struct Skipped {
     pub other_hash: u64,
     /// Files that the container wrote without reading their content in the image.
     pub written: u64,
-    /// Chunks of which nothing was read, of files with other chunks that were read.
+    /// Chunks that were not read, of files with other chunks that were read.
     pub untouched_chunks: u64,
     /// Objects that too few of the traces used.
     pub rare: u64,
@@ -41,7 +41,7 @@ impl Skipped {
             (self.uncompressed, "traced files stored uncompressed"),
             (self.other_hash, "traced files with a hash that cannot be verified"),
             (self.written, "traced files written by the container without reading their content in the image"),
-            (self.untouched_chunks, "chunks of which nothing was read"),
+            (self.untouched_chunks, "chunks that were not read"),
             (self.rare, "objects used by too few traces"),
             (self.over_budget, "objects over the transfer budget"),
         ]

@@ -111,7 +111,7 @@ fn native_bundles_list_paths_beside_their_trigger() {
 }
 
 /// Simulates a client: it opens the files in order; each opened trigger puts its bundle into a queue of 64
-/// KiB in pages of 4 KiB, of which nothing is fetched before the container is half through the part before.
+/// KiB in pages of 4 KiB; nothing of it is fetched before the container is half through the part before.
 #[test]
 fn long_lists_become_chains_that_fit_the_queue() {
     for (count, length) in [(249, 20), (251, 20), (3_000, 20), (2_000, 180), (300, 2_000)] {

@@ -41,9 +41,9 @@ pub struct Diff {
     pub added: Vec<Change>,
     /// Files that were needed only before.
     pub removed: Vec<Change>,
-    /// Files of which more bytes are needed.
+    /// Files that need more bytes.
     pub grew: Vec<Change>,
-    /// Files of which fewer bytes are needed.
+    /// Files that need fewer bytes.
     pub shrank: Vec<Change>,
     /// Files with other content of the same size.
     pub changed: Vec<Change>,

@@ -97,7 +97,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A container of `image` of which nothing is told, to be filled in.
+    /// A container of `image` with nothing else known, to be filled in.
     pub fn new(image: ImageId) -> Self {
         Self {
             image,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::rootfs::shell;
 use crate::process::run_command;
 
-/// Of which C library and how old a wheel may be.
+/// C library and its version that a wheel may need.
 const PLATFORMS: [&str; 5] = ["manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1"];
 
 /// Installs wheels (`name==version`), and nothing that they depend on, with this machine's pip. What Python compiles of them

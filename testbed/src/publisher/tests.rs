@@ -259,7 +259,7 @@ fn counters_and_references_of_catalogs_are_right() {
         site.repository.publish_layer(layer).unwrap();
     }
     site.repository.commit().unwrap();
-    // Two root catalogs, of which only the newer counts; it covers the rest.
+    // Two root catalogs: only the newer counts; it covers the rest.
     let (mut regular, mut top) = (0, None);
     for bytes in site.catalogs() {
         let mut database = Connection::open_in_memory().unwrap();

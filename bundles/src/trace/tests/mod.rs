@@ -17,7 +17,7 @@ fn range(start: u64, end: u64) -> Range {
     Range { start, end }
 }
 
-/// A file of which nothing was read.
+/// A file that was opened and not read.
 fn file(number: u64, how: Use) -> FileUse {
     FileUse {
         at_us: number / 2,
