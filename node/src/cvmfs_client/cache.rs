@@ -11,47 +11,47 @@ use super::shell::Values;
 const DEFAULT_BASE: &str = "/var/lib/cvmfs";
 /// What a client without a quota limit uses, in MB.
 const DEFAULT_QUOTA_MB: i64 = 1024;
-/// The instance with the short names.
+/// The instance whose parameters have short names.
 const DEFAULT_INSTANCE: &str = "default";
-/// A tiered cache in a tiered cache, and so on; the client refuses circles.
+/// Maximum nesting of tiered caches; more is a circle, which the client refuses.
 const MAX_TIERS: usize = 8;
 const MIB: u64 = 1 << 20;
 
-/// A cache of a client.
+/// The cache of a client, as far as it can be filled from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientCache {
-    /// Files in a directory.
+    /// A directory.
     Directory(CacheDirectory),
-    /// The lower tier of a tiered cache; the client copies from it what it uses.
+    /// The lower tier of a tiered cache, from which the client copies what it uses.
     LowerTier(CacheDirectory),
-    /// Nothing that can be written from outside, and what it is instead.
+    /// A cache that cannot be written from outside, and why.
     Closed(String),
 }
 
 /// A cache of the type `posix`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheDirectory {
-    /// Holds `00` to `ff` and `txn`.
+    /// Contains `00` to `ff` and `txn`.
     pub path: PathBuf,
-    /// Holds the quota manager's FIFO, if there is one.
+    /// Contains the FIFO of the cache manager, if there is one.
     pub workspace: PathBuf,
-    /// Used by the clients of all repositories.
+    /// Whether the clients of all repositories use it.
     pub shared: bool,
-    /// Filled by others, too, and never cleaned by the client.
+    /// Whether it is filled by others and never cleaned by the client.
     pub alien: bool,
-    /// Most bytes; `None` if there is no limit, or none is known.
+    /// Maximum number of bytes; `None` if there is no limit, or the limit is unknown.
     pub quota: Option<u64>,
-    /// Whether the client counts what is there. What is not known of a cache is taken for granted.
+    /// Whether the client keeps a quota. Assumed if unknown.
     pub counted: bool,
 }
 
 impl CacheDirectory {
-    /// Whether its quota is kept by a process of its own, which listens to a FIFO.
+    /// Whether its quota is kept by a separate process, the cache manager, which reads a FIFO.
     pub fn has_quota_manager(&self) -> bool {
         self.shared && !self.alien && self.counted
     }
 
-    /// Whether its quota is kept inside the client, out of reach.
+    /// Whether its quota is kept inside the client, where objects cannot be registered from outside.
     pub fn has_inner_quota(&self) -> bool {
         !self.shared && !self.alien && self.counted
     }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_says_what_it_is() {
+    fn caches_that_cannot_be_written_say_why() {
         let of_type = |kind| [("CVMFS_CACHE_PRIMARY", "x"), ("CVMFS_CACHE_x_TYPE", kind)];
         for (kind, expected) in [("ram", "memory"), ("external", "plugin"), ("tiered", "no lower"), ("", "unknown")] {
             let ClientCache::Closed(why) = cache(&of_type(kind), &[]) else { panic!("{kind}") };
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_shared_cache_has_a_quota_manager() {
+    fn only_a_shared_cache_has_a_cache_manager() {
         for (shared, alien, quota, manager, inner) in [
             (true, false, 4000, true, false),
             (true, false, 0, false, false),

@@ -1,4 +1,4 @@
-//! What the live mount tells of its client, by extended attributes.
+//! The running client's own view, from extended attributes of its mount point.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,21 +6,22 @@ use std::time::Duration;
 use bundles::cvmfs::attribute;
 use serde::Serialize;
 
-use super::transfer::{self, ProxyGroups};
+use super::transfer::{self, ProxyError, ProxyGroups};
+use super::url::UrlError;
 use crate::mount::{Mount, MountError};
 
-/// A mounted client's own words.
+/// Attributes of a running client. Older clients have fewer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LiveClient {
-    /// `user.fqrn`.
+    /// `user.fqrn`: the repository that is mounted.
     pub fqrn: String,
-    /// `user.version`.
+    /// `user.version`: version of the client.
     pub version: Option<String>,
-    /// `user.pid`.
+    /// `user.pid`: process of the client.
     pub pid: Option<u32>,
     /// `user.host_list`: URLs, the one in use first.
     pub hosts: Option<String>,
-    /// `user.proxy_list`: a line each, groups not told.
+    /// `user.proxy_list`: one per line, without groups.
     pub proxies: Option<String>,
 }
 
@@ -72,15 +73,15 @@ impl LiveClient {
         }
     }
 
-    /// The servers it uses.
-    pub fn servers(&self, fqrn: &str) -> Result<Vec<String>, String> {
+    /// The servers that the client uses.
+    pub fn servers(&self, fqrn: &str) -> Result<Vec<String>, UrlError> {
         transfer::servers(self.hosts.as_deref().unwrap_or(""), fqrn)
     }
 
-    /// The proxies it uses, tried one after the other, for their groups are not told.
-    pub fn proxy_groups(&self) -> Result<ProxyGroups, String> {
+    /// The proxies that the client uses, each as a group of its own, because the attribute has no groups.
+    pub fn proxy_groups(&self) -> Result<ProxyGroups, ProxyError> {
         let lines = self.proxies.as_deref().unwrap_or("").lines().map(str::trim).collect::<Vec<_>>();
-        transfer::proxies(&lines.join(";")).map_err(|e| e.to_string())
+        transfer::proxies(&lines.join(";"))
     }
 }
 
@@ -91,7 +92,7 @@ mod tests {
     use crate::cvmfs_client::proxy::Proxy;
 
     #[test]
-    fn lists_of_a_live_client_are_read() {
+    fn server_and_proxy_lists_of_a_running_client_are_parsed() {
         let live = LiveClient {
             hosts: Some("http://one/cvmfs/a.b;http://two/cvmfs/a.b".into()),
             proxies: Some("http://10.0.0.1:3128\nDIRECT\n".into()),

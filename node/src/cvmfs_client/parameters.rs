@@ -1,37 +1,48 @@
-//! A repository's parameters, in the order in which the client reads its files: what comes later wins.
+//! A repository's parameters. Files are read in the client's order; later assignments win.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::shell::{self, Refused, Values};
+use super::shell::{self, ShellError, Values};
 use super::showconfig;
-use crate::mount::Mount;
+use crate::mount::{Mount, MountError};
 
-/// Where the stock client reads its configuration, and the only place that `cvmfs_config` knows.
+/// Directory of the stock client's configuration. `cvmfs_config` reads no other, so it is run only for this one.
 pub const STOCK_ROOT: &str = "/etc/cvmfs";
 
 /// Directory of the client's configuration in the configuration repository.
 const SHARED: &str = "etc/cvmfs";
 
-/// Larger files are no configuration.
+/// Maximum size of a configuration file.
 const MAX_FILE: u64 = 1 << 20;
-/// More files in `default.d` are not read.
+/// Maximum number of files in `default.d` that are read.
 const MAX_FILES: usize = 256;
 
-/// Why there are no parameters.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Why the parameters cannot be read.
+#[derive(Debug, thiserror::Error)]
 pub enum ParametersError {
     /// No client is configured on this node.
-    #[error("there is no directory {0} with a configuration of the CVMFS client")]
+    #[error("{0} does not exist; no CVMFS client is configured there")]
     Absent(PathBuf),
-    /// A file needs a shell.
-    #[error("{0}")]
-    Refused(#[from] Refused),
-    /// A file cannot be read.
-    #[error("{0}")]
-    Unreadable(String),
+    /// A file has a line that only a shell could execute.
+    #[error(transparent)]
+    Shell(#[from] ShellError),
+    /// The configuration repository does not respond.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A file or directory cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// A file is too large for a configuration.
+    #[error("{0} has more than {MAX_FILE} bytes")]
+    TooLarge(PathBuf),
 }
 
 /// The configuration of the node's client.
@@ -49,7 +60,7 @@ impl ClientConfiguration {
         Self { root: root.to_owned(), program, timeout }
     }
 
-    /// Where it is.
+    /// The directory of the configuration.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -60,19 +71,17 @@ impl ClientConfiguration {
     }
 
     /// The parameters for the repository `fqrn`.
-    pub fn of(&self, fqrn: &str) -> Result<Values, ParametersError> {
+    pub fn parameters(&self, fqrn: &str) -> Result<Values, ParametersError> {
         if !self.root.is_dir() {
             return Err(ParametersError::Absent(self.root.clone()));
         }
-        let asked = self.program.as_ref().map(|program| showconfig::query(program, fqrn, self.timeout));
-        match asked {
-            Some(Ok(values)) => Ok(values),
-            Some(Err(why)) => {
-                tracing::warn!(why, "reading the files of the CVMFS client instead");
-                self.read(Some(fqrn))
+        if let Some(program) = &self.program {
+            match showconfig::query(program, fqrn, self.timeout) {
+                Ok(values) => return Ok(values),
+                Err(error) => tracing::warn!(%error, "cvmfs_config failed; reading the client's files instead"),
             }
-            None => self.read(Some(fqrn)),
         }
+        self.read(Some(fqrn))
     }
 
     /// The repositories that the client is configured for: `CVMFS_REPOSITORIES`.
@@ -90,7 +99,7 @@ impl ClientConfiguration {
         Ok(names.map(str::trim).filter(|name| !name.is_empty()).map(qualified).collect())
     }
 
-    /// Reads the files; without a name those that are for all repositories.
+    /// Reads the files; without a name only those for all repositories.
     fn read(&self, fqrn: Option<&str>) -> Result<Values, ParametersError> {
         let mut values = Values::new();
         values.extend(fqrn.map(|name| ("CVMFS_FQRN".to_owned(), name.to_owned())));
@@ -123,7 +132,7 @@ impl ClientConfiguration {
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(ParametersError::Unreadable(format!("{}: {e}", dir.display()))),
+            Err(source) => return Err(ParametersError::Io { path: dir, source }),
         };
         let paths = entries.take(MAX_FILES).filter_map(|entry| Some(entry.ok()?.path()));
         let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == "conf")).collect();
@@ -131,9 +140,9 @@ impl ClientConfiguration {
         Ok(paths)
     }
 
-    /// Adds the assignments of one file; none if it is not there.
+    /// Adds the assignments of a file; none if it does not exist.
     fn file(&self, path: &Path, values: &mut Values) -> Result<(), ParametersError> {
-        match text(path).map_err(ParametersError::Unreadable)? {
+        match text(path)? {
             Some(text) => Ok(shell::read(&text, path, values)?),
             None => Ok(()),
         }
@@ -144,8 +153,7 @@ impl ClientConfiguration {
         let below = Path::new(SHARED).join(name);
         let path = mount.path().join(&below);
         let found = mount.run_blocking(self.timeout, move |call| Ok(text(&call.root().join(below))));
-        let found = found.map_err(|e| ParametersError::Unreadable(e.to_string()))?;
-        match found.map_err(ParametersError::Unreadable)? {
+        match found?? {
             Some(text) => Ok(shell::read(&text, &path, values)?),
             None => Ok(()),
         }
@@ -161,19 +169,19 @@ fn shared_mount(fqrn: &str, values: &Values) -> Option<Mount> {
     Some(Mount::new(Path::new(mounts).join(name)))
 }
 
-fn text(path: &Path) -> Result<Option<String>, String> {
-    let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+fn text(path: &Path) -> Result<Option<String>, ParametersError> {
+    let io = |source| ParametersError::Io { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(e) => return Err(failed(e)),
+        Err(source) => return Err(io(source)),
     };
     let mut text = String::new();
-    let read = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
-    match read as u64 > MAX_FILE {
-        true => Err(format!("{}: more than {MAX_FILE} bytes", path.display())),
-        false => Ok(Some(text)),
+    let read = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(io)?;
+    if read as u64 > MAX_FILE {
+        return Err(ParametersError::TooLarge(path.to_owned()));
     }
+    Ok(Some(text))
 }
 
 #[cfg(test)]
@@ -214,7 +222,7 @@ mod tests {
         for other in ["default.d/30-c.txt", "domain.d/example.org.conf", "config.d/atlas.cern.ch.conf"] {
             write(dir.path(), other, "LAST=other");
         }
-        let read = ClientConfiguration::at(dir.path(), LONG).of("unpacked.cern.ch").unwrap();
+        let read = ClientConfiguration::at(dir.path(), LONG).parameters("unpacked.cern.ch").unwrap();
         assert_eq!(read["READ"].trim().split(' ').collect::<Vec<_>>(), order);
         assert_eq!((read["LAST"].as_str(), read["CVMFS_FQRN"].as_str()), (order[7], "unpacked.cern.ch"));
     }
@@ -230,35 +238,35 @@ mod tests {
         let more = format!("CVMFS_CONFIG_REPOSITORY=config.cern.ch\nCVMFS_MOUNT_DIR={}\n", mounts.path().display());
         write(dir.path(), "default.d/50-x.conf", &more);
         let client = ClientConfiguration::at(dir.path(), LONG);
-        let read = client.of("unpacked.cern.ch").unwrap();
+        let read = client.parameters("unpacked.cern.ch").unwrap();
         let expected = "default.conf shared/default.conf default.local shared/domain.d/cern.ch.conf \
                         domain.d/cern.ch.conf shared/config.d/unpacked.cern.ch.conf config.d/unpacked.cern.ch.conf";
         assert_eq!(read["READ"].trim(), expected);
-        assert!(!client.of("config.cern.ch").unwrap()["READ"].contains("shared"));
+        assert!(!client.parameters("config.cern.ch").unwrap()["READ"].contains("shared"));
         // Opening a FIFO without a writer blocks as a hung mount does.
         let hung = mounts.path().join(shared).join("default.conf");
         std::fs::remove_file(&hung).unwrap();
         nix::unistd::mkfifo(&hung, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let message = ClientConfiguration::at(dir.path(), Duration::from_millis(50)).of("unpacked.cern.ch");
+        let message = ClientConfiguration::at(dir.path(), Duration::from_millis(50)).parameters("unpacked.cern.ch");
         assert!(message.unwrap_err().to_string().contains("did not respond"));
     }
 
     #[test]
-    fn what_cannot_be_read_is_told() {
+    fn files_that_cannot_be_read_are_errors() {
         let dir = files(&[]);
         let client = ClientConfiguration::at(dir.path(), LONG);
         write(dir.path(), "default.local", "A=b\nls\n");
-        let message = client.of("unpacked.cern.ch").unwrap_err().to_string();
+        let message = client.parameters("unpacked.cern.ch").unwrap_err().to_string();
         assert!(message.contains("default.local:2: "), "{message}");
         write(dir.path(), "default.local", &"#".repeat(2 << 20));
-        assert!(client.of("unpacked.cern.ch").unwrap_err().to_string().contains("more than"));
+        assert!(client.parameters("unpacked.cern.ch").unwrap_err().to_string().contains("has more than"));
         let absent = ClientConfiguration::at(&dir.path().join("none"), LONG);
-        assert!(matches!(absent.of("unpacked.cern.ch"), Err(ParametersError::Absent(_))));
+        assert!(matches!(absent.parameters("unpacked.cern.ch"), Err(ParametersError::Absent(_))));
         assert!(absent.repositories().is_err());
     }
 
     #[test]
-    fn the_client_says_which_repositories_it_has() {
+    fn repositories_are_those_of_the_client() {
         let dir = files(&[]);
         write(dir.path(), "default.local", "CVMFS_DEFAULT_DOMAIN=cern.ch\nCVMFS_REPOSITORIES=atlas,unpacked.cern.ch\n");
         let client = ClientConfiguration::at(dir.path(), LONG);

@@ -1,9 +1,9 @@
-//! The assignments of the client's configuration files, which are written for a shell.
+//! Parses the client's configuration files, which are shell scripts.
 //!
-//! Understood is what such files consist of: `KEY=value` with quotes and `$OTHER`, `${OTHER:-default}` and
+//! The parser supports what such files consist of: `KEY=value` with quotes and `$OTHER`, `${OTHER:-default}` and
 //! `${OTHER:=default}`, `export`, `readonly`, comments, continued lines, and `if [ one = other ]; then` with `else` and
-//! `fi`, which the stock `default.conf` ends with. Anything that a shell would have to execute is refused by file and
-//! line: guessing a value would be worse than having none.
+//! `fi`, which the stock `default.conf` ends with. Anything that a shell would have to execute is refused with file and
+//! line: a guessed value would be worse than none.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,31 +11,31 @@ use std::path::{Path, PathBuf};
 /// A repository's parameters by name.
 pub type Values = BTreeMap<String, String>;
 
-/// Longer values are no configuration; they come of variables that repeat each other.
+/// Maximum length of a value. Longer values come from variables that contain each other.
 const MAX_VALUE: usize = 64 << 10;
 
-/// A line that cannot be understood without executing it.
+/// A line that would have to be executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {why}")]
-pub struct Refused {
-    /// The file.
+#[error("{file}:{line}: {reason}")]
+pub struct ShellError {
+    /// The configuration file.
     pub file: PathBuf,
-    /// The line, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
-    /// What is there.
-    pub why: String,
+    /// What the parser does not support.
+    pub reason: String,
 }
 
-/// One `if` around a line.
+/// An `if` around the current line.
 struct Branch {
-    /// Whether the lines around the `if` count.
+    /// Whether the lines around the `if` are executed.
     outside: bool,
-    /// Whether the lines of this branch do.
+    /// Whether the lines of the current branch are executed.
     taken: bool,
 }
 
-/// Adds the assignments of `text` to `values`, which it may refer to. `file` is for messages.
-pub fn read(text: &str, file: &Path, values: &mut Values) -> Result<(), Refused> {
+/// Adds the assignments of `text` to `values`, to which they may refer. `file` is used for errors only.
+pub fn read(text: &str, file: &Path, values: &mut Values) -> Result<(), ShellError> {
     let mut branches: Vec<Branch> = Vec::new();
     let mut pending = String::new();
     for (at, line) in text.lines().enumerate() {
@@ -44,15 +44,19 @@ pub fn read(text: &str, file: &Path, values: &mut Values) -> Result<(), Refused>
             continue;
         }
         let statement = std::mem::take(&mut pending) + line;
-        one(statement.trim(), values, &mut branches).map_err(|why| Refused { file: file.into(), line: at + 1, why })?;
+        execute(statement.trim(), values, &mut branches).map_err(|reason| ShellError {
+            file: file.into(),
+            line: at + 1,
+            reason,
+        })?;
     }
-    match branches.is_empty() && pending.is_empty() {
-        true => Ok(()),
-        false => Err(Refused { file: file.into(), line: text.lines().count(), why: "the file ends too early".into() }),
+    if branches.is_empty() && pending.is_empty() {
+        return Ok(());
     }
+    Err(ShellError { file: file.into(), line: text.lines().count(), reason: "the file ends too early".into() })
 }
 
-fn one(statement: &str, values: &mut Values, branches: &mut Vec<Branch>) -> Result<(), String> {
+fn execute(statement: &str, values: &mut Values, branches: &mut Vec<Branch>) -> Result<(), String> {
     if statement.is_empty() || statement.starts_with('#') {
         return Ok(());
     }
@@ -71,18 +75,16 @@ fn one(statement: &str, values: &mut Values, branches: &mut Vec<Branch>) -> Resu
             Ok(())
         }
         "fi" => branches.pop().map(|_| ()).ok_or_else(|| "fi without if".into()),
-        "export" | "readonly" if counts => match rest.contains('=') {
-            true => assignments(rest.trim(), values),
-            false => Ok(()),
-        },
+        "export" | "readonly" if counts && rest.contains('=') => assignments(rest.trim(), values),
+        "export" | "readonly" => Ok(()),
         _ if counts => assignments(statement, values),
         _ => Ok(()),
     }
 }
 
-/// Whether `[ one = other ]; then` holds.
+/// Evaluates `[ left = right ]; then`.
 fn condition(text: &str, values: &mut Values) -> Result<bool, String> {
-    let refused = || format!("`if {text}` is no comparison of two words; only a shell can tell what it does");
+    let refused = || format!("`if {text}` is not a comparison of two words; only a shell could evaluate it");
     let inner = text.trim_end_matches("then").trim_end().trim_end_matches(';').trim_end();
     let inner = inner.strip_prefix('[').and_then(|t| t.strip_suffix(']')).ok_or_else(refused)?;
     let mut words = Vec::new();
@@ -93,20 +95,20 @@ fn condition(text: &str, values: &mut Values) -> Result<bool, String> {
         rest = after.trim_start();
     }
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [one, "=" | "==", other] => Ok(one == other),
-        [one, "!=", other] => Ok(one != other),
-        ["-n", one] => Ok(!one.is_empty()),
-        ["-z", one] => Ok(one.is_empty()),
+        [left, "=" | "==", right] => Ok(left == right),
+        [left, "!=", right] => Ok(left != right),
+        ["-n", word] => Ok(!word.is_empty()),
+        ["-z", word] => Ok(word.is_empty()),
         _ => Err(refused()),
     }
 }
 
-/// `KEY=value`, several of them, and a comment.
+/// Executes `KEY=value`, several on a line, with a comment.
 fn assignments(text: &str, values: &mut Values) -> Result<(), String> {
     let mut rest = text;
     while !rest.is_empty() && !rest.starts_with('#') {
         let key = rest.split_once('=').map(|(key, _)| key).filter(|key| is_name(key));
-        let key = key.ok_or_else(|| format!("{rest:?} is no assignment; only a shell can tell what it does"))?;
+        let key = key.ok_or_else(|| format!("{rest:?} is not an assignment; only a shell could execute it"))?;
         let (value, after) = word(&rest[key.len() + 1..], values)?;
         let ended = after.trim_start();
         if ended.len() == after.len() && !ended.is_empty() && !ended.starts_with(';') {
@@ -123,9 +125,11 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// The word that `text` begins with, quotes removed and variables replaced, and what comes behind it.
+/// The first word of `text` without quotes and with variables replaced, and the rest of the text.
 fn word<'t>(text: &'t str, values: &mut Values) -> Result<(String, &'t str), String> {
-    let (mut value, mut rest, mut quoted) = (String::new(), text, false);
+    let mut value = String::new();
+    let mut rest = text;
+    let mut quoted = false;
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
         rest = match c {
@@ -138,7 +142,7 @@ fn word<'t>(text: &'t str, values: &mut Values) -> Result<(String, &'t str), Str
                 value.push_str(literal);
                 after
             }
-            '`' => return Err("a command substitution (`...`) must be executed".into()),
+            '`' => return Err("a command substitution (`...`) is not supported".into()),
             '$' => variable(after, values, &mut value)?,
             '\\' => {
                 let escaped = after.chars().next().ok_or("a backslash without a character")?;
@@ -159,13 +163,10 @@ fn word<'t>(text: &'t str, values: &mut Values) -> Result<(String, &'t str), Str
             return Err(format!("a value of more than {MAX_VALUE} bytes"));
         }
     }
-    match quoted {
-        true => Err("a quote is not closed on its line".into()),
-        false => Ok((value, rest)),
-    }
+    if quoted { Err("a quote is not closed on its line".into()) } else { Ok((value, rest)) }
 }
 
-/// Appends the value of the variable whose name follows a `$`; returns what comes behind it.
+/// Appends the value of the variable whose name follows a `$`; returns the rest of the text.
 fn variable<'t>(after: &'t str, values: &mut Values, out: &mut String) -> Result<&'t str, String> {
     if let Some(braced) = after.strip_prefix('{') {
         let (inner, rest) = braced.split_once('}').ok_or("${ without }")?;
@@ -173,7 +174,7 @@ fn variable<'t>(after: &'t str, values: &mut Values, out: &mut String) -> Result
         let (name, how) = inner.split_at(end);
         let known = values.get(name).cloned().unwrap_or_default();
         if !is_name(name) {
-            return Err(format!("${{{inner}}} is more than a variable with a default"));
+            return Err(format!("${{{inner}}} is not just a variable with a default"));
         }
         let default = how.strip_prefix(":-").or_else(|| how.strip_prefix(":="));
         match default {
@@ -186,19 +187,19 @@ fn variable<'t>(after: &'t str, values: &mut Values, out: &mut String) -> Result
                     values.insert(name.to_owned(), default);
                 }
             }
-            None => return Err(format!("${{{inner}}} is more than a variable with a default")),
+            None => return Err(format!("${{{inner}}} is not just a variable with a default")),
         }
         return Ok(rest);
     }
     let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
     let (name, rest) = after.split_at(end);
     match name {
-        "" if after.starts_with('(') => Err("a command substitution ($(...)) must be executed".into()),
+        "" if after.starts_with('(') => Err("a command substitution ($(...)) is not supported".into()),
         name if is_name(name) => {
             out.push_str(values.get(name).map_or("", String::as_str));
             Ok(rest)
         }
-        _ => Err(format!("${} is known to a shell only", after.chars().next().unwrap_or(' '))),
+        _ => Err(format!("${} is known only to a shell", after.chars().next().unwrap_or(' '))),
     }
 }
 
@@ -207,7 +208,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn values(text: &str) -> Result<Values, Refused> {
+    fn values(text: &str) -> Result<Values, ShellError> {
         let mut values = Values::from([("KNOWN".into(), "known value".into())]);
         read(text, Path::new("/etc/cvmfs/default.local"), &mut values)?;
         values.remove("KNOWN");
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_what_a_shell_makes_of_them() {
+    fn values_are_the_same_as_in_a_shell() {
         let cases = [
             ("A=b", "b"),
             ("  A=b   # why", "b"),
@@ -252,31 +253,31 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_executed_is_refused_by_line() {
+    fn lines_that_need_a_shell_are_refused_by_number() {
         let cases = [
             ("A=$(hostname)", "command substitution"),
             ("A=\"`hostname`\"", "command substitution"),
-            (". ../common.conf", "no assignment"),
-            ("eval A=b", "no assignment"),
-            ("A=b | c", "no assignment"),
+            (". ../common.conf", "not an assignment"),
+            ("eval A=b", "not an assignment"),
+            ("A=b | c", "not an assignment"),
             ("A=b|c", "quote the value"),
             ("A=\"b", "not closed"),
             ("A='b", "not closed"),
             ("A=$1", "$1"),
-            ("A=${KNOWN%x}", "more than a variable"),
+            ("A=${KNOWN%x}", "not just a variable"),
             ("if [ -f /etc/x ]; then\nfi", "comparison"),
             ("if true; then\nfi", "comparison"),
             ("if [ a = a ]; then", "ends too early"),
             ("else", "without if"),
-            ("for a in b; do", "no assignment"),
-            ("A-B=c", "no assignment"),
+            ("for a in b; do", "not an assignment"),
+            ("A-B=c", "not an assignment"),
         ];
         for (text, expected) in cases {
             let message = values(text).unwrap_err().to_string();
             assert!(message.starts_with("/etc/cvmfs/default.local:1: ") && message.contains(expected), "{message}");
         }
         assert_eq!(values("A=b\n\nls").unwrap_err().line, 3);
-        // A branch that is not taken is not looked at.
+        // A branch that is not taken is not parsed.
         assert_eq!(values("if [ a = b ]; then\n A=$(x)\nfi\nA=c").unwrap()["A"], "c");
         let doubling = "A=xxxxxxxxxxxxxxxx\n".to_owned() + &"A=$A$A\n".repeat(40);
         assert!(values(&doubling).unwrap_err().to_string().contains("bytes"));

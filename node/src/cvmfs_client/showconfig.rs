@@ -1,4 +1,4 @@
-//! What `cvmfs_config showconfig` prints: the parameters as the client itself understands its files.
+//! The output of `cvmfs_config showconfig`: the parameters as the client itself reads its files.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -13,33 +13,60 @@ use super::shell::Values;
 /// Maximum number of bytes of output that are read.
 const MAX_OUTPUT: usize = 1 << 20;
 
-/// The client's program, if it is installed.
+/// Path of `cvmfs_config`, if it is in `PATH`.
 pub fn program() -> Option<PathBuf> {
     let directories = std::env::var_os("PATH")?;
     std::env::split_paths(&directories).map(|dir| dir.join("cvmfs_config")).find(|path| path.is_file())
 }
 
+/// Why `cvmfs_config` gave no parameters.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowconfigError {
+    /// The program cannot be started, or its output cannot be read.
+    #[error("{command}: {source}")]
+    Io {
+        /// The command line.
+        command: String,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// The program did not close its output in time.
+    #[error("{command} did not end within {} s", timeout.as_secs_f32())]
+    Timeout {
+        /// The command line.
+        command: String,
+        /// The timeout.
+        timeout: Duration,
+    },
+    /// The output has no parameter.
+    #[error("{command} printed no parameters")]
+    Empty {
+        /// The command line.
+        command: String,
+    },
+}
+
 /// Runs `program` to get the parameters of `fqrn`.
-pub fn query(program: &Path, fqrn: &str, timeout: Duration) -> Result<Values, String> {
+pub fn query(program: &Path, fqrn: &str, timeout: Duration) -> Result<Values, ShowconfigError> {
     let command = format!("{} showconfig -s {fqrn}", program.display());
+    let io = |source| ShowconfigError::Io { command: command.clone(), source };
     let mut child = Command::new(program)
         .args(["showconfig", "-s", fqrn])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|e| format!("{command}: {e}"))?;
+        .map_err(io)?;
     let read = child.stdout.take().map_or(Ok(Some(Vec::new())), |output| read(output, timeout));
-    // It has closed its output or is late; neither is waited for.
+    // It has closed its output or is late; in neither case is it still needed.
     let _ = child.kill();
     let _ = child.wait();
-    let output = read.map_err(|e| format!("{command}: {e}"))?;
-    let output = output.ok_or_else(|| format!("{command} did not end within {} s", timeout.as_secs_f32()))?;
+    let Some(output) = read.map_err(io)? else { return Err(ShowconfigError::Timeout { command, timeout }) };
     let values = parse(&String::from_utf8_lossy(&output));
     if values.keys().any(|key| key.starts_with("CVMFS_")) {
         Ok(values)
     } else {
-        Err(format!("{command} printed no parameters"))
+        Err(ShowconfigError::Empty { command })
     }
 }
 
@@ -61,13 +88,13 @@ fn read(mut output: ChildStdout, timeout: Duration) -> io::Result<Option<Vec<u8>
     Ok(Some(bytes))
 }
 
-/// Lines of the form `KEY=value    # from /etc/cvmfs/default.conf`; others are comments for people.
-fn parse(text: &str) -> Values {
+/// Parses lines of the form `KEY=value    # from /etc/cvmfs/default.conf`; other lines are messages for people.
+pub fn parse(text: &str) -> Values {
     let assignment = |line: &str| {
         let (key, rest) = line.split_once('=')?;
         let value = rest.rsplit_once("    # from ").map_or(rest, |(value, _)| value).trim_end();
         let is_key = key.starts_with("CVMFS_") && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        // Its quotes are not a shell's: one inside is written \'.
+        // These are not a shell's quotes: a quote inside is escaped as \'.
         let inner = value.strip_prefix('\'').and_then(|v| v.strip_suffix('\''));
         is_key.then(|| (key.to_owned(), inner.map_or(value.to_owned(), |v| v.replace("\\'", "'"))))
     };
@@ -98,7 +125,7 @@ Warning: a = b
     }
 
     #[test]
-    fn a_program_that_hangs_or_prints_nothing_is_not_waited_for() {
+    fn a_program_that_hangs_or_prints_nothing_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let cases = [
             ("prints", format!("test \"$*\" = 'showconfig -s a.b' && cat <<'X'\n{PRINTED}X"), ""),
@@ -112,7 +139,9 @@ Warning: a = b
             let deadline = Duration::from_millis(if name == "hangs" { 50 } else { 30_000 });
             match query(&program, "a.b", deadline) {
                 Ok(values) => assert_eq!((values.len(), expected), (5, ""), "{name}"),
-                Err(message) => assert!(!expected.is_empty() && message.contains(expected), "{name}: {message}"),
+                Err(error) => {
+                    assert!(!expected.is_empty() && error.to_string().contains(expected), "{name}: {error}");
+                }
             }
         }
     }

@@ -5,39 +5,36 @@ use std::time::Duration;
 
 use super::proxy::Proxy;
 use super::shell::Values;
-use super::url;
+use super::url::{self, UrlError};
 
-/// Where grid sites keep authorities. The client's own default.
+/// Directory in which grid sites keep certificate authorities; the client's own default.
 const GRID: &str = "/etc/grid-security/certificates";
 
-/// Groups of proxies, in the order of fail-over.
+/// Proxy groups in the order of failover. The proxies of a group share the load.
 pub type ProxyGroups = Vec<Vec<Proxy>>;
 
-/// A list of proxies that cannot be used.
+/// Why a list of proxies cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// The client asks the network for its proxies.
-    #[error("proxies by automatic configuration (\"auto\", PAC) are known to the running CVMFS client only")]
+    /// The client finds its proxies in the network.
+    #[error("proxies are configured automatically (\"auto\", PAC); only the running CVMFS client knows them")]
     Automatic,
-    /// No URL.
-    #[error("{0}")]
-    Bad(String),
-    /// Empty.
-    #[error("no proxies are given; write DIRECT for none")]
+    /// An entry is not a URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The list is empty.
+    #[error("no proxy is configured; write DIRECT to use none")]
     Missing,
 }
 
-/// Reads a list as `CVMFS_HTTP_PROXY` has it: `;` between groups, `|` within one, `DIRECT` for none.
+/// Parses a list in the syntax of `CVMFS_HTTP_PROXY`: `;` between groups, `|` within a group, `DIRECT` for no proxy.
 pub fn proxies(text: &str) -> Result<ProxyGroups, ProxyError> {
     let group = |group: &str| -> Result<Vec<Proxy>, ProxyError> {
         group.split('|').map(str::trim).filter(|name| !name.is_empty()).map(proxy).collect()
     };
     let groups: Result<ProxyGroups, _> = text.split(';').map(group).collect();
     let groups: ProxyGroups = groups?.into_iter().filter(|group| !group.is_empty()).collect();
-    match groups.is_empty() {
-        true => Err(ProxyError::Missing),
-        false => Ok(groups),
-    }
+    if groups.is_empty() { Err(ProxyError::Missing) } else { Ok(groups) }
 }
 
 fn proxy(name: &str) -> Result<Proxy, ProxyError> {
@@ -47,13 +44,13 @@ fn proxy(name: &str) -> Result<Proxy, ProxyError> {
         name => {
             let url = if name.contains("://") { name.to_owned() } else { format!("http://{name}") };
             let url = url.trim_end_matches('/').to_owned();
-            url::check_http(&url).map_err(ProxyError::Bad)?;
+            url::check_http(&url)?;
             Ok(Proxy::Via(url))
         }
     }
 }
 
-/// The client's proxies: `CVMFS_HTTP_PROXY`, then `CVMFS_FALLBACK_PROXY`. With fall-backs nothing goes direct.
+/// The client's proxies: `CVMFS_HTTP_PROXY`, then `CVMFS_FALLBACK_PROXY`. With fallback proxies, the client never connects directly.
 pub fn client_proxies(values: &Values) -> Result<ProxyGroups, ProxyError> {
     let mut groups = proxies(values.get("CVMFS_HTTP_PROXY").map_or("", String::as_str))?;
     let fallback = match proxies(values.get("CVMFS_FALLBACK_PROXY").map_or("", String::as_str)) {
@@ -73,27 +70,27 @@ fn without_direct(mut groups: ProxyGroups) -> ProxyGroups {
     groups
 }
 
-/// The client's servers: `CVMFS_SERVER_URL`, with the names of the repository put in.
-pub fn client_servers(values: &Values, fqrn: &str) -> Result<Vec<String>, String> {
+/// The client's servers: `CVMFS_SERVER_URL`, with placeholders replaced.
+pub fn client_servers(values: &Values, fqrn: &str) -> Result<Vec<String>, UrlError> {
     servers(values.get("CVMFS_SERVER_URL").map_or("", String::as_str), fqrn)
 }
 
-/// Reads a list of servers separated by `;`, `,` or new lines.
-pub fn servers(text: &str, fqrn: &str) -> Result<Vec<String>, String> {
+/// Parses a list of servers separated by `;`, `,` or newlines.
+pub fn servers(text: &str, fqrn: &str) -> Result<Vec<String>, UrlError> {
     let names = text.split([';', ',', '\n']).map(str::trim).filter(|name| !name.is_empty());
     names.map(|name| server(name, fqrn)).collect()
 }
 
-/// One server's URL, with the names of the repository put in.
-pub fn server(text: &str, fqrn: &str) -> Result<String, String> {
+/// Parses the URL of one server and replaces `@fqrn@` and `@org@`.
+pub fn server(text: &str, fqrn: &str) -> Result<String, UrlError> {
     let organisation = fqrn.split('.').next().unwrap_or(fqrn);
     let url = text.replace("@fqrn@", fqrn).replace("@org@", organisation);
     let url = url.trim_end_matches('/').to_owned();
     url::check_http(&url).map(|()| url)
 }
 
-/// Where the client has authorities for `https` from, beside the system's: `X509_CERT_BUNDLE`, and `X509_CERT_DIR` or the grid's
-/// usual directory if there is one.
+/// Certificate authorities that the client accepts for `https` in addition to the system's: `X509_CERT_BUNDLE`, and `X509_CERT_DIR` or
+/// the usual directory of the grid if it exists.
 pub fn certificates(values: &Values) -> Vec<PathBuf> {
     let given = |key: &str| values.get(key).map(String::as_str).filter(|path| !path.is_empty()).map(PathBuf::from);
     let directory = given("X509_CERT_DIR").or_else(|| Some(PathBuf::from(GRID)).filter(|path| path.is_dir()));
@@ -164,8 +161,8 @@ mod tests {
         for (text, expected) in [
             ("auto", "automatic"),
             ("http://a:1;auto", "automatic"),
-            ("", "no proxies"),
-            (" ; ", "no proxies"),
+            ("", "no proxy is configured"),
+            (" ; ", "no proxy is configured"),
             ("ftp://a:1", "not an HTTP URL"),
             ("http://a:port", "not a URL"),
         ] {
@@ -175,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn fall_back_proxies_come_last_and_keep_the_client_from_going_direct() {
+    fn fallback_proxies_come_last_and_replace_direct_connections() {
         for (proxy, fallback, expected) in [
             ("http://a:1;DIRECT", "", "http://a:1;DIRECT"),
             ("http://a:1|DIRECT;DIRECT", "http://b:2;http://c:3", "http://a:1;http://b:2;http://c:3"),
@@ -189,17 +186,17 @@ mod tests {
     }
 
     #[test]
-    fn servers_have_the_names_of_the_repository_put_in() {
+    fn placeholders_in_server_urls_are_replaced() {
         let text = "http://one/cvmfs/@fqrn@;http://two/@org@/,https://three/opt/@org@";
         let values = values(&[("CVMFS_SERVER_URL", text)]);
         let expected = ["http://one/cvmfs/atlas.cern.ch", "http://two/atlas", "https://three/opt/atlas"];
         assert_eq!(client_servers(&values, "atlas.cern.ch").unwrap(), expected);
         assert!(client_servers(&Values::new(), "atlas.cern.ch").unwrap().is_empty());
-        assert!(servers("file:///srv/@fqrn@", "a.b").unwrap_err().contains("not an HTTP URL"));
+        assert!(servers("file:///srv/@fqrn@", "a.b").unwrap_err().to_string().contains("not an HTTP URL"));
     }
 
     #[test]
-    fn authorities_are_the_clients() {
+    fn certificate_authorities_are_the_clients() {
         let both = values(&[("X509_CERT_BUNDLE", "/b.pem"), ("X509_CERT_DIR", "/d")]);
         assert_eq!(certificates(&both), [PathBuf::from("/b.pem"), PathBuf::from("/d")]);
         let none = values(&[("X509_CERT_BUNDLE", ""), ("X509_CERT_DIR", "")]);

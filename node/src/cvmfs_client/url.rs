@@ -2,12 +2,30 @@
 
 use url::Url;
 
-/// Refuses anything but the URL of an HTTP server; the error says what to write instead.
-pub fn check_http(text: &str) -> Result<(), String> {
-    let fix = "write it as http://host:port/path";
-    let url = Url::parse(text).map_err(|e| format!("{text:?} is not a URL ({e}); {fix}"))?;
+/// What to write instead of a URL that cannot be used.
+const FORM: &str = "write it as http://host:port/path";
+
+/// A text that is not the URL of an HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// The text is not a URL.
+    #[error("{text:?} is not a URL ({source}); {FORM}")]
+    Syntax {
+        /// The text.
+        text: String,
+        /// Error of the parser.
+        source: url::ParseError,
+    },
+    /// A URL with another scheme, or without a host.
+    #[error("{0:?} is not an HTTP URL; {FORM}")]
+    NotHttp(String),
+}
+
+/// Refuses anything but the URL of an HTTP server.
+pub fn check_http(text: &str) -> Result<(), UrlError> {
+    let url = Url::parse(text).map_err(|source| UrlError::Syntax { text: text.to_owned(), source })?;
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(()),
-        _ => Err(format!("{text:?} is not an HTTP URL; {fix}")),
+        _ => Err(UrlError::NotHttp(text.to_owned())),
     }
 }

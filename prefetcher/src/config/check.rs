@@ -99,7 +99,8 @@ impl RepositoryConfig {
             return Err(BadValue::new("servers", reason));
         }
         for server in self.servers.iter_mut().flatten() {
-            *server = transfer::server(server, &self.name).map_err(|reason| BadValue::new("servers", reason))?;
+            let url = transfer::server(server, &self.name);
+            *server = url.map_err(|error| BadValue::new("servers", error.to_string()))?;
         }
         if let Some(proxy) = &self.proxy {
             transfer::proxies(proxy).map_err(|error| BadValue::new("proxy", error.to_string()))?;

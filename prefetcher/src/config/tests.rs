@@ -75,7 +75,7 @@ fn what_cannot_work_is_refused_by_name() {
         ("http://stratum-two", "stratum-two", "servers: \"stratum-two"),
         ("servers = [", "servers = [] # ", "servers: empty"),
         ("http://squid-two", "ftp://squid-two", "proxy: \"ftp://"),
-        (";DIRECT\"", ";auto\"", "proxy: proxies by automatic configuration"),
+        (";DIRECT\"", ";auto\"", "proxy: proxies are configured automatically"),
         ("certificates = \"/", "certificates = \"", "certificates: etc/grid-security"),
         ("workspace = \"/", "workspace = \"", "workspace: var/lib"),
         ("destination = \"auto\"", "destination = \"fast\"", "destination"),

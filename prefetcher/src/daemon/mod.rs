@@ -47,25 +47,25 @@ pub struct Daemon {
 /// Why the daemon cannot serve its repositories.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsUnusable {
-    /// No HTTP client.
+    /// The HTTP client cannot be created.
     #[error("cannot set up HTTP: {0}")]
     Http(#[from] reqwest::Error),
-    /// No repository, or one that cannot be served.
+    /// There is no repository, or one cannot be served.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Two daemons for one cache.
+    /// Another daemon fills the same cache.
     #[error(transparent)]
     Cache(CacheError),
 }
 
-/// Why a request is not taken.
+/// Why a request is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// Ask later.
+    /// Too many requests are running.
     #[error(transparent)]
     TooMany(#[from] TooMany),
-    /// Ask the next daemon.
-    #[error("the prefetch daemon is stopping")]
+    /// The daemon is shutting down.
+    #[error("the prefetch daemon is shutting down")]
     Stopping,
 }
 
@@ -140,17 +140,17 @@ impl Daemon {
         &self.sources
     }
 
-    /// What is counted, as Prometheus reads it.
+    /// The metrics in the text format that Prometheus reads.
     pub async fn metrics(&self) -> String {
         self.metrics.text(self.sources.usage().await.ok())
     }
 
-    /// Waits until no more requests are taken.
-    pub async fn stopping(&self) {
+    /// Waits until the daemon starts to shut down.
+    pub async fn shutting_down(&self) {
         self.shutdown.cancelled().await;
     }
 
-    /// Notes a request and returns its id at once.
+    /// Registers a request and returns its ID at once.
     pub fn prefetch(self: &Arc<Self>, asked: PrefetchSpec) -> Result<u64, Refused> {
         if self.shutdown.is_cancelled() {
             return Err(Refused::Stopping);
@@ -158,7 +158,7 @@ impl Daemon {
         let running = match self.requests.admit(&asked)? {
             Admitted::New(running) => running,
             Admitted::Joined(request) => {
-                info!(request = request.id, correlation_id = asked.correlation_id, "joined by another call");
+                info!(request = request.id, correlation_id = asked.correlation_id, "request joined by another call");
                 return Ok(request.id);
             }
         };
@@ -181,7 +181,7 @@ impl Daemon {
         let daemon = self.clone();
         let run = async move {
             tokio::select! {
-                () = daemon.aborting.cancelled() => warn!("dropped: the daemon stops"),
+                () = daemon.aborting.cancelled() => warn!("request dropped: the daemon is shutting down"),
                 () = daemon.run(running, asked.bundle) => {}
             }
         };
@@ -203,18 +203,18 @@ impl Daemon {
         self.delivery.borrow().iter().flat_map(|context| context.repositories.values().cloned()).collect()
     }
 
-    /// Stops: takes and starts nothing more, lets what is on its way come in until `bound`, drops the rest.
-    pub async fn drain(&self, bound: Duration) {
+    /// Shuts down: accepts and starts nothing more, waits at most `timeout` for running downloads, drops the rest.
+    pub async fn drain(&self, timeout: Duration) {
         self.shutdown.cancel();
         info!(requests = self.tasks.len(), "draining");
         self.tasks.close();
-        if tokio::time::timeout(bound, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(timeout, self.tasks.wait()).await.is_err() {
             self.aborting.cancel();
             self.tasks.wait().await;
         }
     }
 
-    /// Removes what is left of objects that were on their way. To be called when nothing runs any more.
+    /// Removes temporary files of unfinished objects. To be called when nothing runs any more.
     pub fn clean(&self) {
         for repository in self.known_repositories() {
             repository.destination.clean();

@@ -1,8 +1,8 @@
-//! New bundles for images that are used here: picked up when their repository has a new revision.
+//! Picks up new bundles of images that are used on this node, when their repository has a new revision.
 //!
-//! A repository is asked for its revision every now and then, through its mount. When that has changed, the images that were
-//! asked for on this node are looked for again, and those that have another bundle now are prefetched with low priority,
-//! after a random pause, for all nodes see the new revision within minutes.
+//! The revision of every repository is read through its mount at an interval. When it has changed, the bundles of the images that were
+//! requested on this node are looked up again, and images with another bundle are prefetched with low priority, after a random
+//! pause, because all nodes see the new revision within minutes.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use tracing::{debug, info};
 use super::Daemon;
 use crate::config::Config;
 use crate::request::spec::PrefetchSpec;
-use crate::source::Search;
+use crate::source::Lookup;
 
 /// A mount that does not respond within this is queried again the next time.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ async fn watch(daemon: Arc<Daemon>, interval: Duration) {
             let Some(revision) = revision(mount).await else { continue };
             let before = seen.insert(mount.path().to_owned(), revision.clone());
             if before.as_ref().is_some_and(|before| *before != revision) {
-                info!(mount = %mount.path().display(), revision, "the repository has a new revision");
+                info!(mount = %mount.path().display(), revision, "new revision of a repository");
                 renewed = true;
             }
         }
@@ -52,7 +52,7 @@ async fn watch(daemon: Arc<Daemon>, interval: Duration) {
     }
 }
 
-/// False if the daemon stops meanwhile.
+/// Waits for `time`; false if the daemon shuts down meanwhile.
 async fn pause(daemon: &Daemon, time: Duration) -> bool {
     tokio::time::timeout(time, daemon.shutdown.cancelled()).await.is_err()
 }
@@ -60,10 +60,10 @@ async fn pause(daemon: &Daemon, time: Duration) -> bool {
 async fn renew(daemon: &Arc<Daemon>) {
     for wanted in daemon.requests.images() {
         match daemon.sources.find(&wanted).await {
-            Search::Found(found) if !found.is_stored() => {
-                info!(place = found.place, reference = wanted.reference, "another bundle for an image used here");
+            Lookup::Found(found) if !found.is_stored() => {
+                info!(source = found.source, reference = wanted.reference, "new bundle for an image used on this node");
                 if let Err(error) = daemon.prefetch(PrefetchSpec::renewal(wanted)) {
-                    debug!(%error, "not prefetched again");
+                    debug!(%error, "request for the new bundle refused");
                 }
             }
             _ => {}

@@ -1,4 +1,4 @@
-//! What becomes of one request, from its bundle to its tally.
+//! Runs one request, from the lookup of its bundle to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::Daemon;
 use crate::delivery::{Context, Delivery};
 use crate::request::tally::{FailureCause, Outcome};
 use crate::request::{Request, Running};
-use crate::source::{AtHand, Compared, Found, Search, Troubles};
+use crate::source::{FoundBundle, Freshness, Lookup, LookupErrors, Stored};
 
 impl Daemon {
     pub(super) async fn run(&self, running: Running, bundle: Option<Box<Bundle>>) {
@@ -51,76 +51,75 @@ impl Daemon {
             return RequestState::Failed;
         };
         request.set_waiting_for_settings(false);
-        let search = match bundle {
-            Some(bundle) => Search::Found(Box::new(Found { bundle: *bundle, place: "request".into() })),
-            None => match self.sources.at_hand(&request.wanted).await {
-                Ok(at_hand) => match self.deliver_at_hand(&context, request, at_hand).await {
+        let lookup = match bundle {
+            Some(bundle) => Lookup::Found(Box::new(FoundBundle { bundle: *bundle, source: "request".into() })),
+            None => match self.sources.stored_bundle(&request.wanted).await {
+                Ok(stored_bundle) => match self.deliver_stored(&context, request, stored_bundle).await {
                     Ok(state) => return state,
-                    Err(search) => search,
+                    Err(lookup) => lookup,
                 },
-                Err(troubles) => self.search(request, troubles).await,
+                Err(errors) => self.search(request, errors).await,
             },
         };
-        match search {
-            Search::Found(found) => deliver(&context, request, *found).await,
-            Search::Absent => RequestState::NoBundle,
-            Search::Unsure(why) => {
-                request.error(&why);
+        match lookup {
+            Lookup::Found(found) => deliver(&context, request, *found).await,
+            Lookup::Absent => RequestState::NoBundle,
+            Lookup::Incomplete(reason) => {
+                request.error(&reason);
                 if self.shutdown.is_cancelled() { RequestState::Failed } else { RequestState::NoBundle }
             }
-            Search::Unusable(why) => {
-                request.error(&why);
+            Lookup::Unusable(reason) => {
+                request.error(&reason);
                 RequestState::Failed
             }
         }
     }
 
-    async fn search(&self, request: &Request, troubles: Troubles) -> Search {
+    async fn search(&self, request: &Request, errors: LookupErrors) -> Lookup {
         tokio::select! {
-            search = self.sources.elsewhere(&request.wanted, troubles) => search,
-            () = self.shutdown.cancelled() => Search::Unsure("the daemon was told to stop".into()),
+            lookup = self.sources.find_outside_store(&request.wanted, errors) => lookup,
+            () = self.shutdown.cancelled() => Lookup::Incomplete("the daemon is shutting down".into()),
         }
     }
 
-    /// Delivers the bundle that the store has, at once, while its repository is asked whether it is still the one. If it is
-    /// not, what is to be done instead.
-    async fn deliver_at_hand(
+    /// Delivers a stored bundle at once, while its freshness is checked. If it is not current, returns the lookup that replaces it.
+    async fn deliver_stored(
         &self,
         context: &Context,
         request: &Request,
-        at_hand: AtHand,
-    ) -> Result<RequestState, Search> {
-        let AtHand { bundle, known } = at_hand;
-        let delivered = deliver(context, request, Found::stored(bundle));
-        let compared = async {
+        stored_bundle: Stored,
+    ) -> Result<RequestState, Lookup> {
+        let Stored { bundle, known } = stored_bundle;
+        let delivered = deliver(context, request, FoundBundle::stored(bundle));
+        let freshness = async {
             tokio::select! {
-                compared = self.sources.compared(&known, &request.wanted) => compared,
-                () = self.shutdown.cancelled() => Compared::Same,
+                freshness = self.sources.freshness(&known, &request.wanted) => freshness,
+                () = self.shutdown.cancelled() => Freshness::Current,
             }
         };
-        tokio::pin!(delivered, compared);
-        let (state, compared) = tokio::select! {
-            compared = &mut compared => (None, compared),
-            state = &mut delivered => (Some(state), compared.await),
+        tokio::pin!(delivered, freshness);
+        let (state, freshness) = tokio::select! {
+            freshness = &mut freshness => (None, freshness),
+            state = &mut delivered => (Some(state), freshness.await),
         };
-        match (compared, state) {
-            (Compared::Same, Some(state)) => Ok(state),
-            (Compared::Same, None) => Ok(delivered.await),
-            (Compared::Other(found), _) => Err(Search::Found(found)),
-            (Compared::Gone, _) => Err(self.search(request, Troubles::default()).await),
+        match (freshness, state) {
+            (Freshness::Current, Some(state)) => Ok(state),
+            (Freshness::Current, None) => Ok(delivered.await),
+            (Freshness::Replaced(found), _) => Err(Lookup::Found(found)),
+            (Freshness::Removed, _) => Err(self.search(request, LookupErrors::default()).await),
         }
     }
 }
 
-async fn deliver(context: &Context, request: &Request, found: Found) -> RequestState {
+async fn deliver(context: &Context, request: &Request, found: FoundBundle) -> RequestState {
     let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
-    request.found(&found.place, &found.bundle, &plan);
+    request.found(&found.source, &found.bundle, &plan);
     let name = found.bundle.repository();
     if !context.repositories.contains_key(name) {
         let known: Vec<_> = context.repositories.keys().map(String::as_str).collect();
         request.error(&format!(
             "bundle {} is for repository {name}, which is not configured (only {}); add it to [[repositories]]",
-            found.place,
+            found.source,
             known.join(", ")
         ));
         return RequestState::Failed;

@@ -1,4 +1,4 @@
-//! Opening what a bundle names below a mount, and nothing outside of it, whatever the bundle says.
+//! Opens files that a bundle names below a mount, and nothing outside of it, whatever the bundle says.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 use bundles::path::RootPath;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
-/// Opens `path` in the repository at `mount` for reading. Links are not followed. Blocks as long as the mount does.
+/// Opens `path` in the repository at `mount` for reading. Symbolic links are not followed. Blocks as long as the mount does.
 pub fn open(mount: &Path, path: &RootPath) -> io::Result<File> {
     let root = File::open(mount)?;
     let how = OpenHow::new()
@@ -17,12 +17,12 @@ pub fn open(mount: &Path, path: &RootPath) -> io::Result<File> {
     Ok(File::from(openat2(root.as_fd(), &path.as_bytes()[1..], how)?))
 }
 
-/// The same for a regular file that must have `size` bytes: with others it is not what the bundle was made of.
+/// Opens a regular file that must have `size` bytes; with another size it is not the file that the bundle was built from.
 pub fn open_sized(mount: &Path, path: &RootPath, size: u64) -> io::Result<File> {
     let file = open(mount, path)?;
     let found = file.metadata()?;
-    match found.is_file() && found.len() == size {
-        true => Ok(file),
-        false => Err(io::Error::other(format!("it has {} bytes, its object {size}", found.len()))),
+    if found.is_file() && found.len() == size {
+        return Ok(file);
     }
+    Err(io::Error::other(format!("the file has {} bytes, its object {size}", found.len())))
 }

@@ -1,5 +1,5 @@
-//! What each repository is served with: our configuration, over that of the node's CVMFS client, over what the live mount
-//! tells.
+//! How each repository is served: this daemon's configuration first, then that of the node's CVMFS client, then the attributes of
+//! its mount.
 
 use std::panic::resume_unwind;
 use std::path::PathBuf;
@@ -28,54 +28,53 @@ const AT_A_TIME: usize = 4;
 const MAX_CALLS: usize = READS + 1;
 const MIB: u64 = 1 << 20;
 
-/// One repository's.
+/// Settings of repository repository.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Fully qualified name.
     pub name: String,
-    /// Where it is mounted.
+    /// Its mount.
     pub mount: Mount,
-    /// Where its objects come from. Without servers they are read through the mount.
+    /// Servers and proxies of its objects. Without servers, objects are read through the mount.
     pub upstream: Upstream,
-    /// Where they go.
+    /// Destination of its objects.
     pub choice: Choice,
-    /// What could not be learned, for people.
+    /// Settings of the client that could not be read, and why.
     pub notes: Vec<String>,
 }
 
-/// A repository, or a node, that cannot be served.
+/// Why a repository, or the whole node, cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// Nothing to do.
-    #[error("there is no repository to serve: {0}; add a [[repositories]] with its name")]
+    /// No repository is configured here or in the CVMFS client.
+    #[error("there is no repository to serve: {0}; add a [[repositories]] table with its name")]
     NoRepository(String),
-    /// What is written by hand lacks something that cannot be learned either.
-    #[error("repository {name}: {why}")]
+    /// The configuration lacks something that the CVMFS client does not define either.
+    #[error("repository {name}: {reason}")]
     Repository {
-        /// Its name.
+        /// Fully qualified name.
         name: String,
-        /// What is missing, and what to write.
-        why: String,
+        /// What is missing, and which key to set.
+        reason: String,
     },
 }
 
-/// The repositories to serve: those of `config`, or all that the node's client has.
+/// The repositories to serve: those of `config`, or all that the node's client is configured for.
 pub fn repositories(config: &Config, client: &ClientConfiguration) -> Result<Vec<RepositoryConfig>, SettingsError> {
     if !config.repositories.is_empty() {
         return Ok(config.repositories.clone());
     }
     let names = client.repositories().map_err(|e| SettingsError::NoRepository(e.to_string()))?;
     let names: Vec<_> = names.into_iter().filter(|name| bundles::cvmfs::is_repository_name(name)).collect();
-    match names.is_empty() {
-        false => Ok(names.into_iter().map(RepositoryConfig::named).collect()),
-        true => {
-            let root = client.root().display();
-            Err(SettingsError::NoRepository(format!("none is configured, and {root} sets no CVMFS_REPOSITORIES")))
-        }
+    if names.is_empty() {
+        let root = client.root().display();
+        let reason = format!("none is configured, and {root} does not set CVMFS_REPOSITORIES");
+        return Err(SettingsError::NoRepository(reason));
     }
+    Ok(names.into_iter().map(RepositoryConfig::named).collect())
 }
 
-/// The node's client as `config` names it.
+/// The configuration of the node's client.
 pub fn client_of(config: &Config) -> ClientConfiguration {
     ClientConfiguration::at(&config.client_config, config.lookup_timeout)
 }
@@ -87,7 +86,7 @@ impl Settings {
         let mut all = Vec::new();
         for some in repositories(config, client)?.chunks(AT_A_TIME) {
             let found: Vec<Result<Self, SettingsError>> = std::thread::scope(|scope| {
-                let start = |one| scope.spawn(move || Self::of(one, config, client));
+                let start = |repository| scope.spawn(move || Self::of(repository, config, client));
                 let threads: Vec<_> = some.iter().map(start).collect();
                 threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
             });
@@ -98,33 +97,37 @@ impl Settings {
         Ok(all)
     }
 
-    /// Of one repository.
-    pub fn of(one: &RepositoryConfig, config: &Config, client: &ClientConfiguration) -> Result<Self, SettingsError> {
+    /// The settings of repository repository.
+    pub fn of(
+        repository: &RepositoryConfig,
+        config: &Config,
+        client: &ClientConfiguration,
+    ) -> Result<Self, SettingsError> {
         let mut notes = Vec::new();
-        let values = match client.of(&one.name) {
+        let values = match client.parameters(&repository.name) {
             Ok(values) => Some(values),
-            // Nothing is missing if all is written by hand.
-            Err(ParametersError::Absent(_)) if one.servers.is_some() && one.cache.is_some() => None,
+            // Nothing is missing if everything is configured here.
+            Err(ParametersError::Absent(_)) if repository.servers.is_some() && repository.cache.is_some() => None,
             Err(e) => {
                 notes.push(e.to_string());
                 None
             }
         };
-        let mount = Mount::with_max_calls(one.mount(), MAX_CALLS);
-        let source = Source { one, config, client, mount: mount.clone(), values: values.as_ref() };
+        let mount = Mount::with_max_calls(repository.mount(), MAX_CALLS);
+        let source = Source { repository, config, client, mount: mount.clone(), values: values.as_ref() };
         let upstream = source.upstream(&mut notes);
-        let wrong = |why: String| SettingsError::Repository { name: one.name.clone(), why };
+        let wrong = |reason: String| SettingsError::Repository { name: repository.name.clone(), reason };
         let choice = source.choice(!upstream.servers.is_empty()).map_err(wrong)?;
         if choice.kind != Kind::Mount && upstream.servers.is_empty() {
-            return Err(wrong(format!("no servers are known ({}); write servers = [...]", notes.join("; "))));
+            return Err(wrong(format!("its servers are unknown ({}); set servers = [...]", notes.join("; "))));
         }
-        Ok(Self { name: one.name.clone(), mount, upstream, choice, notes })
+        Ok(Self { name: repository.name.clone(), mount, upstream, choice, notes })
     }
 }
 
-/// All that tells of one repository.
+/// Everything that the settings of repository repository follow from.
 struct Source<'a> {
-    one: &'a RepositoryConfig,
+    repository: &'a RepositoryConfig,
     config: &'a Config,
     client: &'a ClientConfiguration,
     mount: Mount,
@@ -133,25 +136,26 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn upstream(&self, notes: &mut Vec<String>) -> Upstream {
-        let name = &self.one.name;
+        let name = &self.repository.name;
         let mut live = None;
-        let mut ask = || {
-            let ask = || LiveClient::query(&self.mount, name, self.client.timeout()).map_err(|e| e.to_string());
-            live.get_or_insert_with(ask).clone()
+        let mut live_client = || {
+            let query = || LiveClient::query(&self.mount, name, self.client.timeout()).map_err(|e| e.to_string());
+            live.get_or_insert_with(query).clone()
         };
-        let servers = self.one.servers.clone().or_else(|| {
+        let servers = self.repository.servers.clone().or_else(|| {
             let configured = self.values.map(|values| transfer::client_servers(values, name));
             let configured = noted(configured.transpose(), notes).flatten().filter(|servers| !servers.is_empty());
-            configured.or_else(|| noted(ask().and_then(|live| live.servers(name)), notes))
+            configured
+                .or_else(|| noted(live_client().and_then(|live| live.servers(name).map_err(|e| e.to_string())), notes))
         });
         let mut servers = servers.unwrap_or_default();
-        let proxies = self.proxies(&mut ask, !servers.is_empty());
+        let proxies = self.proxies(&mut live_client, !servers.is_empty());
         let proxies = noted(proxies, notes).unwrap_or_else(|| {
-            // Whole farms would go past their proxies.
+            // Otherwise all nodes of a site would bypass its proxies.
             servers.clear();
             direct()
         });
-        let policy = match (&self.one.servers, self.values) {
+        let policy = match (&self.repository.servers, self.values) {
             (None, Some(values)) => TransferPolicy::from_parameters(values),
             _ => self.configured_policy(),
         };
@@ -159,8 +163,8 @@ impl Source<'_> {
     }
 
     fn certificates(&self) -> Vec<PathBuf> {
-        match (&self.one.certificates, self.values) {
-            (Some(by_hand), _) => vec![by_hand.clone()],
+        match (&self.repository.certificates, self.values) {
+            (Some(configured), _) => vec![configured.clone()],
             (None, Some(values)) => transfer::certificates(values),
             (None, None) => Vec::new(),
         }
@@ -177,45 +181,45 @@ impl Source<'_> {
         }
     }
 
-    /// Written by hand; else the client's, as configured or as it uses them now. Servers by hand without proxies are
-    /// reached directly.
+    /// The configured proxies; otherwise the client's, as configured or as it uses them now. Servers that are configured without
+    /// proxies are reached directly.
     fn proxies(
         &self,
-        ask: &mut impl FnMut() -> Result<LiveClient, String>,
+        live_client: &mut impl FnMut() -> Result<LiveClient, String>,
         has_servers: bool,
     ) -> Result<ProxyGroups, String> {
-        if let Some(by_hand) = &self.one.proxy {
-            return transfer::proxies(by_hand).map_err(|e| e.to_string());
+        if let Some(proxy) = &self.repository.proxy {
+            return transfer::proxies(proxy).map_err(|e| e.to_string());
         }
-        if self.one.servers.is_some() || !has_servers {
+        if self.repository.servers.is_some() || !has_servers {
             return Ok(direct());
         }
         let configured = match self.values {
             Some(values) => transfer::client_proxies(values).map_err(|e| e.to_string()),
-            None => Err("the client's proxies are not configured where they can be read".into()),
+            None => Err("the configuration of the client's proxies cannot be read".into()),
         };
-        let learned = |why: String| {
-            let told = ask().and_then(|live| live.proxy_groups());
-            told.map_err(|other| format!("{why}, and {other}; write proxy = \"...\""))
-        };
-        configured.or_else(learned)
+        configured.or_else(|reason: String| {
+            let live = live_client().and_then(|live| live.proxy_groups().map_err(|e| e.to_string()));
+            live.map_err(|other| format!("{reason}, and {other}; set proxy = \"...\""))
+        })
     }
 
     fn choice(&self, has_servers: bool) -> Result<Choice, String> {
-        let described = self.values.map(|values| client_cache(values, &self.one.name));
-        let by_hand = self.one.cache.as_ref().map(|path| self.directory_by_hand(path.clone(), described.as_ref()));
-        let kind = match self.one.destination {
+        let described = self.values.map(|values| client_cache(values, &self.repository.name));
+        let configured =
+            self.repository.cache.as_ref().map(|path| self.configured_directory(path.clone(), described.as_ref()));
+        let kind = match self.repository.destination {
             DestinationChoice::Auto => {
-                return Ok(match (by_hand, described) {
+                return Ok(match (configured, described) {
                     (Some(directory), _) if has_servers => {
-                        let reason = "the cache is written in this daemon's configuration".into();
+                        let reason = "the cache is set in this daemon's configuration".into();
                         let kind = if directory.alien { Kind::Alien } else { Kind::Managed };
                         Choice { kind, directory: Some(directory), reason }
                     }
                     (Some(directory), _) => choose(&ClientCache::Directory(directory), has_servers, Access::to),
                     (None, Some(described)) => choose(&self.with_overrides(described), has_servers, Access::to),
                     (None, None) => {
-                        let reason = "the client's cache is not known".into();
+                        let reason = "the client's cache is unknown".into();
                         Choice { kind: Kind::Mount, directory: None, reason }
                     }
                 });
@@ -225,23 +229,23 @@ impl Source<'_> {
             DestinationChoice::Lower => Kind::Lower,
             DestinationChoice::Mount => Kind::Mount,
         };
-        let is_described = by_hand.is_none();
-        let directory = by_hand.or_else(|| described.and_then(|found| directory_of(&self.with_overrides(found))));
+        let is_described = configured.is_none();
+        let directory = configured.or_else(|| described.and_then(|found| directory_of(&self.with_overrides(found))));
         let directory = directory.map(|found| match kind {
             Kind::Managed => CacheDirectory { alien: false, ..found },
             Kind::Lower if is_described => found,
             Kind::Alien | Kind::Lower => CacheDirectory { alien: true, ..found },
             Kind::Mount => found,
         });
-        let reason = "written in this daemon's configuration".to_owned();
+        let reason = "set in this daemon's configuration".to_owned();
         match directory {
-            None if kind != Kind::Mount => Err("its cache is not known; write cache = \"...\"".into()),
+            None if kind != Kind::Mount => Err("its cache is unknown; set cache = \"...\"".into()),
             directory => Ok(Choice { kind, directory, reason }),
         }
     }
 
-    /// A cache directory by hand. If it is the one that the client describes, its quota and workspace are known, too.
-    fn directory_by_hand(&self, path: PathBuf, described: Option<&ClientCache>) -> CacheDirectory {
+    /// A configured cache directory. If it is the client's, quota and workspace are those of the client.
+    fn configured_directory(&self, path: PathBuf, described: Option<&ClientCache>) -> CacheDirectory {
         let same = described.and_then(directory_of).filter(|found| found.path == path);
         let unknown =
             CacheDirectory { workspace: path.clone(), path, shared: true, alien: false, quota: None, counted: true };
@@ -257,10 +261,10 @@ impl Source<'_> {
     }
 
     fn overridden(&self, mut directory: CacheDirectory) -> CacheDirectory {
-        if let Some(workspace) = &self.one.workspace {
+        if let Some(workspace) = &self.repository.workspace {
             directory.workspace.clone_from(workspace);
         }
-        if let Some(quota_mb) = self.one.quota_mb {
+        if let Some(quota_mb) = self.repository.quota_mb {
             directory.quota = (quota_mb > 0).then(|| quota_mb.saturating_mul(MIB));
             directory.counted = quota_mb > 0;
         }
@@ -279,8 +283,9 @@ fn directory_of(cache: &ClientCache) -> Option<CacheDirectory> {
     }
 }
 
-fn noted<T>(result: Result<T, String>, notes: &mut Vec<String>) -> Option<T> {
-    result.inspect_err(|why| notes.push(why.clone())).ok()
+/// Adds the error of `result` to `notes`.
+fn noted<T>(result: Result<T, impl std::fmt::Display>, notes: &mut Vec<String>) -> Option<T> {
+    result.inspect_err(|error| notes.push(error.to_string())).ok()
 }
 
 #[cfg(test)]

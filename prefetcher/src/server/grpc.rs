@@ -1,4 +1,5 @@
-//! The API as gRPC sees it: checks what comes in, asks the [`Daemon`], answers. Nothing here waits for a network.
+//! The gRPC service: checks calls and passes them to the [`Daemon`]. No call waits for the network, except those that wait for the end
+//! of a request.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,18 +20,18 @@ use crate::request::Request;
 use crate::request::image_query::ImageQuery;
 use crate::request::spec::{PrefetchSpec, SpecError};
 
-/// The longest message that is taken: one with a bundle.
+/// Maximum size of a message: one with a bundle.
 const MAX_MESSAGE: usize = MAX_BUNDLE + (64 << 10);
-/// Bundles that callers bring are decoded so many at a time.
+/// Maximum number of bundles from clients that are decoded at a time.
 const DECODERS: usize = 2;
-/// Nobody waits longer for critical objects.
+/// Maximum timeout of WaitCritical.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
-/// How often a watcher is told, unless it says otherwise.
+/// Default interval of Watch.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// And how often at most.
+/// Minimum interval of Watch.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Serves a daemon.
+/// The service of a daemon.
 #[derive(Debug)]
 pub struct Service {
     daemon: Arc<Daemon>,
@@ -38,27 +39,28 @@ pub struct Service {
 }
 
 impl Service {
-    /// The service to be given to tonic.
+    /// Creates the service for tonic.
     pub fn server(daemon: Arc<Daemon>) -> PrefetcherServer<Self> {
         let service = Self { daemon, decoders: Semaphore::new(DECODERS) };
         PrefetcherServer::new(service).max_decoding_message_size(MAX_MESSAGE)
     }
 
     fn request(&self, id: u64) -> Result<Arc<Request>, Status> {
-        let unknown = || Status::not_found(format!("request {id} is not known, or was forgotten"));
+        let unknown = || Status::not_found(format!("request {id} is unknown or no longer remembered"));
         self.daemon.requests().get(id).ok_or_else(unknown)
     }
 
-    /// A bundle is decoded off the asynchronous threads.
+    /// Checks a call. Bundles are decoded off the asynchronous threads.
     async fn check(&self, call: proto::PrefetchRequest) -> Result<PrefetchSpec, Status> {
         let invalid = |error: SpecError| Status::invalid_argument(error.to_string());
         if call.bundle.is_empty() {
             return PrefetchSpec::from_api(call).map_err(invalid);
         }
-        let stopping = |error: String| Status::unavailable(format!("the prefetch daemon is stopping: {error}"));
-        let _decoder = self.decoders.acquire().await.map_err(|e| stopping(e.to_string()))?;
+        let shutting_down =
+            |error: String| Status::unavailable(format!("the prefetch daemon is shutting down: {error}"));
+        let _decoder = self.decoders.acquire().await.map_err(|e| shutting_down(e.to_string()))?;
         let check = tokio::task::spawn_blocking(move || PrefetchSpec::from_api(call));
-        check.await.map_err(|e| stopping(e.to_string()))?.map_err(invalid)
+        check.await.map_err(|e| shutting_down(e.to_string()))?.map_err(invalid)
     }
 }
 
@@ -81,7 +83,7 @@ impl Prefetcher for Service {
         if !wait {
             return Ok(Response::new(request.status()));
         }
-        debug!(request = request_id, "client waits");
+        debug!(request = request_id, "client waits for the end of the request");
         Ok(Response::new(request.ended().await))
     }
 
@@ -106,7 +108,7 @@ impl Prefetcher for Service {
 
     async fn cancel(&self, call: Call<proto::CancelRequest>) -> Result<Response<proto::RequestStatus>, Status> {
         let request = self.request(call.into_inner().request_id)?;
-        info!(request = request.id, "to be cancelled");
+        info!(request = request.id, "request cancelled by a client");
         request.cancel();
         Ok(Response::new(request.ended().await))
     }
@@ -118,16 +120,18 @@ impl Prefetcher for Service {
         let call = call.into_inner();
         let request = self.request(call.request_id)?;
         match call.priority() {
-            proto::Priority::Unspecified => return Err(Status::invalid_argument("priority: low, normal or high")),
+            proto::Priority::Unspecified => {
+                return Err(Status::invalid_argument("priority is missing: set low, normal or high"));
+            }
             priority => request.set_priority(priority),
         }
-        info!(request = request.id, priority = request.priority().name(), "priority set");
+        info!(request = request.id, priority = request.priority().name(), "priority changed");
         Ok(Response::new(request.status()))
     }
 
     async fn list(&self, _: Call<proto::ListRequest>) -> Result<Response<proto::ListReply>, Status> {
         let sources = self.daemon.sources();
-        let bundles = sources.stored(summary).await.map_err(Status::internal)?;
+        let bundles = sources.stored(summary).await.map_err(|e| Status::internal(e.to_string()))?;
         let requests = self.daemon.requests().list();
         Ok(Response::new(proto::ListReply { requests, bundles, damaged_bundles: sources.damaged().get() }))
     }
@@ -138,8 +142,8 @@ impl Prefetcher for Service {
     ) -> Result<Response<proto::RemoveBundleReply>, Status> {
         let image = call.into_inner().image.unwrap_or_default();
         let wanted = ImageQuery::from_api(image).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let removed = self.daemon.sources().remove(&wanted).await.map_err(Status::internal)?;
-        info!(removed, image = ?wanted, "bundles dropped from the store");
+        let removed = self.daemon.sources().remove(&wanted).await.map_err(|e| Status::internal(e.to_string()))?;
+        info!(removed, image = ?wanted, "bundles removed from the store");
         Ok(Response::new(proto::RemoveBundleReply { removed_bundles: removed as u64 }))
     }
 }

@@ -1,4 +1,4 @@
-//! Everything the daemon listens on: its Unix socket, TCP with mutual TLS, and the metrics' address.
+//! The listeners of the daemon: its Unix socket, TCP with mutual TLS, and the address of the metrics.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,12 +21,12 @@ use crate::config::{Config, TcpConfig};
 use crate::daemon::Daemon;
 use crate::server::grpc::Service;
 
-/// A caller over TCP has so long to show its certificate.
+/// Timeout of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Names under which health is asked for: the whole daemon, and its service.
+/// Services whose health is reported: the whole daemon, and its API.
 const HEALTH_NAMES: [&str; 2] = ["", "cvmfs_prefetch.v1.Prefetcher"];
 
-/// Bound, and not yet served.
+/// Listeners that are bound and not served yet.
 #[derive(Debug)]
 pub struct Listeners {
     socket: Socket,
@@ -38,36 +38,36 @@ pub struct Listeners {
 /// Why the daemon cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Not on the Unix socket.
+    /// The Unix socket cannot be bound.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// Not on an address.
+    /// A TCP address cannot be bound.
     #[error("{key}: cannot listen on {address}: {source}")]
     Address {
-        /// The key of the configuration.
+        /// Key of the configuration.
         key: &'static str,
-        /// Its value.
+        /// Value of the key.
         address: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A file of the TLS cannot be read.
+    /// A file of `[tcp]` cannot be read.
     #[error("tcp: {key}: {path}: {source}")]
     File {
-        /// The key of the configuration.
+        /// Key of the configuration.
         key: &'static str,
-        /// Its value.
+        /// Value of the key.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// What is in these files does not work.
+    /// The content of these files cannot be used.
     #[error("tcp: certificate, key or client_ca cannot be used: {0}")]
     Tls(tonic::transport::Error),
 }
 
 impl Listeners {
-    /// Binds all that is configured. Must be called in a tokio runtime.
+    /// Binds all configured listeners. Must be called in a tokio runtime.
     pub async fn bind(config: &Config) -> Result<Self, ListenError> {
         let access = Access::new(config.socket_mode, config.socket_owner.as_deref(), config.socket_group.as_deref())?;
         let (socket, unix) = Socket::bind(&config.socket, &access)?;
@@ -77,7 +77,7 @@ impl Listeners {
             None => None,
             Some(tcp) => {
                 let tls = tls(tcp)?;
-                // Now, so that a wrong certificate is told at the start.
+                // Now, so that a wrong certificate is an error at the start.
                 Server::builder().tls_config(tls.clone()).map_err(ListenError::Tls)?;
                 Some((listen("tcp.address", tcp.address).await?, tls))
             }
@@ -89,12 +89,12 @@ impl Listeners {
         Ok(Self { socket, unix, tcp, metrics })
     }
 
-    /// Serves `daemon` until `drained`, when callers have got their last answers.
+    /// Serves `daemon` until `drained` and until clients have received their last responses.
     pub async fn serve(self, daemon: Arc<Daemon>, drained: CancellationToken) -> Result<(), tonic::transport::Error> {
-        // The socket's name goes when nobody is served any more.
+        // The socket's name is removed when no client is served any more.
         let _socket = self.socket;
         let (health, health_service) = tonic_health::server::health_reporter();
-        tokio::spawn(tell_health(health, daemon.clone()));
+        tokio::spawn(report_health(health, daemon.clone()));
         let services = |mut server: Server| -> Router {
             let reflection = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -103,14 +103,14 @@ impl Listeners {
             server
                 .add_service(Service::server(daemon.clone()))
                 .add_service(health_service.clone())
-                // Its descriptors are part of this program.
+                // The descriptors are compiled in, so this does not fail.
                 .add_optional_service(reflection.ok())
         };
         let unix = services(Server::builder())
             .serve_with_incoming_shutdown(UnixListenerStream::new(self.unix), drained.clone().cancelled_owned());
         let tcp = async {
             let Some((listener, tls)) = self.tcp else { return Ok(()) };
-            info!(address = ?listener.local_addr().ok(), "listening on TCP, for callers with a certificate");
+            info!(address = ?listener.local_addr().ok(), "listening on TCP for clients with a certificate");
             services(Server::builder().tls_config(tls)?)
                 .serve_with_incoming_shutdown(TcpListenerStream::new(listener), drained.clone().cancelled_owned())
                 .await
@@ -146,12 +146,12 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, L
     TcpListener::bind(address).await.map_err(|source| ListenError::Address { key, address, source })
 }
 
-/// Serving until the daemon is told to stop.
-async fn tell_health(health: HealthReporter, daemon: Arc<Daemon>) {
+/// Reports SERVING until the daemon starts to shut down.
+async fn report_health(health: HealthReporter, daemon: Arc<Daemon>) {
     for name in HEALTH_NAMES {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
-    daemon.stopping().await;
+    daemon.shutting_down().await;
     for name in HEALTH_NAMES {
         health.set_service_status(name, ServingStatus::NotServing).await;
     }

@@ -1,4 +1,4 @@
-//! A request's status again and again, until it has ended.
+//! The stream of Watch: a request's status at an interval, until the request has ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use tonic::Status;
 
 use crate::request::Request;
 
-/// What the next status is.
+/// What the stream does next.
 enum Next {
     Now,
     AfterInterval,
-    /// The last one was told.
-    Nothing,
+    /// The last status was sent.
+    End,
 }
 
-/// Now, after each interval, and at the end.
+/// The status now, after each interval, and at the end.
 pub(super) fn statuses(
     request: Arc<Request>,
     interval: Duration,
@@ -29,9 +29,9 @@ pub(super) fn statuses(
                 Ok(last) => last,
                 Err(_) => request.status(),
             },
-            Next::Nothing => return None,
+            Next::End => return None,
         };
-        let next = if status.state() == RequestState::Running { Next::AfterInterval } else { Next::Nothing };
+        let next = if status.state() == RequestState::Running { Next::AfterInterval } else { Next::End };
         Some((Ok(status), (request, next)))
     })
 }

@@ -1,48 +1,48 @@
-//! Which images had no bundle anywhere, for a while.
+//! Remembers for a while which images have no bundle in any source.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bundles::image::{ChainId, Digest};
+use parking_lot::{Mutex, MutexGuard};
 
-/// Most images that are remembered.
-const MOST: usize = 4096;
+/// Maximum number of images that are remembered.
+const MAX_IMAGES: usize = 4096;
 
-/// What an image was looked for by.
+/// Names by which an image was looked up.
 type Names = (Option<ChainId>, Option<Digest>);
 
-/// The images that are remembered.
+/// Images without a bundle.
 #[derive(Debug)]
 pub(super) struct Absent {
-    for_how_long: Duration,
+    ttl: Duration,
     since: Mutex<HashMap<Names, Instant>>,
 }
 
 impl Absent {
-    /// Remembers each for so long.
-    pub(super) fn new(for_how_long: Duration) -> Self {
-        Self { for_how_long, since: Mutex::default() }
+    /// Remembers each image for `ttl`.
+    pub(super) fn new(ttl: Duration) -> Self {
+        Self { ttl, since: Mutex::default() }
     }
 
-    /// Whether there was no bundle of the image a while ago.
+    /// Whether the image had no bundle within the TTL.
     pub(super) fn has(&self, names: &Names) -> bool {
-        self.lock().get(names).is_some_and(|since| since.elapsed() < self.for_how_long)
+        self.lock().get(names).is_some_and(|since| since.elapsed() < self.ttl)
     }
 
-    /// There is none now.
+    /// Remembers that the image has no bundle now.
     pub(super) fn remember(&self, names: Names) {
         let mut absent = self.lock();
-        if absent.len() >= MOST {
-            absent.retain(|_, since| since.elapsed() < self.for_how_long);
+        if absent.len() >= MAX_IMAGES {
+            absent.retain(|_, since| since.elapsed() < self.ttl);
         }
-        if absent.len() < MOST {
+        if absent.len() < MAX_IMAGES {
             absent.insert(names, Instant::now());
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Names, Instant>> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.since.lock()
     }
 }
 
@@ -55,13 +55,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_so_for_a_while_and_memory_is_bounded() {
+    fn images_are_remembered_for_the_ttl_and_up_to_the_maximum() {
         let absent = Absent::new(Duration::from_secs(3600));
-        (0..=MOST).for_each(|number| absent.remember(names(number)));
-        assert!(absent.has(&names(0)) && absent.has(&names(MOST - 1)) && !absent.has(&names(MOST)));
+        (0..=MAX_IMAGES).for_each(|number| absent.remember(names(number)));
+        assert!(absent.has(&names(0)) && absent.has(&names(MAX_IMAGES - 1)) && !absent.has(&names(MAX_IMAGES)));
         let forgetful = Absent::new(Duration::ZERO);
-        // All of them are out of date, and make room.
-        (0..=MOST).for_each(|number| forgetful.remember(names(number)));
+        // All of them have expired and are removed.
+        (0..=MAX_IMAGES).for_each(|number| forgetful.remember(names(number)));
         assert!(!forgetful.has(&names(0)));
         assert_eq!(forgetful.lock().len(), 1);
     }

@@ -1,6 +1,6 @@
-//! What places say of a bundle, and what all of them together come to.
+//! Results of a bundle lookup: of one source, and of all sources together.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bundles::bundle::Bundle;
 use bundles::image::ChainId;
@@ -9,138 +9,125 @@ use tracing::{debug, info, warn};
 
 use crate::request::image_query::ImageQuery;
 
-/// A bundle, and where it was.
+/// A bundle and its source.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundBundle {
     /// The bundle.
     pub bundle: Bundle,
-    /// "store", or a path.
-    pub place: String,
+    /// "store", a path below a mount, "registry" and a reference, or "request".
+    pub source: String,
 }
 
-impl Found {
-    /// A bundle that was in the store.
+impl FoundBundle {
+    /// A bundle from the store.
     pub fn stored(bundle: Bundle) -> Self {
-        Self { bundle, place: STORE.into() }
+        Self { bundle, source: STORE.into() }
     }
 
-    /// Whether it was in the store already.
+    /// Whether the bundle comes from the store.
     pub fn is_stored(&self) -> bool {
-        self.place == STORE
+        self.source == STORE
     }
 }
 
-/// The place of a bundle that comes from the store.
+/// The source of a bundle that comes from the store.
 pub(super) const STORE: &str = "store";
 
-/// What a search gave.
+/// Result of a lookup in all sources.
 #[derive(Debug)]
-pub enum Search {
+pub enum Lookup {
     /// A bundle for the image.
-    Found(Box<Found>),
-    /// There is none.
+    Found(Box<FoundBundle>),
+    /// No source has a bundle.
     Absent,
-    /// There was none, but not all places answered: why not.
-    Unsure(String),
-    /// There is one that cannot be used: why not.
+    /// No bundle was found, and a source did not respond, for this reason.
+    Incomplete(String),
+    /// A bundle was found that cannot be used, for this reason.
     Unusable(String),
 }
 
 /// A bundle of the store.
 #[derive(Debug)]
-pub struct AtHand {
+pub struct Stored {
     /// The bundle.
     pub bundle: Bundle,
-    /// What its repository is asked.
-    pub known: Known,
+    /// What it is compared by with the bundle in its repository.
+    pub known: StoredOrigin,
 }
 
-/// What is known of a stored bundle: its image, and where it was read from.
+/// Image of a stored bundle, and the repository that it was read from.
 #[derive(Debug)]
-pub struct Known {
+pub struct StoredOrigin {
     pub(super) chain: ChainId,
     pub(super) origin: Option<Origin>,
 }
 
-/// What the repository of a stored bundle has now.
+/// Result of comparing a stored bundle with the one in its repository.
 #[derive(Debug)]
-pub enum Compared {
-    /// The stored one; or it does not say.
-    Same,
-    /// Another one.
-    Other(Box<Found>),
-    /// None.
-    Gone,
+pub enum Freshness {
+    /// The repository has the same bundle, or does not respond.
+    Current,
+    /// The repository has another bundle.
+    Replaced(Box<FoundBundle>),
+    /// The repository has no bundle for the image any more.
+    Removed,
 }
 
-/// Why a place gave no bundle.
-pub(super) enum Miss {
+/// Why a source gave no bundle.
+pub(super) enum LookupError {
     Absent,
-    /// The repository is there, has bundles, and none of this image.
-    Gone,
+    /// The repository is mounted and has bundles, but none for this image.
+    Removed,
     NoAnswer(String),
     Unusable(String),
 }
 
-/// What was wrong on the way, worst first.
+/// Errors of the sources that were searched. An unusable bundle outranks a source that did not respond.
 #[derive(Debug, Default)]
-pub struct Troubles {
+pub struct LookupErrors {
     unusable: Option<String>,
     no_answer: Option<String>,
 }
 
-impl Troubles {
-    pub(super) fn note(&mut self, miss: Miss) {
-        match miss {
-            Miss::Absent | Miss::Gone => {}
-            Miss::Unusable(why) => _ = self.unusable.get_or_insert(why),
-            Miss::NoAnswer(why) => _ = self.no_answer.get_or_insert(why),
+impl LookupErrors {
+    pub(super) fn add(&mut self, error: LookupError) {
+        match error {
+            LookupError::Absent | LookupError::Removed => {}
+            LookupError::Unusable(reason) => _ = self.unusable.get_or_insert(reason),
+            LookupError::NoAnswer(reason) => _ = self.no_answer.get_or_insert(reason),
         }
     }
 
-    pub(super) fn search(self) -> Search {
+    pub(super) fn into_lookup(self) -> Lookup {
         match (self.unusable, self.no_answer) {
-            (Some(why), _) => Search::Unusable(why),
-            (None, Some(why)) => Search::Unsure(why),
-            (None, None) => Search::Absent,
+            (Some(reason), _) => Lookup::Unusable(reason),
+            (None, Some(reason)) => Lookup::Incomplete(reason),
+            (None, None) => Lookup::Absent,
         }
     }
 }
 
-/// Tells what a place has answered.
-pub(super) fn note(place: &str, started: Instant, answer: Result<Option<&Bundle>, &Miss>) {
+/// Logs the result of a lookup in one source.
+pub(super) fn log(source: &str, started: Instant, result: Result<Option<&Bundle>, &LookupError>) {
     let took_us = started.elapsed().as_micros() as u64;
-    match answer {
-        Ok(Some(bundle)) => info!(place, took_us, objects = bundle.objects.len(), "bundle found"),
-        Ok(None) => debug!(place, took_us, "the stored bundle is the one here"),
-        Err(Miss::Absent | Miss::Gone) => debug!(place, took_us, "no bundle here"),
-        Err(Miss::NoAnswer(error)) => warn!(place, took_us, error, "no answer whether there is a bundle"),
-        Err(Miss::Unusable(error)) => warn!(place, took_us, error, "bundle cannot be used"),
+    match result {
+        Ok(Some(bundle)) => info!(source, took_us, objects = bundle.objects.len(), "bundle found"),
+        Ok(None) => debug!(source, took_us, "stored bundle is current"),
+        Err(LookupError::Absent | LookupError::Removed) => debug!(source, took_us, "no bundle found"),
+        Err(LookupError::NoAnswer(error)) => warn!(source, took_us, error, "bundle lookup failed"),
+        Err(LookupError::Unusable(error)) => warn!(source, took_us, error, "bundle cannot be used"),
     }
 }
 
-pub(super) fn check_image(place: &str, bundle: &Bundle, wanted: &ImageQuery) -> Result<(), Miss> {
-    if wanted.is(&bundle.image) {
+/// Refuses a bundle that belongs to another image than its name in the source says.
+pub(super) fn check_image(source: &str, bundle: &Bundle, query: &ImageQuery) -> Result<(), LookupError> {
+    if query.is(&bundle.image) {
         return Ok(());
     }
-    let (chain, asked) = (bundle.image.chain_id, wanted.to_api());
-    Err(Miss::Unusable(format!(
-        "{place}: this bundle is for the image with chain ID {chain}, not for chain ID {:?} or manifest {:?}; publish it again",
-        asked.chain_id, asked.manifest_digest
+    let chain = bundle.image.chain_id;
+    let expected = query.to_api();
+    Err(LookupError::Unusable(format!(
+        "{source}: this bundle is for the image with chain ID {chain}, not for chain ID {:?} or manifest {:?}; publish it again",
+        expected.chain_id, expected.manifest_digest
     )))
-}
-
-/// Runs `work` on a thread of its own and waits for it until the deadline.
-pub(super) async fn within<T: Send + 'static>(
-    deadline: Duration,
-    what: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
-    let span = tracing::Span::current();
-    let task = tokio::task::spawn_blocking(move || span.in_scope(work));
-    match tokio::time::timeout(deadline, task).await {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(e)) => Err(format!("{what}: the look-up ended unexpectedly: {e}")),
-        Err(_) => Err(format!("{what} did not answer within {} s", deadline.as_secs())),
-    }
 }

@@ -1,11 +1,11 @@
-//! Where bundles come from: the daemon's own store, the repositories' trees through their mounts, the images' registries.
+//! Looks up bundles: in the daemon's own store, in repositories through their mounts, and in the registries of images.
 //!
-//! A stored bundle can be used at once. Meanwhile it is compared with the one its repository has now, which costs no more
-//! than a `stat`: another one takes its place, and if there is none any more it goes. A repository that does not answer, or
-//! is not mounted, changes nothing: the stored one is used.
+//! A stored bundle is used at once. Meanwhile its version is compared with that in its repository, which costs no more than a `stat`: a
+//! newer bundle replaces it, and it is removed if the repository has none any more. If the repository does not respond, or is
+//! not mounted, the stored bundle is used.
 //!
-//! All of these can block for ever. Mounts are read through their guard ([`node::mount`]), the store on threads of the runtime with
-//! a timeout. That a bundle is absent is remembered for a while; that a lookup timed out is not.
+//! All sources can block for ever. Mounts are read through their guard ([`node::mount`]), the store on threads of the runtime with a
+//! timeout. A missing bundle is remembered as missing for a while; a timeout is not remembered.
 
 mod absent;
 mod lookup;
@@ -29,23 +29,37 @@ use tracing::{debug, info, warn};
 
 use crate::request::image_query::ImageQuery;
 use absent::Absent;
-pub use lookup::{AtHand, Compared, Found, Known, Search, Troubles};
-use lookup::{Miss, STORE, check_image, note, within};
-use mount::{MountSource, Sight};
+pub use lookup::{FoundBundle, Freshness, Lookup, LookupErrors, Stored, StoredOrigin};
+use lookup::{LookupError, STORE, check_image, log};
+use mount::{MountLookup, MountSource};
 use packs::Packs;
 use registry::Registries;
 
-/// A mount that does not tell where packs are within this is not waited for: their objects are had one by one.
-const PACKS_PATIENCE: Duration = Duration::from_secs(1);
+/// Timeout of locating packs in a mount. Without a response, objects are fetched one by one.
+const PACKS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// All places.
+/// Why the store gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreUnavailable {
+    /// The store did not respond in time.
+    #[error("the bundle store did not respond within {} s", .0.as_secs_f32())]
+    Timeout(Duration),
+    /// The thread that used the store ended without a result.
+    #[error("the lookup in the bundle store ended unexpectedly: {0}")]
+    Died(#[from] tokio::task::JoinError),
+    /// The store responded with an error.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// All bundle sources.
 #[derive(Debug)]
 pub struct Sources {
     store: Arc<Store>,
-    /// Unknown until the settings of the repositories are.
+    /// Not set until the settings of the repositories are known.
     mounts: OnceLock<Vec<MountSource>>,
-    deadline: Duration,
-    remember_absent: Duration,
+    timeout: Duration,
+    absent_ttl: Duration,
     absent: Absent,
     packs: Packs,
     registries: Registries,
@@ -53,18 +67,24 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Looks in `store`, then below the mounts, then in the image's registry if it is one of `registries`, each for at most
-    /// `deadline`. That an image has no bundle is remembered for `remember_absent`.
-    pub fn new(store: Arc<Store>, registries: Vec<String>, deadline: Duration, remember_absent: Duration) -> Self {
-        let registries = Registries::new(registries, deadline);
-        let (damaged, packs) = Default::default();
-        let absent = Absent::new(remember_absent);
-        Self { store, mounts: OnceLock::new(), deadline, remember_absent, absent, packs, registries, damaged }
+    /// Looks in `store`, then in the mounts, then in the image's registry if it is one of `registries`, each for at most
+    /// `timeout`. A missing bundle is remembered as missing for `absent_ttl`.
+    pub fn new(store: Arc<Store>, registries: Vec<String>, timeout: Duration, absent_ttl: Duration) -> Self {
+        Self {
+            store,
+            mounts: OnceLock::new(),
+            timeout,
+            absent_ttl,
+            absent: Absent::new(absent_ttl),
+            packs: Packs::default(),
+            registries: Registries::new(registries, timeout),
+            damaged: Counter::default(),
+        }
     }
 
     /// Adds the mounts of the repositories. Only the first call has an effect.
     pub fn set_mounts(&self, mounts: Vec<Mount>) {
-        let mounts = mounts.into_iter().map(|mount| MountSource::new(mount, self.deadline)).collect();
+        let mounts = mounts.into_iter().map(|mount| MountSource::new(mount, self.timeout)).collect();
         self.mounts.set(mounts).unwrap_or_else(|_| debug!("the mounts are set already"));
     }
 
@@ -72,221 +92,224 @@ impl Sources {
         self.mounts.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Searches all places for a bundle of `wanted`.
-    pub async fn find(&self, wanted: &ImageQuery) -> Search {
-        let troubles = match self.at_hand(wanted).await {
-            Ok(AtHand { bundle, known }) => match self.compared(&known, wanted).await {
-                Compared::Same => return Search::Found(Box::new(Found::stored(bundle))),
-                Compared::Other(found) => return Search::Found(found),
-                Compared::Gone => Troubles::default(),
+    /// Looks up a bundle of `wanted` in all sources.
+    pub async fn find(&self, wanted: &ImageQuery) -> Lookup {
+        let errors = match self.stored_bundle(wanted).await {
+            Ok(Stored { bundle, known }) => match self.freshness(&known, wanted).await {
+                Freshness::Current => return Lookup::Found(Box::new(FoundBundle::stored(bundle))),
+                Freshness::Replaced(found) => return Lookup::Found(found),
+                Freshness::Removed => LookupErrors::default(),
             },
-            Err(troubles) => troubles,
+            Err(errors) => errors,
         };
-        self.elsewhere(wanted, troubles).await
+        self.find_outside_store(wanted, errors).await
     }
 
-    /// The bundle of `wanted` in the store, if there is one. It can be used at once, and is to be [compared](Self::compared)
-    /// meanwhile.
-    pub async fn at_hand(&self, wanted: &ImageQuery) -> Result<AtHand, Troubles> {
+    /// Looks up the bundle of `wanted` in the store. It can be used at once, while its [freshness](Self::freshness) is checked.
+    pub async fn stored_bundle(&self, wanted: &ImageQuery) -> Result<Stored, LookupErrors> {
         match self.in_store(wanted).await {
             Ok(StoredBundle { bundle, facts, published_packs }) => {
                 self.packs.remember_places(published_packs);
-                let known = Known { chain: bundle.image.chain_id, origin: facts.origin };
-                Ok(AtHand { bundle, known })
+                let known = StoredOrigin { chain: bundle.image.chain_id, origin: facts.origin };
+                Ok(Stored { bundle, known })
             }
-            Err(miss) => {
-                let mut troubles = Troubles::default();
-                troubles.note(miss);
-                Err(troubles)
+            Err(error) => {
+                let mut errors = LookupErrors::default();
+                errors.add(error);
+                Err(errors)
             }
         }
     }
 
-    /// Searches all places but the store, which had `troubles`.
-    pub async fn elsewhere(&self, wanted: &ImageQuery, mut troubles: Troubles) -> Search {
+    /// Looks up a bundle in all sources but the store, which had `errors`.
+    pub async fn find_outside_store(&self, wanted: &ImageQuery, mut errors: LookupErrors) -> Lookup {
         let names = (wanted.chain, wanted.manifest);
         if self.absent.has(&names) {
-            return troubles.search();
+            return errors.into_lookup();
         }
         // Repositories have no bundles by reference.
         let mounts = self.mounts().iter().filter(|_| wanted.only_reference().is_none());
-        let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, None)).collect();
-        while let Some(answer) = asked.next().await {
-            match answer {
-                Ok(Sight::Found { found, origin }) => {
+        let mut lookups: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, None)).collect();
+        while let Some(result) = lookups.next().await {
+            match result {
+                Ok(MountLookup::Found { found, origin }) => {
                     self.keep(&found.bundle, Some(origin)).await;
-                    return Search::Found(found);
+                    return Lookup::Found(found);
                 }
-                Ok(Sight::Same) => {}
-                Err(miss) => troubles.note(miss),
+                Ok(MountLookup::Unchanged) => {}
+                Err(error) => errors.add(error),
             }
         }
         match in_registry(&self.registries, wanted).await {
             Ok(found) => {
-                // A repository's bundle takes its place, should there be one later.
+                // If the repository has a bundle later, that one replaces it.
                 self.keep(&found.bundle, None).await;
-                return Search::Found(found);
+                return Lookup::Found(found);
             }
-            Err(miss) => troubles.note(miss),
+            Err(error) => errors.add(error),
         }
-        let search = troubles.search();
-        if matches!(search, Search::Absent) && wanted.only_reference().is_none() {
+        let lookup = errors.into_lookup();
+        if matches!(lookup, Lookup::Absent) && wanted.only_reference().is_none() {
             self.absent.remember(names);
         }
-        search
+        lookup
     }
 
-    /// Where the repository at `mount` has the packs of `bundle`: for each its parts, or none if that is not known.
+    /// Locates the packs of `bundle` in the repository at `mount`: the parts of each, or `None` if it was not found.
     pub async fn packs(&self, mount: &Mount, bundle: &Bundle) -> Vec<Option<Arc<Pack>>> {
-        let (found, unknown) = self.packs.known(&bundle.packs, self.remember_absent);
+        let (found, unknown) = self.packs.known(&bundle.packs, self.absent_ttl);
         let Some(mount) = self.mounts().iter().find(|m| m.mount.path() == mount.path()).filter(|_| !unknown.is_empty())
         else {
             return found;
         };
-        match mount.packs(&unknown, self.deadline.min(PACKS_PATIENCE)).await {
+        match mount.packs(&unknown, self.timeout.min(PACKS_TIMEOUT)).await {
             Ok(located) => {
                 for (reference, pack) in unknown.iter().zip(located) {
                     self.packs.remember(reference.digest, pack.map(Arc::new));
                 }
                 self.keep_places(bundle);
             }
-            Err(error) => warn!(%error, "packs not found, fetching object by object"),
+            Err(error) => warn!(%error, "cannot locate packs; fetching objects one by one"),
         }
-        self.packs.known(&bundle.packs, self.remember_absent).0
+        self.packs.known(&bundle.packs, self.absent_ttl).0
     }
 
-    /// The repository no longer has a pack of `bundle` where it was: it is looked for again the next time.
+    /// Forgets where a pack of `bundle` is, because it is not there any more. The next request locates it again.
     pub fn moved(&self, bundle: &Bundle, pack: &Digest) {
         self.packs.forget(pack);
         self.keep_places(bundle);
     }
 
-    /// Has what is known of the packs of `bundle` noted in the store, some time.
+    /// Writes the locations of the packs of `bundle` to the store, in the background.
     fn keep_places(&self, bundle: &Bundle) {
-        let (known, _) = self.packs.known(&bundle.packs, self.remember_absent);
+        let (known, _) = self.packs.known(&bundle.packs, self.absent_ttl);
         let known = bundle.packs.iter().zip(known);
         let places: Vec<_> = known.filter_map(|(pack, known)| Some((pack.digest, Pack::clone(&*known?)))).collect();
         let (store, chain) = (self.store.clone(), bundle.image.chain_id);
         tokio::task::spawn_blocking(move || {
             store
                 .put_published_packs(&chain, &places)
-                .unwrap_or_else(|error| warn!(%error, "places of packs not noted"));
+                .unwrap_or_else(|error| warn!(%error, "cannot store the locations of packs"));
         });
     }
 
-    /// What `of` makes of the bundles in the store.
-    pub async fn stored<T: Send + 'static>(&self, of: fn(&Bundle) -> T) -> Result<Vec<T>, String> {
+    /// The bundles in the store, each as `view` shows it.
+    pub async fn stored<T: Send + 'static>(&self, view: fn(&Bundle) -> T) -> Result<Vec<T>, StoreUnavailable> {
         let damaged = self.damaged.clone();
-        self.ask_store(move |store| store::list(store, &damaged, |stored| of(&stored.bundle))).await?
+        self.with_store(move |store| store::list(store, &damaged, |stored| view(&stored.bundle))).await
     }
 
-    /// How many damaged bundles were found in the store, and removed, until now.
+    /// Counts damaged bundles that were found in the store and removed.
     pub fn damaged(&self) -> &Counter {
         &self.damaged
     }
 
-    /// How much is in the store.
-    pub async fn usage(&self) -> Result<Usage, String> {
-        self.ask_store(Store::usage).await?
+    /// Number and size of the bundles in the store.
+    pub async fn usage(&self) -> Result<Usage, StoreUnavailable> {
+        self.with_store(Store::usage).await
     }
 
-    /// Removes the bundles of an image from the store; how many there were.
-    pub async fn remove(&self, wanted: &ImageQuery) -> Result<usize, String> {
+    /// Removes the bundles of an image from the store; returns how many were removed.
+    pub async fn remove(&self, wanted: &ImageQuery) -> Result<usize, StoreUnavailable> {
         let (wanted, damaged) = (wanted.clone(), self.damaged.clone());
         let remove = move |store: &Store| {
             let chain = |image: &ImageId| wanted.is(image).then_some(image.chain_id);
             let chains = store::list(store, &damaged, |stored| chain(&stored.bundle.image))?;
             store.remove(&chains.into_iter().flatten().collect::<Vec<_>>())
         };
-        self.ask_store(remove).await?
+        self.with_store(remove).await
     }
 
-    async fn in_store(&self, wanted: &ImageQuery) -> Result<StoredBundle, Miss> {
+    async fn in_store(&self, wanted: &ImageQuery) -> Result<StoredBundle, LookupError> {
         let (names, damaged) = (wanted.clone(), self.damaged.clone());
         let look = move |store: &Store| store::find(store, &damaged, &names);
         let started = Instant::now();
-        let result = match self.ask_store(look).await.map_err(Miss::NoAnswer)? {
+        let result = match self.with_store(look).await {
             Ok(Some(stored)) => check_image(STORE, &stored.bundle, wanted).map(|()| stored),
-            Ok(None) => Err(Miss::Absent),
-            // Perhaps the mount has a good one, which then replaces it.
-            Err(error) => Err(Miss::Unusable(error)),
+            Ok(None) => Err(LookupError::Absent),
+            // A mount may have an intact bundle, which then replaces it.
+            Err(StoreUnavailable::Store(error)) => Err(LookupError::Unusable(error.to_string())),
+            Err(error) => Err(LookupError::NoAnswer(error.to_string())),
         };
-        note(STORE, started, result.as_ref().map(|stored| Some(&stored.bundle)));
+        log(STORE, started, result.as_ref().map(|stored| Some(&stored.bundle)));
         result
     }
 
-    /// Has the store asked on a thread of its own.
-    async fn ask_store<T: Send + 'static>(
+    /// Uses the store on a thread of the runtime, for at most the timeout.
+    async fn with_store<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<Result<T, String>, String> {
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreUnavailable> {
         let store = self.store.clone();
-        let answer = within(self.deadline, "the bundle store", move || ask(&store)).await?;
-        if let Err(StoreError::Bundle { .. }) = &answer {
+        let span = tracing::Span::current();
+        let task = tokio::task::spawn_blocking(move || span.in_scope(|| work(&store)));
+        let result = tokio::time::timeout(self.timeout, task).await;
+        let result = result.map_err(|_| StoreUnavailable::Timeout(self.timeout))??;
+        if let Err(StoreError::Bundle { .. }) = &result {
             self.damaged.inc();
         }
-        Ok(answer.map_err(|error| error.to_string()))
+        Ok(result?)
     }
 
-    /// Asks the repository of a stored bundle what it has now. Another one is stored; if there is none any more it goes from
-    /// the store. One that was put into the store by hand gives way to any repository's.
-    pub async fn compared(&self, known: &Known, wanted: &ImageQuery) -> Compared {
-        let Known { chain, origin } = known;
-        // By the name that every bundle has: a manifest may no longer lead to it.
+    /// Compares a stored bundle with the one in its repository. Another bundle replaces it; if the repository has none any more, it is
+    /// removed. A bundle that was imported into the store is replaced by that of any repository.
+    pub async fn freshness(&self, known: &StoredOrigin, wanted: &ImageQuery) -> Freshness {
+        let StoredOrigin { chain, origin } = known;
+        // By chain ID, which every bundle has: a manifest may no longer lead to it.
         let wanted = &ImageQuery { chain: Some(*chain), ..wanted.clone() };
         let is_origin = |mount: &&MountSource| origin.as_ref().is_none_or(|origin| origin.mount == mount.mount.path());
         let mounts = self.mounts().iter().filter(is_origin);
         let version = Some(origin.as_ref().map_or("", |origin| origin.version.as_str()));
-        let mut asked: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, version)).collect();
-        while let Some(answer) = asked.next().await {
-            match answer {
-                Ok(Sight::Found { found, origin }) => {
+        let mut lookups: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, version)).collect();
+        while let Some(result) = lookups.next().await {
+            match result {
+                Ok(MountLookup::Found { found, origin }) => {
                     self.keep(&found.bundle, Some(origin)).await;
-                    return Compared::Other(found);
+                    return Freshness::Replaced(found);
                 }
-                Err(Miss::Gone) if origin.is_some() => {
+                Err(LookupError::Removed) if origin.is_some() => {
                     self.forget(*chain).await;
-                    return Compared::Gone;
+                    return Freshness::Removed;
                 }
-                // in_mount() has told whatever is wrong.
-                Ok(Sight::Same) | Err(_) => {}
+                // `in_mount` has logged the error.
+                Ok(MountLookup::Unchanged) | Err(_) => {}
             }
         }
-        Compared::Same
+        Freshness::Current
     }
 
-    /// Puts a bundle into the store. Not being able to is no reason to fail.
+    /// Stores a bundle. An error is logged and does not fail the request.
     async fn keep(&self, bundle: &Bundle, origin: Option<Origin>) {
         let bundle = bundle.clone();
-        match self.ask_store(move |store| store.put(&bundle, origin)).await {
-            Ok(Ok(_)) => debug!("bundle put into the store"),
-            Ok(Err(error)) | Err(error) => warn!(%error, "bundle not put into the store"),
+        match self.with_store(move |store| store.put(&bundle, origin)).await {
+            Ok(_) => debug!("bundle stored"),
+            Err(error) => warn!(%error, "cannot store the bundle"),
         }
     }
 
     /// Removes a bundle that its repository no longer has.
     async fn forget(&self, chain: ChainId) {
-        match self.ask_store(move |store| store.remove(&[chain])).await {
-            Ok(Ok(_)) => info!(%chain, "the repository has this bundle no more: removed from the store"),
-            Ok(Err(error)) | Err(error) => warn!(%error, "bundle not removed from the store"),
+        match self.with_store(move |store| store.remove(&[chain])).await {
+            Ok(_) => info!(%chain, "bundle removed from the store: its repository has none any more"),
+            Err(error) => warn!(%error, "cannot remove a bundle from the store"),
         }
     }
 }
 
-async fn in_mount(mount: &MountSource, wanted: &ImageQuery, known: Option<&str>) -> Result<Sight, Miss> {
+async fn in_mount(mount: &MountSource, wanted: &ImageQuery, known: Option<&str>) -> Result<MountLookup, LookupError> {
     let started = Instant::now();
-    let result = mount.look(wanted, known).await;
-    let bundle = result.as_ref().map(|sight| match sight {
-        Sight::Found { found, .. } => Some(&found.bundle),
-        Sight::Same => None,
+    let result = mount.find(wanted, known).await;
+    let bundle = result.as_ref().map(|found| match found {
+        MountLookup::Found { found, .. } => Some(&found.bundle),
+        MountLookup::Unchanged => None,
     });
-    note(&mount.mount.path().to_string_lossy(), started, bundle);
+    log(&mount.mount.path().to_string_lossy(), started, bundle);
     result
 }
 
-async fn in_registry(registries: &Registries, wanted: &ImageQuery) -> Result<Box<Found>, Miss> {
+async fn in_registry(registries: &Registries, wanted: &ImageQuery) -> Result<Box<FoundBundle>, LookupError> {
     let started = Instant::now();
-    let result = registries.look(wanted).await;
-    note("registry", started, result.as_ref().map(|found| Some(&found.bundle)));
+    let result = registries.find(wanted).await;
+    log("registry", started, result.as_ref().map(|found| Some(&found.bundle)));
     result
 }

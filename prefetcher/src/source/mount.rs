@@ -1,4 +1,4 @@
-//! A repository's tree through its mount.
+//! Bundles and packs in a repository, read through its mount.
 
 use std::io;
 use std::path::Path;
@@ -12,23 +12,23 @@ use bundles::publish::{DIRECTORY, bundle_path, manifest_path};
 use bundles::store::Origin;
 use node::mount::{Call, Mount};
 
-use super::lookup::{Found, Miss, check_image};
+use super::lookup::{FoundBundle, LookupError, check_image};
 use super::packs;
 use crate::request::image_query::ImageQuery;
 
-/// The tree of one repository.
+/// A mounted repository.
 #[derive(Debug)]
 pub(super) struct MountSource {
     pub(super) mount: Mount,
     timeout: Duration,
 }
 
-/// What there is of an image's bundle.
-pub(super) enum Sight {
-    /// The one that is known.
-    Same,
-    /// Another one.
-    Found { found: Box<Found>, origin: Origin },
+/// Result of a lookup in a repository.
+pub(super) enum MountLookup {
+    /// The repository has the known version.
+    Unchanged,
+    /// The repository has a bundle, or another version of the known one.
+    Found { found: Box<FoundBundle>, origin: Origin },
 }
 
 impl MountSource {
@@ -38,35 +38,35 @@ impl MountSource {
 
     /// Looks up the bundle of `wanted`. For one that is stored, `known` is its version; then the lookup does not wait for others on
     /// the same mount.
-    pub(super) async fn look(&self, wanted: &ImageQuery, known: Option<&str>) -> Result<Sight, Miss> {
+    pub(super) async fn find(&self, wanted: &ImageQuery, known: Option<&str>) -> Result<MountLookup, LookupError> {
         let by_chain = wanted.chain.iter().map(bundle_path);
         let by_manifest = wanted.manifest.iter().map(manifest_path);
         let paths: Vec<_> = by_chain.chain(by_manifest).collect();
         let version = known.map(str::to_owned);
-        let look = move |call: &Call| {
+        let find = move |call: &Call| {
             for path in &paths {
                 let path = call.root().join(path);
                 match read(call, &path, version.as_deref()) {
                     Ok(Some(seen)) => return Ok(Ok(Some((path, seen)))),
                     Ok(None) => {}
-                    Err(miss) => return Ok(Err(miss)),
+                    Err(error) => return Ok(Err(error)),
                 }
             }
-            // What is not mounted has not lost its bundles.
-            Ok(if call.root().join(DIRECTORY).is_dir() { Ok(None) } else { Err(Miss::Absent) })
+            // Without the directory of bundles, the repository is not mounted.
+            Ok(if call.root().join(DIRECTORY).is_dir() { Ok(None) } else { Err(LookupError::Absent) })
         };
-        let looked = match known {
-            None => self.mount.run(self.timeout, look).await,
-            Some(_) => self.mount.try_run(self.timeout, look).await,
+        let found = match known {
+            None => self.mount.run(self.timeout, find).await,
+            Some(_) => self.mount.try_run(self.timeout, find).await,
         };
-        match looked.map_err(|error| Miss::NoAnswer(error.to_string()))?? {
-            None => Err(Miss::Gone),
-            Some((_, (_, None))) => Ok(Sight::Same),
+        match found.map_err(|error| LookupError::NoAnswer(error.to_string()))?? {
+            None => Err(LookupError::Removed),
+            Some((_, (_, None))) => Ok(MountLookup::Unchanged),
             Some((path, (version, Some(bundle)))) => {
-                let place = path.to_string_lossy().into_owned();
-                check_image(&place, &bundle, wanted)?;
+                let source = path.to_string_lossy().into_owned();
+                check_image(&source, &bundle, wanted)?;
                 let origin = Origin { mount: self.mount.path().to_owned(), version };
-                Ok(Sight::Found { found: Box::new(Found { bundle, place }), origin })
+                Ok(MountLookup::Found { found: Box::new(FoundBundle { bundle, source }), origin })
             }
         }
     }
@@ -80,11 +80,11 @@ impl MountSource {
 }
 
 /// Reads a bundle, unless its version is the known one; `None` if there is no such file.
-fn read(call: &Call, path: &Path, known: Option<&str>) -> Result<Option<(String, Option<Bundle>)>, Miss> {
-    // Before it is read: should it change in between, the next look sees a version that is not known.
+fn read(call: &Call, path: &Path, known: Option<&str>) -> Result<Option<(String, Option<Bundle>)>, LookupError> {
+    // Before the bundle is read: if the file changes in between, the next lookup sees another version.
     let version = match content_version(path) {
         Err(e) if is_absent(&e) => return Ok(None),
-        Err(e) => return Err(Miss::NoAnswer(format!("{}: {e}", path.display()))),
+        Err(e) => return Err(LookupError::NoAnswer(format!("{}: {e}", path.display()))),
         Ok(version) => version,
     };
     call.responded();
@@ -94,8 +94,8 @@ fn read(call: &Call, path: &Path, known: Option<&str>) -> Result<Option<(String,
     match Bundle::read(path) {
         Ok(bundle) => Ok(Some((version, Some(bundle)))),
         Err(FileError::Io { source, .. }) if is_absent(&source) => Ok(None),
-        Err(e @ FileError::Io { .. }) => Err(Miss::NoAnswer(e.to_string())),
-        Err(e) => Err(Miss::Unusable(e.to_string())),
+        Err(e @ FileError::Io { .. }) => Err(LookupError::NoAnswer(e.to_string())),
+        Err(e) => Err(LookupError::Unusable(e.to_string())),
     }
 }
 

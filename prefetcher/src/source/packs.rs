@@ -1,8 +1,8 @@
-//! Where a repository has the packs of a bundle: asked once through its mount, then known.
+//! Locations of packs in a repository: looked up once through its mount, then remembered.
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bundles::bundle::PackRef;
@@ -12,12 +12,13 @@ use bundles::object::ObjectKind;
 use bundles::pack::{PackPart as Part, PublishedPack as Pack};
 use bundles::path::RootPath;
 use bundles::publish::pack_path;
+use parking_lot::{Mutex, MutexGuard};
 use tracing::debug;
 
-/// Most packs that are remembered.
+/// Maximum number of packs that are remembered.
 const MAX_KNOWN: usize = 4096;
 
-/// Packs that were asked for. What is named by its checksum does not change; what is absent may come.
+/// Packs that were looked up. A pack is named by its checksum and does not change; a missing pack may be published later.
 #[derive(Debug, Default)]
 pub(super) struct Packs {
     known: Mutex<HashMap<Digest, Known>>,
@@ -30,7 +31,7 @@ struct Known {
 }
 
 impl Packs {
-    /// What is known of `packs`; those that nothing is known of.
+    /// The locations of `packs` as far as they are known, and the packs that must be looked up.
     pub(super) fn known(&self, packs: &[PackRef], absent_for: Duration) -> (Vec<Option<Arc<Pack>>>, Vec<PackRef>) {
         let known = self.lock();
         let (mut found, mut unknown) = (Vec::new(), Vec::new());
@@ -52,7 +53,7 @@ impl Packs {
         known.insert(digest, Known { pack, since: Instant::now() });
     }
 
-    /// Takes note of what the store knows.
+    /// Adds locations from the store.
     pub(super) fn remember_places(&self, places: Vec<(Digest, Pack)>) {
         for (digest, pack) in places {
             if self.lock().get(&digest).is_none_or(|known| known.pack.is_none()) {
@@ -66,16 +67,16 @@ impl Packs {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 
-/// Asks the client at `mount` what objects `packs` are made of; none for those that are not there or other files. Blocks.
+/// Looks up the objects that `packs` consist of; `None` for packs that are missing or other files. Blocks.
 pub(super) fn locate(mount: &Path, packs: &[PackRef]) -> Result<Vec<Option<Pack>>, String> {
     let mounted = MountedClient::at(mount).map_err(|e| e.to_string())?;
     let locate = |pack| {
         locate_one(&mounted, pack).unwrap_or_else(|error| {
-            debug!(error, "pack not found");
+            debug!(error, "cannot locate a pack");
             None
         })
     };
@@ -102,7 +103,7 @@ fn locate_one(mounted: &MountedClient, pack: &PackRef) -> Result<Option<Pack>, S
             };
             Some(Pack { parts: chunks.iter().map(part).collect() })
         }
-        // Not among the repository's objects.
+        // Not one of the repository's objects.
         _ => None,
     })
 }
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_known_for_good_and_what_is_absent_for_a_while() {
+    fn found_packs_are_known_for_good_and_missing_ones_for_a_while() {
         let packs = Packs::default();
         let refs: Vec<PackRef> = [b"a", b"b", b"c"].map(|n| PackRef { digest: Digest::sha256(n), size: 1 }).into();
         packs.remember(refs[0].digest, Some(Arc::new(Pack { parts: Vec::new() })));

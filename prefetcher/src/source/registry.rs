@@ -1,44 +1,46 @@
-//! Bundles that lie beside their images in a registry.
+//! Bundles that are stored beside their images in a registry.
 //!
-//! Only registries that the configuration names are asked: whoever may use our socket must not choose whom we talk to.
+//! Only configured registries are used, so that a client of the daemon's socket cannot choose which hosts the daemon connects to.
 
 use std::time::Duration;
 
 use bundles::bundle::Bundle;
 use bundles::registry::fetch_bundle;
 
-use super::lookup::{Found, Miss, check_image};
+use super::lookup::{FoundBundle, LookupError, check_image};
 use crate::request::image_query::ImageQuery;
 
-/// The registries that are asked.
+/// The configured registries.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Registries {
-    /// As configured: hosts, with a port if it is not the usual one; `http://` before those without TLS.
+    /// Host names, with a port unless it is the default; `http://` before those without TLS.
     hosts: Vec<String>,
-    deadline: Duration,
+    timeout: Duration,
 }
 
 impl Registries {
-    pub(super) fn new(hosts: Vec<String>, deadline: Duration) -> Self {
-        Self { hosts, deadline }
+    pub(super) fn new(hosts: Vec<String>, timeout: Duration) -> Self {
+        Self { hosts, timeout }
     }
 
-    /// Looks beside `wanted`, if its registry is one of ours.
-    pub(super) async fn look(&self, wanted: &ImageQuery) -> Result<Box<Found>, Miss> {
-        let Some((reference, plain_http)) = self.reference(wanted) else { return Err(Miss::Absent) };
-        let place = format!("registry {reference}");
-        let answer = tokio::time::timeout(self.deadline, fetch_bundle(&reference, plain_http)).await;
-        let late = |_| Miss::NoAnswer(format!("{place} did not answer within {} s", self.deadline.as_secs()));
-        let bundle: Option<Bundle> = answer.map_err(late)?.map_err(|e| Miss::NoAnswer(e.to_string()))?;
-        let bundle = bundle.ok_or(Miss::Absent)?;
-        check_image(&place, &bundle, wanted)?;
-        Ok(Box::new(Found { bundle, place }))
+    /// Looks up the bundle of `wanted` if its registry is configured.
+    pub(super) async fn find(&self, wanted: &ImageQuery) -> Result<Box<FoundBundle>, LookupError> {
+        let Some((reference, plain_http)) = self.reference(wanted) else { return Err(LookupError::Absent) };
+        let source = format!("registry {reference}");
+        let response = tokio::time::timeout(self.timeout, fetch_bundle(&reference, plain_http)).await;
+        let late =
+            |_| LookupError::NoAnswer(format!("{source} did not respond within {} s", self.timeout.as_secs_f32()));
+        let bundle: Option<Bundle> = response.map_err(late)?.map_err(|e| LookupError::NoAnswer(e.to_string()))?;
+        let bundle = bundle.ok_or(LookupError::Absent)?;
+        check_image(&source, &bundle, wanted)?;
+        Ok(Box::new(FoundBundle { bundle, source }))
     }
 
-    /// What to ask for, by digest if that is known, and whether without TLS.
+    /// The reference to look up, by digest if it is known, and whether to connect without TLS.
     fn reference(&self, wanted: &ImageQuery) -> Option<(String, bool)> {
         let (host, rest) = wanted.reference.split_once('/')?;
-        let ours = self.hosts.iter().find(|ours| ours.strip_prefix("http://").unwrap_or(ours) == host)?;
+        let is_registry = |configured: &&String| configured.strip_prefix("http://").unwrap_or(configured) == host;
+        let registry = self.hosts.iter().find(is_registry)?;
         let reference = match wanted.manifest {
             None => wanted.reference.clone(),
             Some(manifest) => {
@@ -47,7 +49,7 @@ impl Registries {
                 format!("{host}/{}@{manifest}", &name[..end])
             }
         };
-        Some((reference, ours.starts_with("http://")))
+        Some((reference, registry.starts_with("http://")))
     }
 }
 
@@ -58,7 +60,7 @@ mod tests {
     use bundles::image::Digest;
 
     #[test]
-    fn only_our_registries_are_asked_and_by_digest_if_that_is_known() {
+    fn only_configured_registries_are_used_by_digest_if_known() {
         let hosts = vec!["registry.example.org".into(), "http://localhost:5000".into()];
         let registries = Registries::new(hosts, Duration::from_secs(1));
         let manifest = Digest::sha256(b"m");

@@ -1,22 +1,18 @@
-//! What the store has, and what of it was damaged.
+//! Lookups in the daemon's own store.
 
 use bundles::store::{Store, StoreError, StoredBundle};
 use prometheus_client::metrics::counter::Counter;
 
 use crate::request::image_query::ImageQuery;
 
-/// What `of` makes of the bundles in the store; damaged ones are counted.
-pub(super) fn list<T>(
-    store: &Store,
-    damaged: &Counter,
-    of: impl FnMut(&StoredBundle) -> T,
-) -> Result<Vec<T>, StoreError> {
-    let listed = store.list(of)?;
+/// The bundles in the store, each as `view` shows it; counts damaged ones.
+pub(super) fn list<T>(store: &Store, damaged: &Counter, view: impl FnMut(&StoredBundle) -> T) -> Result<Vec<T>, StoreError> {
+    let listed = store.list(view)?;
     damaged.inc_by(listed.damaged as u64);
     Ok(listed.bundles)
 }
 
-/// An image's bundle, by the best name there is. References are no keys: all bundles are read for them.
+/// An image's bundle, by its most specific name. The store has no index of references: all bundles are read.
 pub(super) fn find(store: &Store, damaged: &Counter, wanted: &ImageQuery) -> Result<Option<StoredBundle>, StoreError> {
     if let Some(chain) = &wanted.chain
         && let Some(stored) = store.by_chain(chain)?

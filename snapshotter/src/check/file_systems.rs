@@ -18,7 +18,7 @@ const ENOUGH_THREADS: u64 = 220;
 
 /// Checks one repository. `root` is the snapshotter's.
 pub(super) fn check(root: &Path, repository: &str, client: &ClientConfiguration) -> Result<String> {
-    match client.of(repository) {
+    match client.parameters(repository) {
         Ok(values) => compare(root, repository, &values),
         Err(error) => Ok(format!("cannot find the client's cache: {error}")),
     }

@@ -30,7 +30,7 @@ CVMFS_QUOTA_LIMIT=4000
 const BY_HAND: &str = "servers = [\"http://hand/@org@\"]\ncache = \"/nonexistent/hand\"\n";
 
 #[test]
-fn everything_is_learned_from_the_client() {
+fn unset_values_are_those_of_the_client() {
     let found = settings(CLIENT, "").unwrap();
     assert_eq!(found.upstream.servers, [format!("http://one/cvmfs/{NAME}"), format!("http://two/cvmfs/{NAME}")]);
     assert_eq!(found.upstream.proxies.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
@@ -41,7 +41,7 @@ fn everything_is_learned_from_the_client() {
 }
 
 #[test]
-fn what_is_written_by_hand_wins() {
+fn values_set_in_the_daemons_configuration_win() {
     for local in ["absent", CLIENT, "ls"] {
         let found = settings(local, BY_HAND).unwrap();
         assert_eq!(found.upstream.servers, ["http://hand/unpacked"]);
@@ -59,7 +59,7 @@ fn what_is_written_by_hand_wins() {
     let more = format!("{BY_HAND}workspace = \"/w\"\nquota_mb = 7\n");
     let directory = settings(CLIENT, &more).unwrap().choice.directory.unwrap();
     assert_eq!((directory.workspace.as_path(), directory.quota), (Path::new("/w"), Some(7 * MIB)));
-    assert!(directory.has_quota_manager(), "what is not known of a cache is taken for granted");
+    assert!(directory.has_quota_manager(), "a quota is assumed if unknown");
     let uncounted = settings("absent", &format!("{BY_HAND}quota_mb = 0\n")).unwrap().choice.directory.unwrap();
     assert!(!uncounted.has_quota_manager());
     for (destination, kind) in [("alien", Kind::Alien), ("lower", Kind::Lower), ("mount", Kind::Mount)] {
@@ -71,10 +71,10 @@ fn what_is_written_by_hand_wins() {
 #[test]
 fn without_servers_or_proxies_the_client_fetches() {
     for (local, expected) in [
-        ("absent", "there is no directory"),
+        ("absent", "no CVMFS client is configured there"),
         ("", "no CVMFS client is mounted there"),
-        ("CVMFS_SERVER_URL=\"http://one/@fqrn@\"", "no proxies are given"),
-        ("CVMFS_SERVER_URL=\"http://one/@fqrn@\"\nCVMFS_HTTP_PROXY=auto", "automatic configuration"),
+        ("CVMFS_SERVER_URL=\"http://one/@fqrn@\"", "no proxy is configured"),
+        ("CVMFS_SERVER_URL=\"http://one/@fqrn@\"\nCVMFS_HTTP_PROXY=auto", "configured automatically"),
         ("CVMFS_SERVER_URL=one", "not a URL"),
         ("A=$(hostname)", "default.local:1: "),
     ] {
@@ -86,10 +86,10 @@ fn without_servers_or_proxies_the_client_fetches() {
 }
 
 #[test]
-fn what_is_missing_is_told_with_what_to_write() {
+fn an_error_names_the_missing_key() {
     for (local, more, expected) in [
-        ("absent", "sink = \"managed\"\ncache = \"/c\"", "write servers = [...]"),
-        ("absent", "sink = \"alien\"\nservers = [\"http://one/x\"]", "write cache = "),
+        ("absent", "destination = \"managed\"\ncache = \"/c\"", "set servers = [...]"),
+        ("absent", "destination = \"alien\"\nservers = [\"http://one/x\"]", "set cache = "),
     ] {
         let message = settings(local, more).unwrap_err().to_string();
         assert!(message.contains(expected) && message.contains(NAME), "{message}");
