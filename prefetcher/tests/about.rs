@@ -36,7 +36,7 @@ async fn free_port() -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_serving_until_the_daemon_is_told_to_stop() {
+async fn health_is_serving_until_the_daemon_shuts_down() {
     let (site, wanted) = (Site::new(), [Object::new(&noise(12 << 20))]);
     let origin = Origin::start(&wanted).await;
     origin.set(&wanted[0], Behaviour::Hold(wanted[0].stored.clone()));
@@ -65,7 +65,7 @@ async fn health_is_serving_until_the_daemon_is_told_to_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reflection_tells_of_the_service() {
+async fn reflection_describes_the_service() {
     let site = Site::new();
     let origin = Origin::start([]).await;
     let _daemon = Daemon::start(&site, &[&origin]).await;
@@ -133,7 +133,7 @@ async fn metrics_count_what_requests_did() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_as_json_has_the_requests_ids_in_every_line() {
+async fn a_json_log_has_the_request_ids_in_every_line() {
     let (site, wanted) = (Site::new(), objects(2, 2));
     let origin = Origin::start(&wanted).await;
     let bundle = site::bundle("image", &wanted);
@@ -181,7 +181,7 @@ impl Authority {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tcp_only_callers_with_a_certificate_are_served() {
+async fn over_tcp_only_clients_with_a_certificate_are_served() {
     let site = Site::new();
     let origin = Origin::start([]).await;
     let (ours, theirs) = (Authority::new(), Authority::new());

@@ -98,7 +98,7 @@ async fn a_cancelled_request_ends_at_once_and_the_next_one_completes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_an_object_of_a_cancelled_request_still_gets_it() {
+async fn cancelling_a_request_does_not_fail_those_that_joined_its_objects() {
     let held = Held::start(ask).await;
     let other = site::bundle("other", [&held.wanted[0]]);
     held.site.publish(&other);
@@ -126,7 +126,7 @@ async fn a_deadline_ends_a_request_with_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_for_what_is_critical_ends_when_it_is_in_and_always_in_time() {
+async fn wait_critical_ends_with_the_critical_objects_or_in_time() {
     let held = Held::start(|bundle| {
         let mut late = bundle.clone();
         late.objects[0].need.phase = Phase::Main;
@@ -160,7 +160,7 @@ async fn waiting_for_what_is_critical_ends_when_it_is_in_and_always_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_joins_raises_the_priority_and_it_can_be_set_and_is_told() {
+async fn joining_raises_the_priority_and_clients_can_change_it() {
     let named = |bundle: &Bundle, priority: Priority, name: &str| PrefetchRequest {
         priority: priority.into(),
         correlation_id: name.into(),
@@ -187,7 +187,7 @@ async fn who_joins_raises_the_priority_and_it_can_be_set_and_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bundle_of_the_callers_own_is_used_and_not_kept() {
+async fn a_bundle_in_the_request_is_used_and_not_stored() {
     let (site, wanted) = (Site::new(), objects(2, 4));
     let origin = Origin::start(&wanted).await;
     let daemon = Daemon::start(&site, &[&origin]).await;
@@ -217,7 +217,7 @@ async fn a_bundle_of_the_callers_own_is_used_and_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_bundle_is_found_by_its_reference_and_can_be_dropped() {
+async fn a_stored_bundle_is_found_by_reference_and_can_be_removed() {
     let (site, wanted) = (Site::new(), objects(3, 2));
     let origin = Origin::start(&wanted).await;
     let daemon = Daemon::start(&site, &[&origin]).await;
@@ -263,7 +263,7 @@ async fn a_watcher_sees_progress_and_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_of_a_daemon_that_stops_is_told_the_end() {
+async fn a_watcher_gets_the_last_status_when_the_daemon_stops() {
     let mut held = Held::start(ask).await;
     let statuses = held.daemon.client.watch(held.id, Duration::from_millis(20)).await.unwrap();
     held.daemon.signal(Signal::SIGTERM);

@@ -24,7 +24,7 @@ async fn through(proxies: &str, behind: &Origin, wanted: &[Object], more: &str) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_proxy_takes_over_from_one_that_fails_in_any_way() {
+async fn any_failure_of_a_proxy_is_followed_by_the_next_proxy() {
     let wanted = objects(30, 20);
     let page = b"<html>Please log in to use the guest network</html>";
     let cut = |o: &Object| Behaviour::Cut(o.stored.clone(), o.stored.len() / 2);
@@ -50,7 +50,7 @@ async fn the_next_proxy_takes_over_from_one_that_fails_in_any_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_all_proxies_dead_the_direct_way_is_taken_only_if_the_client_may() {
+async fn direct_connections_replace_dead_proxies_only_if_configured() {
     let wanted = objects(31, 10);
     let (one, two) = (Origin::dead().await, Origin::dead().await);
     let behind = Origin::start(&wanted).await;
@@ -64,7 +64,7 @@ async fn with_all_proxies_dead_the_direct_way_is_taken_only_if_the_client_may() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_bytes_that_a_proxy_keeps_are_asked_for_past_its_cache() {
+async fn wrong_bytes_in_a_proxy_are_fetched_again_past_its_cache() {
     let wanted = objects(32, 5);
     let proxy = Origin::start(&wanted).await;
     let mut kept = wanted[0].stored.clone();
@@ -78,7 +78,7 @@ async fn wrong_bytes_that_a_proxy_keeps_are_asked_for_past_its_cache() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_sends_a_byte_a_second_is_not_waited_for() {
+async fn a_server_that_sends_a_byte_per_second_fails() {
     let site = Site::new();
     let wanted = objects(33, 4);
     let (slow, good) = (Origin::start(&wanted).await, Origin::start(&wanted).await);

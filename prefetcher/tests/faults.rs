@@ -54,7 +54,7 @@ async fn a_body_of_another_length_is_refused_before_it_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_truncated_body_is_asked_for_again_then_counted() {
+async fn a_truncated_body_is_fetched_again_then_counted() {
     let mut wanted = objects(3, 2);
     for first in [wanted[0].clone(), Object::new(&noise(7 << 20))] {
         wanted[0] = first;
@@ -67,7 +67,7 @@ async fn a_truncated_body_is_asked_for_again_then_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_are_counted_and_only_passing_ones_are_tried_again() {
+async fn refusals_are_counted_and_only_transient_ones_retried() {
     let wanted = objects(4, 3);
     for (code, requests) in [(404, 1), (403, 1), (302, 1), (500, 2), (503, 2)] {
         let (_, origin, status) = with_first(&wanted, Behaviour::Status(code, "sorry")).await;
@@ -78,7 +78,7 @@ async fn refusals_are_counted_and_only_passing_ones_are_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_server_helps_out() {
+async fn a_failed_server_is_followed_by_the_next() {
     let site = Site::new();
     let wanted = objects(5, 30);
     let (dead, bad, good) = (Origin::dead().await, Origin::start(&wanted).await, Origin::start(&wanted).await);
@@ -95,7 +95,7 @@ async fn the_next_server_helps_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bundle_that_cannot_be_used_ends_its_request_and_nothing_else() {
+async fn an_unusable_bundle_fails_only_its_own_request() {
     let site = Site::new();
     let wanted = objects(6, 3);
     let origin = Origin::start(&wanted).await;
@@ -132,7 +132,7 @@ async fn a_bundle_that_cannot_be_used_ends_its_request_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_without_a_bundle_is_told_and_found_once_it_has_one() {
+async fn an_image_without_a_bundle_is_found_once_it_has_one() {
     let site = Site::new();
     let wanted = objects(7, 2);
     let origin = Origin::start(&wanted).await;
@@ -145,7 +145,7 @@ async fn an_image_without_a_bundle_is_told_and_found_once_it_has_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn absence_is_believed_for_as_long_as_configured() {
+async fn a_missing_bundle_is_remembered_for_the_configured_time() {
     let site = Site::new();
     let wanted = objects(10, 2);
     let origin = Origin::start(&wanted).await;
@@ -186,7 +186,7 @@ async fn a_hung_mount_stops_neither_other_requests_nor_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_that_is_not_there_fails_the_request_without_a_transfer_until_it_is() {
+async fn a_missing_cache_fails_requests_without_a_transfer() {
     let site = Site::new();
     let wanted = objects(9, 20);
     let origin = Origin::start(&wanted).await;
@@ -259,7 +259,7 @@ async fn as_root_a_full_disk_loses_only_what_does_not_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_that_vanishes_in_the_middle_is_filled_anew_by_the_next_request() {
+async fn a_cache_removed_during_a_request_is_filled_by_the_next() {
     let site = Site::new();
     let wanted = objects(51, 10);
     let origin = Origin::start(&wanted).await;

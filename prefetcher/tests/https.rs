@@ -69,7 +69,7 @@ async fn a_sites_own_authority_is_trusted_if_it_is_named_and_http_2_is_spoken_wh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_cannot_be_believed_gets_no_request_and_the_error_says_why() {
+async fn an_untrusted_server_gets_no_request_and_the_error_says_why() {
     let (ours, other, wanted) = (authority("ours"), authority("other"), objects(2, 2));
     for (issuer, name, expected) in [
         (&other, "localhost", &["UnknownIssuer", "certificates = "][..]),

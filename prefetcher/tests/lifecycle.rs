@@ -51,7 +51,7 @@ async fn after_a_kill_the_next_start_cleans_up_and_completes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_lets_in_what_is_on_its_way_and_drops_the_rest() {
+async fn sigterm_finishes_running_downloads_and_drops_the_rest() {
     let (site, wanted) = (Site::new(), large_and_small());
     let (origin, mut daemon, id) = in_mid_transfer(&site, &wanted).await;
     let client = daemon.client.clone();
@@ -87,7 +87,7 @@ async fn sigterm_does_not_wait_for_a_server_that_holds_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_daemon_is_refused_and_the_first_goes_on() {
+async fn a_second_daemon_fails_and_the_first_continues() {
     let site = Site::new();
     let wanted = objects(2, 2);
     let origin = Origin::start(&wanted).await;
@@ -114,7 +114,7 @@ async fn a_second_daemon_is_refused_and_the_first_goes_on() {
 
 /// Two hundred lives of a daemon, each ended at a random moment.
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_two_hundred_times_it_never_shows_a_wrong_object_and_then_completes() {
+async fn two_hundred_kills_leave_no_wrong_object() {
     let site = Site::new();
     let mut wanted = objects(40, 60);
     wanted.insert(10, Object::new(&noise(6 << 20)));

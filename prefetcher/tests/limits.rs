@@ -16,7 +16,7 @@ use tonic::Code;
 use site::{Behaviour, Daemon, LONG, Object, Origin, Site, bundle, by_chain, noise, objects, tally};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_is_asked_no_more_often_than_configured() {
+async fn requests_to_a_proxy_keep_to_the_configured_rate() {
     let wanted = objects(1, 40);
     let proxy = Origin::start(&wanted).await;
     let mut site = Site::new();
@@ -52,7 +52,7 @@ async fn wait(client: &Client, id: u64) -> RequestStatus {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_takes_no_more_than_its_own_limit_and_others_do_not_wait_for_it() {
+async fn a_request_keeps_to_its_bandwidth_limit_and_delays_no_other() {
     // The last takes most of an hour at 1024 bytes a second.
     let (site, wanted, slow) = (Site::new(), (0..20).map(|n| incompressible(5000 + n)), incompressible(3 << 20));
     let wanted: Vec<Object> = wanted.collect();
@@ -87,7 +87,7 @@ async fn a_request_takes_no_more_than_its_own_limit_and_others_do_not_wait_for_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_a_server_has_too_much_to_do_requests_begin_after_a_pause() {
+async fn requests_to_an_overloaded_server_start_after_a_pause() {
     let (site, wanted) = (Site::new(), objects(3, 4));
     let origin = Origin::start(&wanted).await;
     origin.set(&wanted[0], Behaviour::Status(503, "busy"));

@@ -78,7 +78,7 @@ fn packed_image(site: &Site, name: &str, part_size: Option<usize>) -> (Vec<Objec
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pack_brings_its_objects_in_one_request_and_large_ones_come_beside_it() {
+async fn a_pack_is_one_request_and_large_objects_are_fetched_beside_it() {
     let site = Site::new();
     let mut wanted = objects(21, 200);
     wanted.insert(3, Object::new(&noise(9 << 20)));
@@ -103,7 +103,7 @@ async fn a_pack_brings_its_objects_in_one_request_and_large_ones_come_beside_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pack_in_chunks_gives_also_what_lies_across_their_seams() {
+async fn a_pack_in_chunks_gives_objects_across_chunk_boundaries() {
     let site = Site::new();
     let (wanted, image, pack) = packed_image(&site, "chunked", Some(5000));
     assert!(pack.parts.len() >= 4, "{} parts", pack.parts.len());
@@ -118,7 +118,7 @@ async fn a_pack_in_chunks_gives_also_what_lies_across_their_seams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pack_is_left_where_it_is_when_most_of_it_is_there() {
+async fn a_pack_is_not_fetched_when_most_of_its_objects_are_cached() {
     let site = Site::new();
     let (wanted, image, pack) = packed_image(&site, "most", None);
     let origin = Origin::start(wanted.iter().chain(&pack.parts)).await;
@@ -133,7 +133,7 @@ async fn a_pack_is_left_where_it_is_when_most_of_it_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_pack_does_not_give_comes_on_its_own_and_no_wrong_byte_gets_in() {
+async fn objects_missing_in_a_pack_are_fetched_one_by_one() {
     let wanted = objects(22, 50);
     // Objects that are not what they say: the pack itself is right.
     let mut spoiled = wanted.clone();
@@ -167,7 +167,7 @@ async fn what_a_pack_does_not_give_comes_on_its_own_and_no_wrong_byte_gets_in() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pack_that_fails_is_had_from_the_next_server() {
+async fn a_pack_that_fails_is_fetched_from_the_next_server() {
     let site = Site::new();
     let (wanted, image, pack) = packed_image(&site, "fail-over", None);
     let (bad, good) = (Origin::start(&wanted).await, Origin::start(wanted.iter().chain(&pack.parts)).await);
@@ -186,7 +186,7 @@ async fn tally_so_far(daemon: &Daemon, id: u64) -> Tally {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_images_that_share_a_pack_take_it_once() {
+async fn two_images_that_share_a_pack_fetch_it_once() {
     let site = Site::new();
     let wanted = objects(23, 100);
     let (mut one, mut two) = (bundle("one", &wanted), bundle("two", &wanted));
@@ -214,7 +214,7 @@ async fn two_images_that_share_a_pack_take_it_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_large_objects_one_comes_in_ranges_and_the_others_as_streams() {
+async fn only_a_single_large_object_is_fetched_in_ranges() {
     let site = Site::new();
     let large: Vec<Object> = (0..3).map(|n| Object::new(&noise((9 << 20) + n))).collect();
     let image = bundle("several", &large);

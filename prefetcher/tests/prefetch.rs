@@ -14,7 +14,7 @@ use site::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_published_bundle_fills_the_cache_and_a_second_request_fetches_nothing() {
+async fn a_published_bundle_fills_the_cache_once() {
     let site = Site::new();
     let mut wanted = objects(1, 300);
     wanted.push(Object::new(b""));
@@ -66,7 +66,7 @@ async fn a_bundle_is_found_by_its_manifest_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_are_asked_for_in_the_order_of_the_bundle() {
+async fn objects_are_fetched_in_the_order_of_the_bundle() {
     let site = Site::new();
     let wanted = objects(3, 40);
     let origin = Origin::start(&wanted).await;
@@ -93,7 +93,7 @@ async fn a_configured_proxy_is_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_asked_for_twice_is_one_request_and_a_shared_object_is_fetched_once() {
+async fn requests_for_one_image_join_and_shared_objects_are_fetched_once() {
     let site = Site::new();
     let wanted = objects(4, 3);
     let origin = Origin::start(&wanted).await;
@@ -142,7 +142,7 @@ async fn many_images_at_once_fetch_each_object_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_object_does_not_take_its_size_in_memory() {
+async fn a_large_object_needs_less_memory_than_its_size() {
     let site = Site::new();
     let large = Object::compressed(&noise(160 << 20), Compression::none(), ObjectKind::File);
     let origin = Origin::start([&large]).await;
@@ -158,7 +158,7 @@ async fn a_large_object_does_not_take_its_size_in_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_answered_is_refused_with_the_right_code() {
+async fn invalid_calls_get_the_right_status_code() {
     let site = Site::new();
     let origin = Origin::start([]).await;
     let daemon = Daemon::start(&site, &[&origin]).await;

@@ -28,7 +28,7 @@ async fn renewals(daemon: &Daemon, count: usize) -> Vec<RequestStatus> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_revision_brings_the_new_bundles_of_images_that_were_used_here() {
+async fn a_new_revision_renews_the_bundles_of_used_images() {
     let (site, wanted) = (Site::new(), objects(1, 9));
     let origin = Origin::start(&wanted).await;
     let (same, unused) = (bundle("same", &wanted[..1]), bundle("unused", &wanted[8..]));

@@ -28,7 +28,7 @@ fn give(path: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_rights_of_its_unit_it_prefetches() {
+async fn the_daemon_prefetches_with_the_rights_of_its_unit() {
     assert!(nix::unistd::geteuid().is_root(), "only root can do this; `make test` runs as root");
     assert_eq!((UNIT.settings("ProtectSystem"), UNIT.settings("User")), (vec!["strict"], vec!["cvmfs"]));
     let site = Site::new();

@@ -18,7 +18,7 @@ use site::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_quota_manager_is_told_of_every_object_after_it_is_visible() {
+async fn every_object_is_registered_after_it_is_visible() {
     let site = Site::new();
     let mut wanted = objects(1, 40);
     wanted.push(Object::new(&noise(9 << 20)));
@@ -47,7 +47,7 @@ async fn the_quota_manager_is_told_of_every_object_after_it_is_visible() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manager_that_cannot_be_told_changes_nothing_for_a_request() {
+async fn a_failed_registration_does_not_fail_the_request() {
     for (case, protocol, listens, expected) in [
         ("other protocol", "3", true, "upgrade cvmfs-prefetch"),
         ("nobody listens", "2", false, "no quota manager listens"),
@@ -93,7 +93,7 @@ fn fill(fifo: &std::path::Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alien_cache_is_filled_for_its_group_and_nobody_is_told() {
+async fn an_alien_cache_is_filled_for_its_group_without_registration() {
     let mut site = Site::new();
     site.repository = "destination = \"alien\"\n".into();
     let wanted = objects(3, 5);
@@ -119,7 +119,7 @@ async fn an_alien_cache_is_filled_for_its_group_and_nobody_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_quota_has_no_room_for_is_left_out_from_the_end() {
+async fn objects_beyond_the_quota_are_skipped_from_the_end() {
     for (pinned, fit) in [(0, 5), (900 << 10, 1), (2 << 20, 0)] {
         let mut site = Site::new();
         // A half of 1 MiB, for objects of 100 KiB.
@@ -146,7 +146,7 @@ async fn what_the_quota_has_no_room_for_is_left_out_from_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_are_read_through_the_mount_where_nothing_can_be_written() {
+async fn objects_are_read_through_the_mount_of_a_closed_cache() {
     let mut site = Site::new();
     site.repository = "destination = \"mount\"\n".into();
     let mut wanted = objects(4, 5);
@@ -175,7 +175,7 @@ async fn files_are_read_through_the_mount_where_nothing_can_be_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mount_that_hangs_fails_its_objects_and_the_daemon_goes_on() {
+async fn a_hung_mount_fails_its_objects_and_the_daemon_continues() {
     let mut site = Site::new();
     site.repository = "destination = \"mount\"\n".into();
     let mut wanted = objects(5, 40);
@@ -219,7 +219,7 @@ fn check(site: &Site, local: &str) -> (bool, serde_json::Value, String) {
 }
 
 #[test]
-fn check_tells_what_is_used_and_why() {
+fn check_shows_what_is_used_and_why() {
     let site = Site::new();
     let base = site.path("base");
     fs::create_dir_all(base.join("shared")).unwrap();

@@ -22,7 +22,7 @@ fn from_store(status: &RequestStatus) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bundle_published_again_takes_the_place_of_the_stored_one() {
+async fn a_bundle_published_again_replaces_the_stored_one() {
     let site = Site::new();
     let wanted = objects(1, 6);
     let origin = Origin::start(&wanted).await;
@@ -48,7 +48,7 @@ async fn a_bundle_published_again_takes_the_place_of_the_stored_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bundle_goes_with_the_repositorys_but_not_with_the_mount() {
+async fn a_stored_bundle_is_removed_with_the_published_one_only() {
     let site = Site::new();
     let wanted = objects(2, 2);
     let origin = Origin::start(&wanted).await;
@@ -69,7 +69,7 @@ async fn a_bundle_goes_with_the_repositorys_but_not_with_the_mount() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hung_mount_delays_the_end_of_few_requests_for_stored_bundles_and_no_object() {
+async fn a_hung_mount_delays_no_object_of_a_stored_bundle() {
     let site = Site::new();
     let wanted = objects(3, 6);
     let origin = Origin::start(&wanted).await;
@@ -106,7 +106,7 @@ async fn a_hung_mount_delays_the_end_of_few_requests_for_stored_bundles_and_no_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bundle_that_is_outdated_is_left_for_the_one_that_took_its_place() {
+async fn an_outdated_stored_bundle_is_replaced_during_its_request() {
     let site = Site::new();
     let wanted = objects(5, 2);
     let origin = Origin::start(&wanted).await;

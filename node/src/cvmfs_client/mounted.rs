@@ -110,6 +110,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mount = Mount::new(directory.path());
         let error = LiveClient::query(&mount, "a.b", Duration::from_secs(30)).unwrap_err();
-        assert!(error.to_string().contains(&directory.path().display().to_string()), "{error}");
+        let is_expected = match &error {
+            LiveClientError::NotMounted(path) => path == directory.path(),
+            // File systems without user attributes, such as older tmpfs.
+            LiveClientError::Mount(MountError::Io { mount, source }) => {
+                mount == directory.path() && source.kind() == std::io::ErrorKind::Unsupported
+            }
+            LiveClientError::Mount(_) | LiveClientError::OtherRepository { .. } => false,
+        };
+        assert!(is_expected, "{error:?}");
     }
 }

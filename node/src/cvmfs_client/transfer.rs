@@ -43,7 +43,7 @@ fn proxy(name: &str) -> Result<Proxy, ProxyError> {
         "auto" => Err(ProxyError::Automatic),
         name => {
             let url = if name.contains("://") { name.to_owned() } else { format!("http://{name}") };
-            let url = url.trim_end_matches('/').to_owned();
+            let url = without_trailing_slash(&url);
             url::check_http(&url)?;
             Ok(Proxy::Via(url))
         }
@@ -85,8 +85,13 @@ pub fn servers(text: &str, fqrn: &str) -> Result<Vec<String>, UrlError> {
 pub fn server(text: &str, fqrn: &str) -> Result<String, UrlError> {
     let organisation = fqrn.split('.').next().unwrap_or(fqrn);
     let url = text.replace("@fqrn@", fqrn).replace("@org@", organisation);
-    let url = url.trim_end_matches('/').to_owned();
+    let url = without_trailing_slash(&url);
     url::check_http(&url).map(|()| url)
+}
+
+/// The URL without slashes and blanks at its end, to which paths are appended.
+fn without_trailing_slash(url: &str) -> String {
+    url.trim_end_matches(|c: char| c == '/' || c.is_whitespace()).to_owned()
 }
 
 /// Certificate authorities that the client accepts for `https` in addition to the system's: `X509_CERT_BUNDLE`, and `X509_CERT_DIR` or
