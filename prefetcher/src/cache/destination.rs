@@ -1,10 +1,9 @@
 //! Where the objects of a repository go.
 
-use std::io;
-use std::path::PathBuf;
-
 use super::capacity::FreeSpace;
-use super::{MountReader, PosixCache};
+use super::error::CacheError;
+use super::mount_reader::MountReader;
+use super::writer::PosixCache;
 
 /// Where the objects of a repository go. Clones share the cache or the mount.
 #[derive(Debug, Clone)]
@@ -18,24 +17,6 @@ pub enum Destination {
 /// Tells destinations apart. Repositories that share a cache share its ID, so an object is downloaded once for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DestinationId(usize);
-
-/// Why a cache does not take objects.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheError {
-    /// The operating system refused.
-    #[error("cannot {action} {path}: {source}")]
-    Io {
-        /// The action in words, to be read before the path.
-        action: &'static str,
-        /// File or directory that it was tried on.
-        path: PathBuf,
-        /// Error of the operating system.
-        source: io::Error,
-    },
-    /// Another daemon of this node holds the lock of the cache.
-    #[error("cache {0} is being filled by another prefetch daemon; stop it or give this one another cache")]
-    InUse(PathBuf),
-}
 
 impl Destination {
     /// Makes the destination usable. Called before each request's first object. Blocks for as long as a local disk does.

@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use bundles::object::ContentHash;
 use tracing::debug;
 
-use super::destination::CacheError;
+use super::error::CacheError;
 
 /// The prefix of the names of temporary files of any daemon.
 pub const TEMPORARY_PREFIX: &str = "cvmfs-prefetch.";

@@ -12,11 +12,13 @@
 pub mod capacity;
 mod destination;
 pub mod directory;
+mod error;
 pub mod mount_reader;
 pub mod quota_manager;
 mod writer;
 
-pub use destination::{CacheError, Destination, DestinationId};
+pub use destination::{Destination, DestinationId};
 pub use directory::{Rules, TEMPORARY_PREFIX};
+pub use error::CacheError;
 pub use mount_reader::MountReader;
 pub use writer::{IncomingObject, PosixCache};

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tracing::{debug, info};
 
 use super::capacity::{Allowed, FileSystemSize, FreeSpace};
-use super::destination::CacheError;
+use super::error::CacheError;
 use super::directory::{Directory, Rules, failed, remove};
 use super::quota_manager::QuotaManager;
 
