@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// Links to files that are not part of the book begin with this, so that they work in the book as well.
 const ON_GITHUB: &str = "https://github.com/cvmfs-prefetch/cvmfs-prefetch/blob/main/";
 /// Folders with sources that are checked for words to avoid.
-const CHECKED_SOURCES: [&str; 7] = ["api", "bench", "bundles", "scripts", "snapshotter", "testbed", "tests"];
+const CHECKED_SOURCES: [&str; 9] =
+    ["api", "bench", "bundles", "node", "prefetcher", "scripts", "snapshotter", "testbed", "tests"];
 /// What a reader takes in at one sitting; everything else belongs into the book.
 const README_MAX_LINES: usize = 150;
 

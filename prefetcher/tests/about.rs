@@ -53,7 +53,7 @@ async fn health_is_serving_until_the_daemon_shuts_down() {
         }
         for service in ["", SERVICE] {
             let request = || HealthCheckRequest { service: service.into() };
-            // It is told beside the beginning of the draining, which the held object keeps from ending.
+            // It is reported in parallel to the draining, which the held object keeps from ending.
             let mut status = health.check(request()).await.unwrap().into_inner().status();
             while status != expected {
                 status = health.check(request()).await.unwrap().into_inner().status();
@@ -144,7 +144,7 @@ async fn a_json_log_has_the_request_ids_in_every_line() {
     let id = daemon.client.submit(call).await.unwrap();
     daemon.client.wait(id, site::LONG).await.unwrap();
     // The log comes a little later than the answer.
-    site::until("the log tells of the end", || daemon.log().contains("request ended")).await;
+    site::until("the end is logged", || daemon.log().contains("request ended")).await;
     let log = daemon.log();
     let written = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let lines: Vec<serde_json::Value> =

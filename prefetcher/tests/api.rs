@@ -63,7 +63,7 @@ fn ask(bundle: &Bundle) -> PrefetchRequest {
     PrefetchRequest { image: Some(by_chain(bundle)), ..PrefetchRequest::default() }
 }
 
-/// Ended in `state` with the held object given up, the others there, and nothing left over.
+/// Ended in `state` with the held object cancelled, the others cached, and nothing left over.
 async fn assert_given_up(held: &Held, status: &RequestStatus, state: RequestState) {
     assert_eq!(status.state(), state, "{status:?}");
     let a = tally(status);
@@ -83,7 +83,7 @@ async fn a_cancelled_request_ends_at_once_and_the_next_one_completes() {
 
     let next = client.prefetch(by_chain(&held.bundle)).await.unwrap();
     assert_ne!(next, held.id);
-    until("it is asked for again", || held.origin.requests_for(&held.wanted[0]) == 2).await;
+    until("it is requested again", || held.origin.requests_for(&held.wanted[0]) == 2).await;
     held.origin.open_gate();
     let status = client.wait(next, LONG).await.unwrap();
     assert_eq!(status.state(), RequestState::Done, "{status:?}");
@@ -182,7 +182,7 @@ async fn joining_raises_the_priority_and_clients_can_change_it() {
     held.wait().await;
     // The log comes a little later than the answer.
     let told = |line: &str| line.contains("sandbox-4711") && line.contains("request ended");
-    site::until("the log tells of the end", || held.daemon.log().lines().any(told)).await;
+    site::until("the end is logged", || held.daemon.log().lines().any(told)).await;
     assert!(held.daemon.log().contains("second-4712"), "{}", held.daemon.log());
 }
 

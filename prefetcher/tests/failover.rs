@@ -8,7 +8,7 @@ use api::proto::{RequestState, RequestStatus};
 
 use site::{Behaviour, Daemon, Object, Origin, Site, bundle, objects, tally};
 
-/// What is wrong with a proxy, and what it does when an object is asked for.
+/// What is wrong with a proxy, and what it does when an object is requested.
 type Case<'a> = (&'a str, &'a dyn Fn(&Object) -> Behaviour);
 
 /// What a request ends like whose client has these proxies before the server `behind`.

@@ -53,7 +53,7 @@ async fn a_sites_own_authority_is_trusted_if_it_is_named_and_http_2_is_spoken_wh
         if by_hand {
             site.repository = format!("certificates = {file:?}");
         } else {
-            // As the CVMFS client is told.
+            // In the configuration of the CVMFS client.
             std::fs::create_dir(site.client_config()).unwrap();
             let local = format!("X509_CERT_BUNDLE={}\nX509_CERT_DIR=/nonexistent\n", file.display());
             std::fs::write(site.client_config().join("default.local"), local).unwrap();

@@ -70,7 +70,7 @@ async fn a_request_keeps_to_its_bandwidth_limit_and_delays_no_other() {
     assert!(before.elapsed() >= Duration::from_millis(480), "{bytes} bytes came in {:?}", before.elapsed());
 
     let id = ask(client, by_chain(&endless), 1024).await;
-    site::until("it is asked for", || origin.requests_for(&slow) == 1).await;
+    site::until("it is requested", || origin.requests_for(&slow) == 1).await;
     let beside = wait(client, ask(client, by_chain(&free), 0).await).await;
     assert_eq!((beside.state(), beside.bytes_per_second), (RequestState::Done, 0), "{beside:?}");
     assert_eq!(client.status(id).await.unwrap().state(), RequestState::Running);

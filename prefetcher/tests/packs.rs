@@ -198,7 +198,7 @@ async fn two_images_that_share_a_pack_fetch_it_once() {
     origin.set(&pack.parts[0], Behaviour::Hold(pack.parts[0].stored.clone()));
     let daemon = Daemon::start(&site, &[&origin]).await;
     let first = daemon.client.prefetch(by_chain(&one)).await.unwrap();
-    until("the pack is asked for", || origin.requests_for(&pack.parts[0]) == 1).await;
+    until("the pack is requested", || origin.requests_for(&pack.parts[0]) == 1).await;
     let second = daemon.client.prefetch(by_chain(&two)).await.unwrap();
     while tally_so_far(&daemon, second).await.total_objects == 0 {
         tokio::task::yield_now().await;

@@ -104,7 +104,7 @@ async fn requests_for_one_image_join_and_shared_objects_are_fetched_once() {
     let daemon = Daemon::start(&site, &[&origin]).await;
 
     let first = daemon.client.prefetch(by_chain(&one)).await.unwrap();
-    until("the held object is asked for", || origin.requests_for(&wanted[0]) == 1).await;
+    until("the held object is requested", || origin.requests_for(&wanted[0]) == 1).await;
     assert_eq!(daemon.client.prefetch(by_chain(&one)).await.unwrap(), first);
     let second = daemon.client.prefetch(by_chain(&two)).await.unwrap();
     assert_ne!(second, first);

@@ -10,7 +10,7 @@ use site::{Daemon, Origin, Site, bundle, objects, tally};
 
 const RENEWAL: &str = "renewal";
 
-/// What a CVMFS client tells of its mount.
+/// The attributes that a CVMFS client sets on its mount.
 fn set_revision(site: &Site, revision: &str) {
     xattr::set(site.mount(), "user.revision", revision.as_bytes()).unwrap();
 }

@@ -50,7 +50,7 @@ async fn every_object_is_registered_after_it_is_visible() {
 async fn a_failed_registration_does_not_fail_the_request() {
     for (case, protocol, listens, expected) in [
         ("other protocol", "3", true, "upgrade cvmfs-prefetch"),
-        ("nobody listens", "2", false, "no quota manager listens"),
+        ("nobody listens", "2", false, "no cache manager listens"),
         ("full", "2", true, "does not keep up"),
     ] {
         let site = Site::new();
@@ -70,7 +70,7 @@ async fn a_failed_registration_does_not_fail_the_request() {
         let log = daemon.log();
         assert!(log.contains(expected), "{case}");
         if case == "other protocol" {
-            assert_eq!(log.matches("not registered at the quota manager").count(), 1, "{case}: told once");
+            assert_eq!(log.matches("not registered at the cache manager").count(), 1, "{case}: told once");
             assert_eq!(reader.as_mut().unwrap().read(&mut [0; 512]).unwrap_or(0), 0, "{case}: something was written");
         }
         if let Some(mut reader) = reader.filter(|_| case == "full") {
@@ -115,7 +115,7 @@ async fn an_alien_cache_is_filled_for_its_group_without_registration() {
             assert_eq!((found.mode() & 0o7777, found.gid()), (mode, group), "{path:?}");
         }
     }
-    assert_eq!(reader.read(&mut [0; 512]).unwrap_or(0), 0, "an alien cache has no quota manager");
+    assert_eq!(reader.read(&mut [0; 512]).unwrap_or(0), 0, "an alien cache has no cache manager");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +242,7 @@ fn check_shows_what_is_used_and_why() {
     assert_eq!((&destination["user"], &destination["expected_user"]), (&user.into(), &user.into()));
     let free_space = serde_json::json!({"bytes": 1 << 20, "quota": 2 << 20, "used": 5000, "pinned": 4000});
     assert_eq!(destination["free_space"], free_space);
-    assert!(destination["reason"].as_str().unwrap().contains("quota manager listens"), "{destination}");
+    assert!(destination["reason"].as_str().unwrap().contains("cache manager listens"), "{destination}");
     assert_eq!(one["mount"]["answers"], true);
     for expected in [
         "http://a:1 | http://b:2, then DIRECT",

@@ -191,7 +191,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// A directory of files, each of which tells that it was read last.
+    /// A directory of files. Each sets `LAST` to its name and appends the name to `READ`.
     fn files(names: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for name in names {

@@ -102,7 +102,7 @@ pub fn registrations() -> [(&'static str, u64); Registration::ALL.len()] {
 #[derive(Debug, thiserror::Error)]
 pub enum ManagerError {
     /// Nobody reads the FIFO, or there is none.
-    #[error("no quota manager listens at {0}")]
+    #[error("no cache manager listens at {0}")]
     NoManager(PathBuf),
     /// The manager uses another revision of the protocol.
     #[error("{path} holds {found:?}, this daemon uses revision {PROTOCOL}; upgrade cvmfs-prefetch")]
@@ -113,10 +113,10 @@ pub enum ManagerError {
         found: String,
     },
     /// The FIFO is full.
-    #[error("the quota manager does not keep up with its FIFO")]
+    #[error("the cache manager does not keep up with its FIFO")]
     Full,
     /// No answer to a query in time.
-    #[error("the quota manager did not answer within {} s", .0.as_secs_f32())]
+    #[error("the cache manager did not answer within {} s", .0.as_secs_f32())]
     NoAnswer(Duration),
     /// Any other error of the operating system.
     #[error("{path}: {source}")]
@@ -190,7 +190,7 @@ impl QuotaManager {
         result.counter().fetch_add(1, Ordering::Relaxed);
         let Err(error) = sent else { return };
         if result == Registration::UnsupportedProtocol && !self.warned.swap(true, Ordering::Relaxed) {
-            warn!(%error, "objects are written but not registered at the quota manager");
+            warn!(%error, "objects are written but not registered at the cache manager");
         } else {
             debug!(%error, %hash, "object not registered");
         }

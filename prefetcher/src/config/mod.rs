@@ -157,7 +157,7 @@ pub enum DestinationChoice {
 }
 
 impl RepositoryConfig {
-    /// A repository of which only the name is configured.
+    /// A repository with nothing configured but its name.
     pub fn named(name: String) -> Self {
         Self { name, ..Self::default() }
     }

@@ -7,7 +7,7 @@ use crate::cache::Destination;
 /// Objects by the result of their lookup.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Lookup {
-    /// Objects that are not in the cache, or of which that is unknown, in the order of the plan.
+    /// Objects that are not in the cache, or may not be, in the order of the plan.
     pub(super) missing: Vec<ObjectIndex>,
     /// Objects that are in the cache.
     pub(super) cached: Vec<ObjectIndex>,

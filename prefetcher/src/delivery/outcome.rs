@@ -50,7 +50,7 @@ impl Delivery<'_> {
 
     /// The objects were not attempted because the daemon is shutting down.
     pub(super) fn shut_down(&self, indices: &[ObjectIndex]) {
-        self.request.error("the daemon was told to stop");
+        self.request.error("the daemon is shutting down");
         self.request.record_all(indices, Outcome::Failed(FailureCause::Shutdown));
     }
 

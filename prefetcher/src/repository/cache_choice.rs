@@ -35,7 +35,7 @@ impl fmt::Display for Kind {
 /// A destination that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// Of which kind.
+    /// Kind of the destination.
     pub kind: Kind,
     /// Where it is. With [`Kind::Mount`], the client's cache, if that is known.
     pub directory: Option<CacheDirectory>,
@@ -85,7 +85,8 @@ pub fn choose(cache: &ClientCache, has_servers: bool, access: impl FnOnce(&Path)
         return choice(Kind::Mount, "no servers and proxies are known to fetch with".into());
     }
     if found.has_inner_quota() {
-        let reason = format!("the cache {path} is the client's alone, and its quota manager cannot be told of objects");
+        let reason =
+            format!("the cache {path} is the client's alone, and objects cannot be registered with its cache manager");
         return choice(Kind::Mount, reason);
     }
     let access = access(&found.path);
@@ -109,7 +110,7 @@ pub fn choose(cache: &ClientCache, has_servers: bool, access: impl FnOnce(&Path)
 
 fn reason(kind: Kind, found: &CacheDirectory) -> String {
     let told = match found.has_quota_manager() {
-        true => format!("its quota manager listens in {}", found.workspace.display()),
+        true => format!("its cache manager listens in {}", found.workspace.display()),
         false => "nobody keeps a quota there".into(),
     };
     let what = match kind {

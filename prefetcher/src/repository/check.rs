@@ -1,4 +1,4 @@
-//! What the daemon would do, and why: `cvmfs-prefetchd check`. Writes nothing, apart from asking the quota manager.
+//! What the daemon would do, and why: `cvmfs-prefetchd check`. Writes nothing, apart from asking the cache manager.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -67,9 +67,9 @@ pub struct DestinationReport {
     pub expected_user: Option<u32>,
     /// Whether this user may write there.
     pub writable: Option<bool>,
-    /// Where the quota manager's FIFO is looked for.
+    /// Where the cache manager's FIFO is looked for.
     pub workspace: Option<PathBuf>,
-    /// The revision that the quota manager speaks, if it can be told of objects.
+    /// The revision that the cache manager speaks, if objects can be registered with it.
     pub quota_protocol: Option<u32>,
     /// Why it cannot.
     pub quota_manager: Option<String>,

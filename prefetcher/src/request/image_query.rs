@@ -3,7 +3,7 @@
 use api::proto;
 use bundles::image::{ChainId, Digest, ImageId, ParseDigestError};
 
-/// References are for logs; longer ones are cut. So are names of profiles, of which none is that long.
+/// Maximum length of references and names of profiles; longer ones are truncated. No profile has a name that long.
 const MAX_TEXT: usize = 1024;
 
 /// At least one name of an image.

@@ -237,7 +237,7 @@ impl Request {
         self.progress.send_modify(|p| p.tally.transferred_bytes += bytes);
     }
 
-    /// Records a pack of which `bytes` were received over the network.
+    /// Records a pack and the `bytes` that were received of it over the network.
     pub fn record_pack(&self, bytes: u64) {
         self.progress.send_modify(|p| {
             p.tally.packs += 1;

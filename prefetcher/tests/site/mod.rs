@@ -23,7 +23,7 @@ pub use daemon::Daemon;
 #[allow(unused_imports, reason = "not every test has a server that misbehaves")]
 pub use origin::Behaviour;
 pub use origin::Origin;
-#[allow(unused_imports, reason = "not every test has a quota manager")]
+#[allow(unused_imports, reason = "not every test has a cache manager")]
 pub use quota_manager::{Registered, TestManager, make_fifo, open_reader};
 
 /// The repository of all tests.

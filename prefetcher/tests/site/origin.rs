@@ -20,12 +20,12 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::{Object, REPOSITORY};
 
-/// What the server does when an object is asked for.
+/// What the server does when an object is requested.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
-    /// Sends these bytes, or the range of them that is asked for.
+    /// Sends these bytes, or the range of them that is requested.
     Send(Vec<u8>),
-    /// Sends all of these bytes, whatever range is asked for.
+    /// Sends all of these bytes, whatever range is requested.
     Whole(Vec<u8>),
     /// Announces all of these bytes, sends so many, and closes.
     Cut(Vec<u8>, usize),

@@ -1,4 +1,4 @@
-//! A stand-in for the client's quota manager: reads the FIFO, notes what is registered, answers what it counts.
+//! A stand-in for the client's cache manager: reads the FIFO, notes what is registered, answers what it counts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -87,7 +87,7 @@ fn one(head: &[u8; 48], fifo: &mut File, cache: &Path, pinned: u64, noted: &Mute
             let mut answer = OpenOptions::new().write(true).open(pipe).unwrap();
             answer.write_all(&[(pinned + 1000).to_le_bytes(), pinned.to_le_bytes()].concat()).unwrap();
         }
-        other => panic!("command {other} would have killed the quota manager"),
+        other => panic!("command {other} would have killed the cache manager"),
     }
 }
 

@@ -173,7 +173,7 @@ mod tests {
         Routes::new(upstream, 8, &ProxyLimits::default()).unwrap()
     }
 
-    /// The routes of one round as (proxy, server), each of which fails with `failure`.
+    /// The routes of one round as (proxy, server), where each fails with `failure`.
     fn walk(round: &mut Round<'_>, failure: impl Fn(Route) -> Failure) -> Vec<(usize, usize)> {
         let mut routes = Vec::new();
         while let Some(route) = round.next_route() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use reqwest::Certificate;
 use tracing::warn;
 
-/// All certificates in `paths`: files in PEM form, and directories of such. What cannot be used is told and left out, for other
+/// All certificates in `paths`: files in PEM form, and directories of such. Certificates that cannot be used are logged and skipped, for other
 /// servers may do without it.
 pub(super) fn authorities(paths: &[PathBuf]) -> Vec<Certificate> {
     paths.iter().flat_map(|path| files(path)).flat_map(|file| read(&file)).collect()
