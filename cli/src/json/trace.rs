@@ -98,7 +98,7 @@ pub(crate) struct FileSum {
     pub(crate) read_bytes: u64,
     /// Bytes that the kernel read ahead.
     pub(crate) read_ahead_bytes: u64,
-    /// Files of which the recorder does not know what was read; they count as 0 bytes above.
+    /// Files whose read ranges the recorder does not know; they count as 0 bytes above.
     pub(crate) files_without_ranges: usize,
 }
 
