@@ -18,7 +18,7 @@ pub enum StoreError {
         source: rocksdb::Error,
     },
     /// Another process has it open for writing.
-    #[error("bundle store {path} is in use by another process: stop the prefetch daemon first, or use its commands")]
+    #[error("bundle store {path} is in use by another process: stop the daemon first, or use its commands")]
     InUse {
         /// Directory of the store.
         path: PathBuf,

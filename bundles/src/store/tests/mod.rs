@@ -155,10 +155,7 @@ fn one_process_writes_while_others_read() {
     let store = Store::open(&path, LIMIT).unwrap();
     store.put(&bundle("one", Some("one")), None).unwrap();
     let second = Store::open(&path, LIMIT).unwrap_err();
-    assert!(
-        matches!(second, StoreError::InUse { .. }) && second.to_string().contains("stop the prefetch daemon"),
-        "{second}"
-    );
+    assert!(matches!(second, StoreError::InUse { .. }) && second.to_string().contains("stop the daemon"), "{second}");
     let view = View::open(&path).unwrap();
     assert_eq!(view.by_manifest(&Digest::sha256(b"one")).unwrap().unwrap().bundle, bundle("one", Some("one")));
     store.put(&bundle("two", None), None).unwrap();
