@@ -21,7 +21,7 @@ fn service(state: &Path) -> Result<Command> {
     ensure!(UNIT.settings("ProtectSystem") == ["strict"]);
     let [line] = UNIT.settings("ExecStart")[..] else { bail!("{UNIT:?}") };
     let state_directory = state.display().to_string();
-    let line = line.replace("${STATE_DIRECTORY}", &state_directory).replace("$WATCH_OPTIONS", "");
+    let line = line.replace("/var/lib/cvmfs-prefetch", &state_directory).replace("$WATCH_OPTIONS", "");
     let mut words = line.split_whitespace();
     ensure!(words.next() == Some("/usr/bin/cvmfs-prefetch"));
     std::fs::create_dir(state)?;
