@@ -130,7 +130,7 @@ fn an_interrupted_start_leaves_nothing_frozen() {
 #[test]
 fn the_frozen_pod_of_a_killed_recorder_can_be_removed() {
     testbed::namespace::test(|| async {
-        see_cgroups_of(Version::Two)?;
+        see_cgroups_of(Version::V2)?;
         let site = Site::start("site", with_round_trip(Duration::ZERO)).await?;
         let node = Node::start(&site, "node", NodeSpec::default()).await?;
         let output = node.directory().join("none.trace");
@@ -187,7 +187,7 @@ fn fanotify_records_the_same_files_as_bpf() {
 #[test]
 fn fanotify_records_with_cgroup_v2_only() {
     testbed::namespace::test(|| async {
-        see_cgroups_of(Version::Two)?;
+        see_cgroups_of(Version::V2)?;
         compare().await
     });
 }
@@ -195,7 +195,7 @@ fn fanotify_records_with_cgroup_v2_only() {
 #[test]
 fn fanotify_records_with_cgroup_v1_only() {
     testbed::namespace::test(|| async {
-        if !see_cgroups_of(Version::One)? {
+        if !see_cgroups_of(Version::V1)? {
             return Requirement::CgroupV1.missing("no hierarchy of version 1 is mounted");
         }
         compare().await

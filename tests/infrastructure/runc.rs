@@ -28,8 +28,8 @@ struct Freezer {
 impl Freezer {
     fn new(version: Version) -> Result<Self> {
         let (file, frozen, thawed) = match version {
-            Version::One => ("freezer.state", "FROZEN", "THAWED"),
-            Version::Two => ("cgroup.freeze", "1", "0"),
+            Version::V1 => ("freezer.state", "FROZEN", "THAWED"),
+            Version::V2 => ("cgroup.freeze", "1", "0"),
         };
         let pods = cgroup_hierarchies().map(|hierarchy| hierarchy.join(cgroup_parent().trim_start_matches('/')));
         // In a hierarchy with a freezer, every cgroup but the root has the file.
@@ -96,10 +96,10 @@ fn a_container_waits_below_a_frozen_cgroup(version: Version) -> Result<()> {
 
 #[test]
 fn a_container_waits_below_a_frozen_cgroup_v2() {
-    namespace::test(|| async { a_container_waits_below_a_frozen_cgroup(Version::Two) });
+    namespace::test(|| async { a_container_waits_below_a_frozen_cgroup(Version::V2) });
 }
 
 #[test]
 fn a_container_waits_below_a_frozen_cgroup_v1() {
-    namespace::test(|| async { a_container_waits_below_a_frozen_cgroup(Version::One) });
+    namespace::test(|| async { a_container_waits_below_a_frozen_cgroup(Version::V1) });
 }

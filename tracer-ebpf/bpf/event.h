@@ -1,48 +1,48 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* What the kernel part shares with src/event.rs and src/program.rs. Change them together. */
+/* Layout shared with src/event.rs, src/program.rs and src/pages.rs. Change them together. */
 #pragma once
 
 #include "kernel.h"
 
-/* Names of one path, at most; files that lie deeper are counted. */
+/* Most components of a path. Files with longer paths are counted in COUNT_TOO_DEEP. */
 #define MAX_DEPTH 96
-/* Bytes of one path, at most, and room for the name that passes the limit. */
+/* Most bytes of a path, plus space for the component that exceeds the limit. */
 #define MAX_PATH 4096
 #define MAX_NAME 256
 #define COMM 16
 
-/* Pages in one entry of the map `pieces`: as many as a bitmap of 64 bits has. */
-#define PIECE_SHIFT 6
-#define PIECE_PAGES (1 << PIECE_SHIFT)
+/* Pages in one entry of the map `page_bitmaps`: one bit of 64 each. */
+#define BITMAP_SHIFT 6
+#define BITMAP_PAGES (1 << BITMAP_SHIFT)
 
 enum kind {
 	KIND_OPEN = 1,
 	KIND_EXEC = 2,
 	KIND_INTERPRETER = 3,
-	/* Not a file: the name under which a script was executed, as the caller wrote it. */
+	/* A script was executed. The path is the name the caller wrote, not a file's path. */
 	KIND_SCRIPT = 4,
-	/* Pages of a file were read, or faulted in, for the first time. On overlayfs this is the layer's file. */
+	/* First pages of a file that were read, or mapped. On overlayfs this is the file in the layer. */
 	KIND_READ = 5,
 	KIND_MAP = 6,
-	/* So many pages at once that they are told instead of marked: from page `size` on, `open_flags` pages. */
+	/* A range too long for bitmaps: it starts at page `size` and has `open_flags` pages. */
 	KIND_SPAN = 7,
-	/* The first program was executed in the container's root; the path is that of the root in its file system. */
-	KIND_BEGIN = 8,
-	/* A path that does not exist: first as the caller wrote it (`size` bytes), then the directory it starts from. */
+	/* First exec in the container's root. The path is that of the root directory in its file system. */
+	KIND_FIRST_EXEC = 8,
+	/* A path that does not exist: as the caller wrote it (`size` bytes), then the directory it is relative to. */
 	KIND_ABSENT = 9,
 	/* A directory that was listed. */
 	KIND_LISTED = 10,
-	/* A cgroup was made that may be a container's; the path is the cgroup's. */
+	/* A new cgroup that may belong to a container. The path is the cgroup's. */
 	KIND_CGROUP = 11,
 };
 
 /*
- * One record of the ring buffer. `path` holds the names from the file up to the root of its file system, each ended by a
- * NUL; only `path_len` bytes of it are sent.
+ * One record of the ring buffer. `path` holds the components from the file up to the root of its file system, each followed
+ * by a NUL. Only `path_len` bytes of it are sent.
  */
 struct event {
 	__u64 time_ns;
-	/* The cgroup id under which the container is followed; 0: a process outside, see `setting_up`. */
+	/* Cgroup id of the followed container; 0: an outside process, see any_target_in_set_up(). */
 	__u64 target;
 	__u64 inode;
 	__u64 size;
@@ -50,7 +50,7 @@ struct event {
 	__u32 kind;
 	__u32 open_flags;
 	__u32 written;
-	/* Of the process that did it: its number on the host, in the container, and that of its parent there. */
+	/* The process: its pid on the host, its pid in the container, its parent's pid in the container. */
 	__u32 host_process;
 	__u32 process;
 	__u32 parent;
@@ -60,46 +60,46 @@ struct event {
 };
 
 enum counter {
-	/* Records that found no room in the ring buffer. */
+	/* Records lost because the ring buffer was full. */
 	COUNT_LOST,
-	/* Files whose struct file or path could not be read. */
+	/* Files with an unreadable struct file or path. */
 	COUNT_UNRESOLVED,
-	/* Files that lie deeper, or whose path is longer, than is followed. */
+	/* Files with more than MAX_DEPTH components or MAX_PATH bytes. */
 	COUNT_TOO_DEEP,
-	/* Pages that found no room in the map `pieces`. */
+	/* Pages lost because the map `page_bitmaps` was full. */
 	COUNT_TABLE_FULL,
-	/* Files that had no name left when they were looked at; not part of an image any more. */
+	/* Files that were already unlinked, so no longer part of an image. */
 	COUNT_UNLINKED,
-	/* Files on file systems that are neither the container's root nor FUSE: left out. */
-	COUNT_ELSEWHERE,
+	/* Excluded files: on a file system that is neither the container's root nor FUSE. */
+	COUNT_OTHER_FS,
 	COUNTERS,
 };
 
-/* What is known of a container that is followed. */
+/* State of a followed container. */
 struct target {
-	/* The first exec in the container's root; 0: still to come. */
-	__u64 began_ns;
-	/* Device of the root file system; 0 until the first exec. */
+	/* Time of the first exec in the container's root; 0: not yet. */
+	__u64 first_exec_ns;
+	/* Device of the container's root file system; 0 before the first exec. */
 	__u64 root_device;
 	__u64 counters[COUNTERS];
 };
 
-/* Numbers that change while the programs run, each written by one side only. */
-enum numbers {
-	/* User space: grows when a cgroup that may already have processes becomes a target. */
+/* Indexes of the map `state`: values that change while the programs run, each written by one side only. */
+enum state_index {
+	/* User space: incremented when the set of targets changes, which invalidates `memberships`. */
 	GENERATION,
-	/* User space: not 0: new cgroups that may be containers' become targets by themselves. */
+	/* User space: not 0: new cgroups named like a container become targets. */
 	WATCHING,
-	/* Targets still to begin are those of the first two that are not among the last two. */
+	/* Targets before their first exec: the sum of the first two minus the sum of the last two. */
 	TARGETS_ADDED, /* by user space */
-	TARGETS_MADE, /* by the kernel part */
-	TARGETS_BEGUN, /* by the kernel part */
-	TARGETS_GIVEN_UP, /* by user space */
-	NUMBERS,
+	TARGETS_CREATED, /* by the kernel part */
+	TARGETS_STARTED, /* by the kernel part */
+	TARGETS_DROPPED, /* by user space */
+	STATE_VALUES,
 };
 
-/* Which pages of a piece of a file were used: one bit each. */
-struct pages {
+/* The used pages of a block of BITMAP_PAGES pages, one bit each: read or faulted, and mapped by fault-around. */
+struct page_bitmap {
 	__u64 read;
 	__u64 ahead;
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /*
- * The kernel's structures, with only the fields that are read here. CO-RE (preserve_access_index) finds their real
- * offsets when the object is loaded, so one object serves every kernel that has BTF, on x86-64 and arm64.
+ * The kernel's structures, with only the fields used here. CO-RE (preserve_access_index) finds the real offsets when the object
+ * is loaded, so one object works on every kernel with BTF, on x86-64 and arm64.
  *
- * A name with `___` is a flavour: another shape of the structure of that name, of other kernels.
+ * A name with `___` is a flavour: the structure of that name as other kernels have it.
  */
 #pragma once
 
@@ -29,14 +29,14 @@ enum { false, true };
 #define O_PATH 010000000
 #define AT_FDCWD -100
 
-/* A file system that the kernel mounted for itself: of memfds, pipes, shared memory. */
+/* An internal mount of the kernel: memfds, pipes, shared memory. */
 #define SB_KERNMOUNT (1UL << 22)
 
 #define FMODE_WRITE 0x2
 #define FMODE_CREATED 0x100000
-/* In the flags of a file that overlayfs opened for itself, up to Linux 6.4. */
+/* Set in f_flags of files that overlayfs opens internally, up to Linux 6.4. */
 #define FMODE_NONOTIFY 0x4000000
-/* In the flags of a file that the kernel opened to execute it. */
+/* Set in f_flags of files that the kernel opens to execute. */
 #define FMODE_EXEC 0x20
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -146,7 +146,7 @@ struct folio___memdesc {
 	unsigned int _nr_pages;
 };
 
-/* Before Linux 5.16 the page cache held pages. */
+/* The page cache holds pages before Linux 5.16, folios since. */
 struct page {
 	struct address_space *mapping;
 	unsigned long index;
@@ -173,7 +173,7 @@ struct kernfs_node {
 	__u64 id;
 };
 
-/* Before Linux 5.5 the id held the inode's number in its low half and a generation in its high half. */
+/* Before Linux 5.5 the id had the inode number in its low half and a generation in its high half. */
 union kernfs_node_id {
 	__u64 id;
 };
@@ -259,8 +259,8 @@ enum bpf_func_id___find_vma {
 	BPF_FUNC_find_vma___find_vma = 0,
 };
 
-/* Whether this kernel has bpf_find_vma: Linux 5.17 and newer. */
-static __always_inline bool finds_vma(void)
+/* Whether this kernel has bpf_find_vma (Linux 5.17 and newer). */
+static __always_inline bool has_find_vma(void)
 {
 	return bpf_core_enum_value_exists(enum bpf_func_id___find_vma, BPF_FUNC_find_vma___find_vma);
 }

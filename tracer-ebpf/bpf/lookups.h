@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* The program that sees what is told only when asked for: paths that do not exist, and directories that are listed. */
+/* The program that reports, on request only, paths that do not exist and directories that are listed. */
 #pragma once
 
 #include "syscall.h"
-#include "use.h"
+#include "file_use.h"
 
-/* FNV-1a, to know a path again. */
+/* FNV-1a. */
 static __always_inline __u64 hash(const char *text, __u32 len)
 {
 	__u64 hash = 14695981039346656037ULL;
@@ -15,17 +15,17 @@ static __always_inline __u64 hash(const char *text, __u32 len)
 	return hash;
 }
 
-/* A path was not there: as the caller wrote it, and the directory that it starts from. */
-static __noinline int absent(struct event *event, __u64 id, __u64 text, __u64 directory)
+/* Reports a path that does not exist: as the caller wrote it, and the directory it is relative to. */
+static __noinline int report_absent(struct event *event, __u64 id, __u64 text, __u64 directory)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct target *target = bpf_map_lookup_elem(&targets, &id);
-	struct told_set *set;
+	struct dedup_set *set;
 	struct dentry *start;
-	__u64 mark;
+	__u64 fingerprint;
 	long n;
 
-	if (!event || !target || !target->began_ns)
+	if (!event || !target || !target->first_exec_ns)
 		return 0;
 	n = bpf_probe_read_user_str(event->path, MAX_PATH, (void *)text);
 	if (n <= 1 || n > MAX_PATH)
@@ -35,7 +35,7 @@ static __noinline int absent(struct event *event, __u64 id, __u64 text, __u64 di
 	} else if ((int)directory == AT_FDCWD) {
 		start = BPF_CORE_READ(task, fs, pwd.dentry);
 	} else {
-		struct file *file = file_of(directory);
+		struct file *file = file_from_fd(directory);
 
 		start = file ? BPF_CORE_READ(file, f_path.dentry) : 0;
 	}
@@ -43,38 +43,38 @@ static __noinline int absent(struct event *event, __u64 id, __u64 text, __u64 di
 		count(target, COUNT_UNRESOLVED);
 		return 0;
 	}
-	mark = mark_of(id, TOLD_ABSENT, (__u64)start, hash(event->path, n), n);
-	set = told_set_of(mark);
-	if (!set || is_told(set, mark))
+	fingerprint = fingerprint_of(id, FACT_ABSENT, (__u64)start, hash(event->path, n), n);
+	set = dedup_set_for(fingerprint);
+	if (!set || is_reported(set, fingerprint))
 		return 0;
-	mark_told(set, mark);
+	set_reported(set, fingerprint);
 	event->size = n;
 	event->path_len = n;
-	if (walk(event, (__u64)start, (__u64)BPF_CORE_READ(start, d_sb, s_root)) != WALK_DONE) {
+	if (walk_dentries(event, (__u64)start, (__u64)BPF_CORE_READ(start, d_sb, s_root)) != WALK_DONE) {
 		count(target, COUNT_TOO_DEEP);
 		return 0;
 	}
 	event->device = BPF_CORE_READ(start, d_sb, s_dev);
 	event->inode = event->open_flags = event->written = 0;
 	event->kind = KIND_ABSENT;
-	sign(event, id);
+	fill_process(event, id);
 	if (send(event, false))
 		count(target, COUNT_LOST);
 	return 0;
 }
 
-static __always_inline void not_there(struct event *event, __u64 id, const void *regs, enum call call)
+static __always_inline void report_absent_argument(struct event *event, __u64 id, const void *regs, enum call call)
 {
 	switch (call) {
 	case CALL_OPEN:
 	case CALL_CREAT:
 	case CALL_PATH:
-		absent(event, id, first(regs), AT_FDCWD);
+		report_absent(event, id, first_argument(regs), AT_FDCWD);
 		break;
 	case CALL_OPENAT:
 	case CALL_OPENAT2:
 	case CALL_AT_PATH:
-		absent(event, id, second(regs, false), first(regs));
+		report_absent(event, id, second_argument(regs, false), first_argument(regs));
 		break;
 	default:
 		break;
@@ -87,20 +87,20 @@ int on_lookup(__u64 *ctx)
 {
 	const void *regs = (void *)ctx[0];
 	long ret = (long)ctx[1];
-	enum call call = which_call(regs, false);
+	enum call call = classify_call(regs, false);
 	struct event *event;
 	__u64 id;
 
 	if (call == CALL_OTHER || is_compat())
 		return 0;
-	if (!(tell_absent && ret == -2 /* ENOENT */) && !(tell_listed && ret > 0 && call == CALL_GETDENTS))
+	if (!(enable_absent && ret == -2 /* ENOENT */) && !(enable_listed && ret > 0 && call == CALL_GETDENTS))
 		return 0;
 	if (!current_target(&id))
 		return 0;
-	event = scratch_of(SCRATCH_LOOKUP);
+	event = scratch_event(SCRATCH_LOOKUP);
 	if (ret < 0)
-		not_there(event, id, regs, call);
+		report_absent_argument(event, id, regs, call);
 	else
-		use(event, (__u64)BPF_CORE_READ(file_of(first(regs)), f_path.dentry), id, KIND_LISTED << 1, 0);
+		record_use(event, (__u64)BPF_CORE_READ(file_from_fd(first_argument(regs)), f_path.dentry), id, KIND_LISTED << 1, 0);
 	return 0;
 }

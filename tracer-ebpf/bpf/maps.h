@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* What the programs share with each other and with user space. Sizes of the larger ones are set by user space. */
+/* Maps shared by the programs and user space. User space sets the sizes of `page_bitmaps` and `events`. */
 #pragma once
 
 #include "event.h"
 
-/* Set before the programs are loaded. */
+/* Constants, set by user space before it loads the programs. */
 
-/* Device of the file system that the recorder itself has as its root. */
+/* Device of the recorder's own root file system. */
 const volatile __u32 host_device = 0;
-/* 0: containers are told apart by version 2 cgroups, else by those of the version 1 controller `pids`. */
+/* 0: containers are identified by cgroup v2. Otherwise by the cgroup v1 controller `pids`. */
 const volatile __u32 by_pids_controller = 0;
 const volatile __u32 page_shift = 12;
-/* Whether paths that do not exist, and directories that are listed, are to be told. */
-const volatile __u32 tell_absent = 0;
-const volatile __u32 tell_listed = 0;
+/* Whether to report paths that do not exist, and directories that are listed. */
+const volatile __u32 enable_absent = 0;
+const volatile __u32 enable_listed = 0;
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, NUMBERS);
+	__uint(max_entries, STATE_VALUES);
 	__type(key, __u32);
 	__type(value, __u64);
-} numbers SEC(".maps");
+} state SEC(".maps");
 
-/* Containers that are followed, by the id of their cgroup. */
+/* The followed containers, by cgroup id. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -30,8 +30,8 @@ struct {
 } targets SEC(".maps");
 
 /*
- * Which target a cgroup belongs to, as found by walking up from it; at the cgroup's place, until another needs it. Written
- * without a lock, so it counts only if `check` is what the others, and the generation, make of it.
+ * Cache of the target that a cgroup belongs to, indexed by the low bits of the cgroup id; a collision overwrites. Written
+ * without a lock, so an entry is valid only if `check` is the hash of the other two fields and the generation.
  */
 #define MEMBERSHIPS (1 << 12)
 
@@ -48,15 +48,15 @@ struct {
 	__type(value, struct membership);
 } memberships SEC(".maps");
 
-/* Contents of files of which pages were used, so that each is named once. */
+/* File contents with used pages, so that each content's path is reported once. */
 struct content_key {
 	__u64 target;
 	__u64 inode;
 	__u64 device;
 };
 
-/* User space writes CONTENT_FOREIGN when it finds that a content is none of the image. */
-enum content_is { CONTENT_NAMED = 1, CONTENT_FOREIGN = 2 };
+/* User space writes CONTENT_FOREIGN for a content that does not belong to the container's image. */
+enum content_state { CONTENT_NAMED = 1, CONTENT_FOREIGN = 2 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -65,27 +65,27 @@ struct {
 	__type(value, __u64);
 } contents SEC(".maps");
 
-/* Which pages were used; read by user space when the recording ends. */
-struct piece_key {
+/* Used pages. User space reads them when the recording ends. */
+struct bitmap_key {
 	__u64 target;
 	__u64 inode;
 	__u32 device;
-	/* Page number divided by PIECE_PAGES. */
-	__u32 piece;
+	/* Page number divided by BITMAP_PAGES. */
+	__u32 block;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1 << 17);
-	__type(key, struct piece_key);
-	__type(value, struct pages);
-} pieces SEC(".maps");
+	__type(key, struct bitmap_key);
+	__type(value, struct page_bitmap);
+} page_bitmaps SEC(".maps");
 
 /*
- * Too large for the stack. A program does not interrupt itself on a processor (the kernel sees to it, and counts), but
- * where it can be preempted another one may run; so there is one for each.
+ * Events are too large for the stack. The kernel never runs a program recursively on one CPU (it counts the skipped runs), but
+ * one program may preempt another, so each program has a slot of its own.
  */
-enum scratch_of {
+enum scratch_slot {
 	SCRATCH_OPEN,
 	SCRATCH_LOOKUP,
 	SCRATCH_URING,
@@ -109,41 +109,41 @@ struct {
 	__uint(max_entries, 8 << 20);
 } events SEC(".maps");
 
-static __always_inline struct event *scratch_of(__u32 which)
+static __always_inline struct event *scratch_event(__u32 slot)
 {
-	return bpf_map_lookup_elem(&scratch, &which);
+	return bpf_map_lookup_elem(&scratch, &slot);
 }
 
-static __always_inline __u64 number(__u32 which)
+static __always_inline __u64 state_value(__u32 index)
 {
-	__u64 *number = bpf_map_lookup_elem(&numbers, &which);
+	__u64 *value = bpf_map_lookup_elem(&state, &index);
 
-	return number ? *number : 0;
+	return value ? *value : 0;
 }
 
-static __always_inline void add_one(__u32 which)
+static __always_inline void increment(__u32 index)
 {
-	__u64 *number = bpf_map_lookup_elem(&numbers, &which);
+	__u64 *value = bpf_map_lookup_elem(&state, &index);
 
-	if (number)
-		__sync_fetch_and_add(number, 1);
+	if (value)
+		__sync_fetch_and_add(value, 1);
 }
 
-/* Whether opens by processes outside are told as well, for one of them may be a hook of a container to begin. */
-static __always_inline bool anyone_setting_up(void)
+/* While a container is being set up, opens by outside processes are reported as well: one may be an OCI hook of it. */
+static __always_inline bool any_target_in_set_up(void)
 {
-	return number(TARGETS_ADDED) + number(TARGETS_MADE) != number(TARGETS_BEGUN) + number(TARGETS_GIVEN_UP);
+	return state_value(TARGETS_ADDED) + state_value(TARGETS_CREATED) != state_value(TARGETS_STARTED) + state_value(TARGETS_DROPPED);
 }
 
-static __always_inline void count(struct target *target, enum counter what)
+static __always_inline void count(struct target *target, enum counter counter)
 {
 	if (target)
-		__sync_fetch_and_add(&target->counters[what], 1);
+		__sync_fetch_and_add(&target->counters[counter], 1);
 }
 
 /*
- * Sends the first `path_len` bytes of the path. Waking the reader costs more than all the rest, so it is only done
- * when an eighth of the ring is unread, or at once when asked for; otherwise the reader comes by itself.
+ * Sends the event with the first `path_len` bytes of its path. Waking the reader costs more than everything else, so it is
+ * woken only when an eighth of the ring is unread, or if `at_once`; otherwise it polls. Not 0: the ring is full.
  */
 static __always_inline long send(struct event *event, bool at_once)
 {

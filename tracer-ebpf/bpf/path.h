@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
-/* Paths, by walking dentries from the file up to the root of its file system. */
+/* Paths, collected by walking dentries from the file up to the root of its file system. */
 #pragma once
 
 #include "kernel.h"
 #include "maps.h"
 
-/* Whether a file system has names at all. */
+/* Whether the files of a file system have paths. */
 static __always_inline bool has_names(struct super_block *sb)
 {
 	return !(BPF_CORE_READ(sb, s_flags) & SB_KERNMOUNT);
@@ -13,18 +13,18 @@ static __always_inline bool has_names(struct super_block *sb)
 
 enum walk { WALK_DONE, WALK_UNRESOLVED, WALK_TOO_DEEP };
 
-/* What the walk needs of a dentry, as it lies there on every kernel so far: read at once, for each reading is a call. */
-struct link {
+/* The fields of a dentry that the walk needs. They are adjacent on all known kernels, so one helper call reads them. */
+struct dentry_link {
 	struct dentry *parent;
 	__u64 hash_and_length;
 	const unsigned char *name;
 };
 
-static __always_inline void read_link(struct link *link, struct dentry *dentry)
+static __always_inline void read_dentry_link(struct dentry_link *link, struct dentry *dentry)
 {
 	__u64 parent = bpf_core_field_offset(struct dentry, d_parent);
 
-	if (bpf_core_field_offset(struct dentry, d_name.name) == parent + __builtin_offsetof(struct link, name)) {
+	if (bpf_core_field_offset(struct dentry, d_name.name) == parent + __builtin_offsetof(struct dentry_link, name)) {
 		if (bpf_probe_read_kernel(link, sizeof(*link), (void *)dentry + parent))
 			link->parent = dentry;
 	} else {
@@ -34,13 +34,13 @@ static __always_inline void read_link(struct link *link, struct dentry *dentry)
 }
 
 /*
- * Appends to the event's path, which has `path_len` bytes so far, the names from `address` (a dentry) upwards to `root`, that of
- * its file system.
+ * Appends the components from `address` (a dentry) up to `root` (that of its file system) to the event's path, which has
+ * `path_len` bytes so far.
  */
-static __noinline int walk(struct event *event, __u64 address, __u64 root)
+static __noinline int walk_dentries(struct event *event, __u64 address, __u64 root)
 {
 	__u64 dentry = address;
-	struct link link;
+	struct dentry_link link;
 	__u32 len;
 
 	if (!event)
@@ -53,7 +53,7 @@ static __noinline int walk(struct event *event, __u64 address, __u64 root)
 			event->path_len = len;
 			return WALK_DONE;
 		}
-		read_link(&link, (void *)dentry);
+		read_dentry_link(&link, (void *)dentry);
 		if ((__u64)link.parent == dentry)
 			return WALK_UNRESOLVED;
 		if (len >= MAX_PATH)
@@ -67,11 +67,11 @@ static __noinline int walk(struct event *event, __u64 address, __u64 root)
 	return WALK_TOO_DEEP;
 }
 
-/* The same into an empty path. What cannot be told is counted. */
-static __always_inline bool tell_path(struct event *event, __u64 dentry, __u64 root, struct target *target)
+/* Fills the event's path, or counts why that failed. */
+static __always_inline bool fill_path(struct event *event, __u64 dentry, __u64 root, struct target *target)
 {
 	event->path_len = 0;
-	switch (walk(event, dentry, root)) {
+	switch (walk_dentries(event, dentry, root)) {
 	case WALK_DONE:
 		return true;
 	case WALK_TOO_DEEP:

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /*
- * Which pages of which files are used. They are marked in bitmaps, which user space reads at the end; only the first
- * page of a content is told at once, with the path that the content has in its own file system.
+ * The pages of files that are used. They are marked in bitmaps, which user space reads at the end. The first use of a content is
+ * reported immediately, with the path of the content in its own file system.
  */
 #pragma once
 
 #include "path.h"
 #include "target.h"
 
-/* Above this, a range is told as one. Readers of the page cache come again after each batch of pages. */
-#define MAX_PIECES 64
+/* A range over more bitmaps is reported as a span. Readers of the page cache usually ask for one batch of pages at a time. */
+#define MAX_BITMAPS 64
 
 /*
- * Names a content, the first time. False if its pages are not to be marked: it is none of the container's, or cannot be named.
+ * Reports a content on its first use. False if its pages must not be marked: it is not the container's, or has no path.
  *
- * A content of one piece, as most are, is known by that piece, whatever becomes of it: most of the cost of a new file is memory
- * that is not in the processor's cache, and an entry of `contents` is some of it.
+ * A content that fits in one bitmap, as most do, gets no entry in `contents`: the bitmap itself shows that it was reported. Most
+ * of the cost of a new file is cache misses, and an entry of `contents` causes some of them.
  */
-static __noinline bool name_content(struct event *event, __u64 address, __u64 id, __u32 kind, bool one_piece)
+static __noinline bool report_content(struct event *event, __u64 address, __u64 id, __u32 kind, bool one_bitmap)
 {
 	struct target *target = bpf_map_lookup_elem(&targets, &id);
 	struct inode *inode = (void *)address;
@@ -28,14 +28,14 @@ static __noinline bool name_content(struct event *event, __u64 address, __u64 id
 		.device = inode->i_sb->s_dev,
 	};
 	__u64 named = CONTENT_NAMED, foreign = CONTENT_FOREIGN;
-	__u64 *known = one_piece ? 0 : bpf_map_lookup_elem(&contents, &key);
+	__u64 *known = one_bitmap ? 0 : bpf_map_lookup_elem(&contents, &key);
 	struct hlist_node *alias;
 
 	if (known)
 		return *known == CONTENT_NAMED;
 	if (!event || !target)
 		return false;
-	/* A file that has lost its name, or never had one, is none of an image. */
+	/* A file without a name is not part of an image. */
 	alias = BPF_CORE_READ(inode, i_dentry.first);
 	if ((sb->s_flags & SB_KERNMOUNT) || inode->i_nlink == 0) {
 		count(target, COUNT_UNLINKED);
@@ -45,7 +45,7 @@ static __noinline bool name_content(struct event *event, __u64 address, __u64 id
 		count(target, COUNT_UNRESOLVED);
 		goto nameless;
 	}
-	if (!tell_path(event, (__u64)alias - bpf_core_field_offset(struct dentry, d_u.d_alias), (__u64)sb->s_root,
+	if (!fill_path(event, (__u64)alias - bpf_core_field_offset(struct dentry, d_u.d_alias), (__u64)sb->s_root,
 		       target))
 		goto nameless;
 	event->inode = key.inode;
@@ -53,32 +53,32 @@ static __noinline bool name_content(struct event *event, __u64 address, __u64 id
 	event->size = inode->i_size;
 	event->kind = kind;
 	event->open_flags = event->written = 0;
-	sign(event, id);
+	fill_process(event, id);
 	if (send(event, false)) {
 		count(target, COUNT_LOST);
 		return false;
 	}
-	if (!one_piece)
+	if (!one_bitmap)
 		bpf_map_update_elem(&contents, &key, &named, BPF_ANY);
 	return true;
 nameless:
-	/* User space does not know it, and drops what is marked. */
-	if (one_piece)
+	/* User space ignores the bitmap of a content that was not reported. */
+	if (one_bitmap)
 		return true;
 	bpf_map_update_elem(&contents, &key, &foreign, BPF_ANY);
 	return false;
 }
 
-/* Marks the pages `from` to `to` (inclusive) of one piece; `pages` is what the table has of it, or 0. */
-static __always_inline bool mark_piece(struct pages *pages, struct piece_key *key, __u64 bits, bool ahead)
+/* Marks pages in one bitmap. `pages` is its entry in the map, or 0. False if the map is full. */
+static __always_inline bool mark_pages(struct page_bitmap *pages, struct bitmap_key *key, __u64 bits, bool ahead)
 {
-	struct pages new = { .read = ahead ? 0 : bits, .ahead = ahead ? bits : 0 };
+	struct page_bitmap new = { .read = ahead ? 0 : bits, .ahead = ahead ? bits : 0 };
 
 	if (!pages) {
-		if (!(int)bpf_map_update_elem(&pieces, key, &new, BPF_NOEXIST))
+		if (!(int)bpf_map_update_elem(&page_bitmaps, key, &new, BPF_NOEXIST))
 			return true;
-		/* Another processor was quicker, or there is no room. */
-		pages = bpf_map_lookup_elem(&pieces, key);
+		/* Another CPU has inserted it, or the map is full. */
+		pages = bpf_map_lookup_elem(&page_bitmaps, key);
 		if (!pages)
 			return false;
 	}
@@ -91,13 +91,13 @@ static __always_inline bool mark_piece(struct pages *pages, struct piece_key *ke
 	return true;
 }
 
-/* The bits `from` to `to` (inclusive) of a piece. */
+/* The bits of the pages `from` to `to` (inclusive), which lie in one bitmap. */
 static __always_inline __u64 bits(__u64 from, __u64 to)
 {
-	return (~0ULL << (from & (PIECE_PAGES - 1))) & (~0ULL >> (PIECE_PAGES - 1 - (to & (PIECE_PAGES - 1))));
+	return (~0ULL << (from & (BITMAP_PAGES - 1))) & (~0ULL >> (BITMAP_PAGES - 1 - (to & (BITMAP_PAGES - 1))));
 }
 
-static __always_inline void tell_span(struct event *event, struct content_key *content, __u64 from, __u64 to, struct target *target)
+static __always_inline void report_span(struct event *event, struct content_key *content, __u64 from, __u64 to, struct target *target)
 {
 	event->inode = content->inode;
 	event->device = content->device;
@@ -105,34 +105,34 @@ static __always_inline void tell_span(struct event *event, struct content_key *c
 	event->open_flags = to - from + 1;
 	event->kind = KIND_SPAN;
 	event->written = event->path_len = 0;
-	sign(event, content->target);
+	fill_process(event, content->target);
 	if (send(event, false))
 		count(target, COUNT_LOST);
 }
 
-/* An event of the current task, with its target filled in; 0 if it belongs to none, as most tasks do. */
-static __always_inline struct event *event_of_target(__u32 scratch)
+/* A scratch event with the current task's target filled in; 0 if the task belongs to no target, as most do. */
+static __always_inline struct event *event_for_current_target(__u32 scratch)
 {
 	struct event *event;
 	__u64 id;
 
 	if (!current_target(&id))
 		return 0;
-	event = scratch_of(scratch);
+	event = scratch_event(scratch);
 	if (event)
 		event->target = id;
 	return event;
 }
 
-/* Pages `from` to `to` (inclusive) of a mapping were used by the event's target. `kind_and_ahead`: kind << 1 | ahead. */
-static __noinline int use_pages(struct event *event, __u64 mapping, __u64 from, __u64 to, __u64 kind_and_ahead)
+/* Records that the event's target used the pages `from` to `to` (inclusive). `kind_and_ahead`: kind << 1 | ahead. */
+static __noinline int record_pages(struct event *event, __u64 mapping, __u64 from, __u64 to, __u64 kind_and_ahead)
 {
 	struct inode *inode = ((struct address_space *)mapping)->host;
 	__u64 id = event ? event->target : 0, last, size;
 	struct target *target = bpf_map_lookup_elem(&targets, &id);
 	bool ahead = kind_and_ahead & 1;
-	struct piece_key key = {};
-	struct pages *pages;
+	struct bitmap_key key = {};
+	struct page_bitmap *pages;
 
 	if (!target || !event || (inode->i_mode & S_IFMT) != S_IFREG)
 		return 0;
@@ -147,29 +147,29 @@ static __noinline int use_pages(struct event *event, __u64 mapping, __u64 from, 
 	key.target = id;
 	key.inode = inode->i_ino;
 	key.device = inode->i_sb->s_dev;
-	key.piece = from >> PIECE_SHIFT;
-	/* The usual case, all in one piece that is known, needs one look-up. */
-	pages = bpf_map_lookup_elem(&pieces, &key);
-	if (!pages && !name_content(event, (__u64)inode, id, kind_and_ahead >> 1, last < PIECE_PAGES))
+	key.block = from >> BITMAP_SHIFT;
+	/* The usual case, pages within one existing bitmap, needs one lookup. */
+	pages = bpf_map_lookup_elem(&page_bitmaps, &key);
+	if (!pages && !report_content(event, (__u64)inode, id, kind_and_ahead >> 1, last < BITMAP_PAGES))
 		return 0;
-	if ((to >> PIECE_SHIFT) - (from >> PIECE_SHIFT) >= MAX_PIECES) {
+	if ((to >> BITMAP_SHIFT) - (from >> BITMAP_SHIFT) >= MAX_BITMAPS) {
 		struct content_key content = { .target = id, .inode = key.inode, .device = key.device };
 
-		tell_span(event, &content, from, to, target);
+		report_span(event, &content, from, to, target);
 		return 0;
 	}
-	for (int i = 0; i < MAX_PIECES; i++) {
-		__u64 end = from | (PIECE_PAGES - 1);
+	for (int i = 0; i < MAX_BITMAPS; i++) {
+		__u64 end = from | (BITMAP_PAGES - 1);
 
 		if (end > to)
 			end = to;
-		if (!mark_piece(pages, &key, bits(from, end), ahead))
+		if (!mark_pages(pages, &key, bits(from, end), ahead))
 			count(target, COUNT_TABLE_FULL);
 		if (end == to)
 			break;
 		from = end + 1;
-		key.piece = from >> PIECE_SHIFT;
-		pages = bpf_map_lookup_elem(&pieces, &key);
+		key.block = from >> BITMAP_SHIFT;
+		pages = bpf_map_lookup_elem(&page_bitmaps, &key);
 	}
 	return 0;
 }

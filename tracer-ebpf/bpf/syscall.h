@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /*
- * System calls: which one it was, and its arguments, read when it returns. The kernel keeps the argument registers,
- * on arm64 all but the first, of which it keeps a copy.
+ * System calls: the number and arguments, read at exit. The kernel preserves the argument registers; on arm64 all but the
+ * first, which it keeps a copy of.
  *
- * The architecture is told by the fields of struct pt_regs, which are constants by the time the verifier looks.
+ * The architecture follows from the fields of struct pt_regs, which are constants when the verifier runs.
  */
 #pragma once
 
@@ -17,13 +17,13 @@ enum call {
 	CALL_OPENAT2,
 	CALL_OPEN_BY_HANDLE_AT,
 	CALL_GETDENTS,
-	/* Others that take a path: as the first argument, or as the second behind a directory. */
+	/* Other calls with a path: as the first argument, or as the second after a directory. */
 	CALL_PATH,
 	CALL_AT_PATH,
 };
 
 #define is_x86() bpf_core_field_exists(struct pt_regs___x86, orig_ax)
-/* Every system call of the host asks which it was: by loads that the verifier has checked. Of the rest, few ask. */
+/* For arguments. The number is needed for every system call of the host, so it is read by a direct load instead. */
 #define X86(regs, field) BPF_CORE_READ((const struct pt_regs___x86 *)(regs), field)
 #define ARM64(regs, field) BPF_CORE_READ((const struct pt_regs___arm64 *)(regs), field)
 
@@ -133,7 +133,7 @@ static __always_inline enum call arm_call(int number)
 	return CALL_OTHER;
 }
 
-static __always_inline enum call which_call(const void *regs, bool compat)
+static __always_inline enum call classify_call(const void *regs, bool compat)
 {
 	if (is_x86()) {
 		unsigned long number = ((const struct pt_regs___x86 *)regs)->orig_ax;
@@ -146,19 +146,19 @@ static __always_inline enum call which_call(const void *regs, bool compat)
 	}
 }
 
-static __always_inline unsigned long first(const void *regs)
+static __always_inline unsigned long first_argument(const void *regs)
 {
 	return is_x86() ? X86(regs, di) : ARM64(regs, orig_x0);
 }
 
-static __always_inline unsigned long second(const void *regs, bool compat)
+static __always_inline unsigned long second_argument(const void *regs, bool compat)
 {
 	if (!is_x86())
 		return ARM64(regs, regs[1]);
 	return compat ? X86(regs, cx) : X86(regs, si);
 }
 
-static __always_inline unsigned long third(const void *regs)
+static __always_inline unsigned long third_argument(const void *regs)
 {
 	return is_x86() ? X86(regs, dx) : ARM64(regs, regs[2]);
 }
@@ -168,21 +168,21 @@ static __always_inline unsigned long instruction_pointer(const void *regs)
 	return is_x86() ? X86(regs, ip) : ARM64(regs, pc);
 }
 
-/* The flags as the caller gave them: struct file has lost O_CREAT and O_TRUNC by now. */
+/* The flags as the caller passed them: struct file no longer has O_CREAT and O_TRUNC. */
 static __always_inline __u32 open_flags(const void *regs, enum call call, bool compat, struct file *file)
 {
 	__u64 flags;
 
 	switch (call) {
 	case CALL_OPEN:
-		return second(regs, compat);
+		return second_argument(regs, compat);
 	case CALL_CREAT:
 		return O_CREAT | O_WRONLY | O_TRUNC;
 	case CALL_OPENAT:
 	case CALL_OPEN_BY_HANDLE_AT:
-		return third(regs);
+		return third_argument(regs);
 	default: /* openat2: the first field of struct open_how */
-		if (bpf_probe_read_user(&flags, sizeof(flags), (void *)third(regs)))
+		if (bpf_probe_read_user(&flags, sizeof(flags), (void *)third_argument(regs)))
 			return BPF_CORE_READ(file, f_flags);
 		return flags;
 	}

@@ -1,37 +1,37 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0) */
 /*
- * Which container a task belongs to: the nearest cgroup, from the task's own upwards, that is a target. The hierarchy is
- * that of version 2, or, on hosts without one, that of the version 1 controller `pids`.
+ * The container of a task: the nearest target among the task's cgroup and its ancestors, in the cgroup v2 hierarchy, or in that
+ * of the cgroup v1 controller `pids` on hosts without v2.
  */
 #pragma once
 
 #include "kernel.h"
 #include "maps.h"
-#include "told.h"
+#include "dedup.h"
 
-/* Cgroups of a container's own lie at most so deep below the container's. */
+/* Most levels of cgroups that a container may create below its own. */
 #define MAX_NESTING 16
 
-/* On kernels that keep more in it, user space knows the inode's number only, which is the low half. */
-static __always_inline __u64 id_of(__u64 id)
+/* The inode number, which is how user space identifies a cgroup. Old kernels have it in the low half of the id. */
+static __always_inline __u64 kernfs_number(__u64 id)
 {
 	return bpf_core_type_exists(union kernfs_node_id) ? (__u32)id : id;
 }
 
 static __always_inline __u64 cgroup_id(struct cgroup *cgroup)
 {
-	return id_of(BPF_CORE_READ(cgroup, kn, id));
+	return kernfs_number(BPF_CORE_READ(cgroup, kn, id));
 }
 
-static __always_inline struct cgroup *parent_of(struct cgroup *cgroup)
+static __always_inline struct cgroup *parent_cgroup(struct cgroup *cgroup)
 {
 	struct cgroup_subsys_state *parent = BPF_CORE_READ(cgroup, self.parent);
 
 	return parent ? BPF_CORE_READ(parent, cgroup) : 0;
 }
 
-/* By the version 1 controller `pids`. */
-static __always_inline struct cgroup *pids_cgroup_of(struct css_set *set)
+/* The cgroup in the hierarchy of the v1 controller `pids`. */
+static __always_inline struct cgroup *pids_cgroup(struct css_set *set)
 {
 	struct cgroup_subsys_state *css = 0;
 
@@ -43,8 +43,8 @@ static __always_inline struct cgroup *pids_cgroup_of(struct css_set *set)
 	return css ? BPF_CORE_READ(css, cgroup) : 0;
 }
 
-/* Walks up from a cgroup; 0 if none on the way is a target. */
-static __noinline __u64 walk_up(__u64 address)
+/* The nearest target among a cgroup and its ancestors, or 0. */
+static __noinline __u64 find_target_above(__u64 address)
 {
 	struct cgroup *cgroup = (void *)address;
 
@@ -53,32 +53,32 @@ static __noinline __u64 walk_up(__u64 address)
 
 		if (bpf_map_lookup_elem(&targets, &id))
 			return id;
-		cgroup = parent_of(cgroup);
+		cgroup = parent_cgroup(cgroup);
 	}
 	return 0;
 }
 
 /*
- * The target that the current task belongs to, and its id; 0 if none. Every process of the host comes here, so fields are
- * read by loads that the verifier has checked, not by calls.
+ * The target that the current task belongs to, and its id; 0 if none. Runs for every process of the host, so it reads fields by
+ * direct loads that the verifier checks, not by helper calls.
  */
 static __always_inline struct target *current_target(__u64 *id)
 {
 	struct css_set *set = ((struct task_struct *)bpf_get_current_task_btf())->cgroups;
-	struct cgroup *cgroup = by_pids_controller ? pids_cgroup_of(set) : set->dfl_cgrp;
-	__u64 own = by_pids_controller ? cgroup_id(cgroup) : id_of(set->dfl_cgrp->kn->id);
-	__u64 generation = number(GENERATION);
-	__u32 place = own & (MEMBERSHIPS - 1);
-	struct membership *known = bpf_map_lookup_elem(&memberships, &place);
+	struct cgroup *cgroup = by_pids_controller ? pids_cgroup(set) : set->dfl_cgrp;
+	__u64 own = by_pids_controller ? cgroup_id(cgroup) : kernfs_number(set->dfl_cgrp->kn->id);
+	__u64 generation = state_value(GENERATION);
+	__u32 index = own & (MEMBERSHIPS - 1);
+	struct membership *known = bpf_map_lookup_elem(&memberships, &index);
 	__u64 target;
 
 	*id = 0;
 	if (!known)
 		return 0;
-	/* Once, for another processor may write it meanwhile. */
+	/* Read once: another CPU may write it meanwhile. */
 	target = *(volatile __u64 *)&known->target;
 	if (known->cgroup != own || known->check != mix(mix(own, target), generation)) {
-		target = walk_up((__u64)cgroup);
+		target = find_target_above((__u64)cgroup);
 		known->cgroup = own;
 		known->target = target;
 		known->check = mix(mix(own, target), generation);
@@ -87,9 +87,9 @@ static __always_inline struct target *current_target(__u64 *id)
 	return target ? bpf_map_lookup_elem(&targets, id) : 0;
 }
 
-static __always_inline __u32 number_in(struct task_struct *process, unsigned int level)
+static __always_inline __u32 pid_at_level(struct task_struct *process, unsigned int level)
 {
-	/* Not as a load that is checked: no verifier lets the address of such be added to what it does not know. */
+	/* Not a direct load: the verifier does not allow adding an unknown offset to such a pointer. */
 	void *pid = BPF_CORE_READ(process, thread_pid);
 	__u32 number = 0;
 
@@ -102,10 +102,10 @@ static __always_inline __u32 number_in(struct task_struct *process, unsigned int
 }
 
 /*
- * That the current task did it. Numbers are those of the innermost pid namespace; processes outside the container have none.
- * Each event comes here, so here, too, fields are read by loads that the verifier has checked.
+ * Fills in the time, the target and the current process. Pids are those of the process's own pid namespace, and 0 for processes
+ * outside the container. Runs for every event, so it reads fields by direct loads, too.
  */
-static __always_inline void sign(struct event *event, __u64 target)
+static __always_inline void fill_process(struct event *event, __u64 target)
 {
 	struct task_struct *process = ((struct task_struct *)bpf_get_current_task_btf())->group_leader;
 
@@ -116,8 +116,8 @@ static __always_inline void sign(struct event *event, __u64 target)
 	if (target && bpf_core_field_exists(process->thread_pid)) {
 		unsigned int level = process->thread_pid->level;
 
-		event->process = number_in(process, level);
-		event->parent = number_in(process->real_parent->group_leader, level);
+		event->process = pid_at_level(process, level);
+		event->parent = pid_at_level(process->real_parent->group_leader, level);
 	}
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 }

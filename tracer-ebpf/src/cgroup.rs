@@ -1,8 +1,8 @@
-//! Cgroups, by which containers are told apart, and a cgroup made in advance for a container to join.
+//! Cgroups, which identify containers, and a cgroup created in advance for a container to join.
 //!
-//! A container runtime with the cgroupfs driver puts a container into `<parent>/<container id>` of every hierarchy,
-//! and is content with a directory that is already there. So the recorder can hold the cgroup before the container's
-//! first process exists. See `docs/src/recorder.md` for why there is no race in this.
+//! A container runtime with the cgroupfs driver puts a container into `<parent>/<container id>` of every hierarchy, and
+//! accepts a directory that exists already. So the recorder can follow the cgroup before the container's first process
+//! exists. `docs/src/recorder.md` explains why this has no race.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,74 +14,74 @@ use std::{fs, thread};
 use crate::mounts::{self, Mount};
 use crate::{Error, Options};
 
-/// The two kinds of hierarchies.
+/// The version of a cgroup hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// A hierarchy for each controller; the one of `pids` is used, which every runtime puts a container into.
-    One,
-    /// One hierarchy for all.
-    Two,
+    /// One hierarchy per controller. The recorder uses that of `pids`, which every runtime puts containers into.
+    V1,
+    /// One hierarchy for all controllers.
+    V2,
 }
 
-/// A hierarchy of cgroups.
+/// A mounted cgroup hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
-    /// Of which kind it is.
+    /// Version 1 (of the controller `pids`) or 2.
     pub version: Version,
-    /// Where it is mounted.
-    pub point: PathBuf,
+    /// Where the hierarchy is mounted.
+    pub mount_point: PathBuf,
 }
 
 impl Hierarchy {
-    /// The hierarchy of this host by which containers can be told apart: that of version 2 where there is one, also
-    /// beside version 1 (runc joins it there), else that of the version 1 controller `pids`. [`Options::cgroups`]
-    /// decides otherwise.
-    pub fn of_host(options: &Options) -> Result<Self, Error> {
-        Self::among(&mounts::own()?, options.cgroups).ok_or(Error::NoCgroups)
+    /// Finds the hierarchy that identifies containers on this host: that of version 2 if it is mounted, also beside version 1
+    /// (runc joins it there), otherwise that of the version 1 controller `pids`. [`Options::cgroups`] overrides this.
+    pub fn detect(options: &Options) -> Result<Self, Error> {
+        Self::choose(&mounts::own_mounts()?, options.cgroups).ok_or(Error::NoCgroupHierarchy)
     }
 
-    fn among(mounts: &[Mount], wanted: Option<Version>) -> Option<Self> {
+    fn choose(mounts: &[Mount], version: Option<Version>) -> Option<Self> {
         let found = |version: Version| {
             let mount = mounts.iter().find(|mount| match version {
-                Version::Two => mount.kind == "cgroup2",
-                Version::One => mount.kind == "cgroup" && mount.has_option("pids"),
+                Version::V2 => mount.kind == "cgroup2",
+                Version::V1 => mount.kind == "cgroup" && mount.has_option("pids"),
             })?;
-            Some(Self { version, point: mount.point.clone() })
+            Some(Self { version, mount_point: mount.point.clone() })
         };
-        match wanted {
+        match version {
             Some(version) => found(version),
-            None => found(Version::Two).or_else(|| found(Version::One)),
+            None => found(Version::V2).or_else(|| found(Version::V1)),
         }
     }
 
-    /// The directory of the cgroup `path`, which is absolute within the hierarchy.
+    /// The directory of a cgroup, given its absolute path within the hierarchy.
     pub fn directory(&self, path: &Path) -> PathBuf {
-        self.point.join(path.strip_prefix("/").unwrap_or(path))
+        self.mount_point.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// The directory of the cgroup in which a process is. None if it is that of the hierarchy's root.
-    pub fn of_process(&self, process: u32) -> Result<Option<PathBuf>, Error> {
+    /// The directory of a process's cgroup. None if that is the hierarchy's root.
+    pub fn cgroup_of_process(&self, process: u32) -> Result<Option<PathBuf>, Error> {
         let path = PathBuf::from(format!("/proc/{process}/cgroup"));
         let text = fs::read_to_string(&path).map_err(|source| Error::File { what: "read", path, source })?;
-        Ok(cgroup_in(&text, self.version).map(|path| self.directory(path)))
+        Ok(parse_process_cgroup(&text, self.version).map(|path| self.directory(path)))
     }
 }
 
-/// The path in the text of `/proc/<process>/cgroup` (cgroups(7)): lines of number, controllers, path.
-fn cgroup_in(text: &str, version: Version) -> Option<&Path> {
+/// Parses `/proc/<process>/cgroup` (cgroups(7)): lines of number, controllers, path.
+fn parse_process_cgroup(text: &str, version: Version) -> Option<&Path> {
     let path = text.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next()?, fields.next()?);
-        let is = match version {
-            Version::Two => controllers.is_empty(),
-            Version::One => controllers.split(',').any(|controller| controller == "pids"),
+        let controllers = fields.next()?;
+        let path = fields.next()?;
+        let matches = match version {
+            Version::V2 => controllers.is_empty(),
+            Version::V1 => controllers.split(',').any(|controller| controller == "pids"),
         };
-        is.then_some(path)
+        matches.then_some(path)
     });
     path.filter(|path| *path != "/").map(Path::new)
 }
 
-/// Whether there is a process in a cgroup or in one below it.
+/// Whether a cgroup or one below it contains a process.
 pub fn is_populated(directory: &Path) -> io::Result<bool> {
     if !fs::read_to_string(directory.join("cgroup.procs"))?.is_empty() {
         return Ok(true);
@@ -95,39 +95,39 @@ pub fn is_populated(directory: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// How the kernel calls a cgroup: the number of its directory's inode.
+/// The kernel's id of a cgroup: the inode number of its directory.
 pub(crate) fn id(directory: &Path) -> Result<u64, Error> {
-    let open = |source| Error::File { what: "find the cgroup", path: directory.into(), source };
+    let open = |source| Error::File { what: "find cgroup", path: directory.into(), source };
     let metadata = fs::metadata(directory).map_err(open)?;
     if !directory.join("cgroup.procs").is_file() {
-        return Err(Error::NoCgroup(directory.into()));
+        return Err(Error::NotACgroup(directory.into()));
     }
     Ok(metadata.ino())
 }
 
-/// A cgroup that was made here and is removed with this value, if it is still there and has no process left.
+/// A cgroup created here. Dropping it removes the cgroup and the parents created for it, unless processes remain in them.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
-    made: Vec<PathBuf>,
+    created: Vec<PathBuf>,
 }
 
 impl Cgroup {
-    /// Makes the cgroup `path`, which is absolute within the hierarchy (`/parent/name`), with the parents it needs.
+    /// Creates a cgroup and its missing parents, given its absolute path within the hierarchy (`/parent/name`).
     pub fn create(hierarchy: &Hierarchy, path: &Path) -> Result<Self, Error> {
-        let mut cgroup = Self { path: hierarchy.point.clone(), made: Vec::new() };
+        let mut cgroup = Self { path: hierarchy.mount_point.clone(), created: Vec::new() };
         for part in path.iter().filter(|part| *part != OsStr::new("/")) {
             cgroup.path.push(part);
             match fs::create_dir(&cgroup.path) {
-                Ok(()) => cgroup.made.push(cgroup.path.clone()),
+                Ok(()) => cgroup.created.push(cgroup.path.clone()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(Error::File { what: "make cgroup", path: cgroup.path.clone(), source }),
+                Err(source) => return Err(Error::File { what: "create cgroup", path: cgroup.path.clone(), source }),
             }
         }
         Ok(cgroup)
     }
 
-    /// The directory of the cgroup.
+    /// The cgroup's directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -135,22 +135,22 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        self.made.iter().rev().for_each(|made| remove(made));
+        self.created.iter().rev().for_each(|directory| remove(directory));
     }
 }
 
-/// Remembers which cgroups were not there, in any hierarchy, and removes them with this value.
+/// The cgroups that did not exist before a container was created. Dropping it removes them in all hierarchies.
 ///
-/// A container runtime makes the parents of a container's cgroup, and leaves them when it removes the container.
+/// A container runtime creates the parents of a container's cgroup, but does not remove them with the container.
 #[derive(Debug)]
 pub struct Leftovers {
     absent: Vec<PathBuf>,
 }
 
 impl Leftovers {
-    /// Looks for `path`, which is absolute within the hierarchies, and its parents.
+    /// Notes which of a cgroup and its parents do not exist yet. `path` is absolute within the hierarchies.
     pub fn note(path: &Path) -> Result<Self, Error> {
-        let mounts = mounts::own()?;
+        let mounts = mounts::own_mounts()?;
         let absent = mounts
             .iter()
             .filter(|mount| matches!(mount.kind.as_str(), "cgroup" | "cgroup2"))
@@ -170,7 +170,7 @@ impl Drop for Leftovers {
     }
 }
 
-/// A cgroup stays busy for a moment after its last process was reaped.
+/// Removes a cgroup's directory. Retries, because a cgroup stays busy for a moment after its last process was reaped.
 fn remove(directory: &Path) {
     for _ in 0..50 {
         match fs::remove_dir(directory) {
@@ -178,13 +178,13 @@ fn remove(directory: &Path) {
                 thread::sleep(Duration::from_millis(10));
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(cgroup = %directory.display(), %error, "cannot remove a cgroup");
+                tracing::warn!(cgroup = %directory.display(), %error, "cannot remove cgroup");
                 return;
             }
             _ => return,
         }
     }
-    tracing::warn!(cgroup = %directory.display(), "a cgroup is still in use and was not removed");
+    tracing::warn!(cgroup = %directory.display(), "cgroup not removed: still in use");
 }
 
 #[cfg(test)]
@@ -196,30 +196,30 @@ mod tests {
 
     #[test]
     fn the_hierarchy_is_found_on_every_kind_of_host() {
-        let one = "1 0 0:20 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+        let v1 = "1 0 0:20 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
                    2 0 0:21 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
         let unified = "3 0 0:22 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let two = "3 0 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
-        let found = |version, point: &str| Some(Hierarchy { version, point: point.into() });
+        let v2 = "3 0 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = |version, point: &str| Some(Hierarchy { version, mount_point: point.into() });
         let cases = [
-            (one.to_owned(), None, found(Version::One, "/sys/fs/cgroup/pids")),
-            (format!("{one}{unified}"), None, found(Version::Two, "/sys/fs/cgroup/unified")),
-            (format!("{one}{unified}"), Some(Version::One), found(Version::One, "/sys/fs/cgroup/pids")),
-            (two.to_owned(), None, found(Version::Two, "/sys/fs/cgroup")),
-            (two.to_owned(), Some(Version::One), None),
+            (v1.to_owned(), None, found(Version::V1, "/sys/fs/cgroup/pids")),
+            (format!("{v1}{unified}"), None, found(Version::V2, "/sys/fs/cgroup/unified")),
+            (format!("{v1}{unified}"), Some(Version::V1), found(Version::V1, "/sys/fs/cgroup/pids")),
+            (v2.to_owned(), None, found(Version::V2, "/sys/fs/cgroup")),
+            (v2.to_owned(), Some(Version::V1), None),
             (String::new(), None, None),
         ];
-        for (mounts, wanted, expected) in cases {
-            assert_eq!(Hierarchy::among(&parsed(&mounts), wanted), expected, "{mounts} {wanted:?}");
+        for (mounts, version, expected) in cases {
+            assert_eq!(Hierarchy::choose(&parsed(&mounts), version), expected, "{mounts} {version:?}");
         }
     }
 
     #[test]
-    fn a_processs_cgroup_is_told_by_either_kind() {
+    fn a_process_cgroup_is_parsed_for_both_versions() {
         let text = "8:pids:/kubepods/pod1/abc\n4:memory:/x\n1:name=systemd:/y\n0::/kubepods/pod1/unified\n";
-        assert_eq!(cgroup_in(text, Version::One), Some(Path::new("/kubepods/pod1/abc")));
-        assert_eq!(cgroup_in(text, Version::Two), Some(Path::new("/kubepods/pod1/unified")));
-        assert_eq!(cgroup_in("0::/\n", Version::Two), None);
-        assert_eq!(cgroup_in("", Version::One), None);
+        assert_eq!(parse_process_cgroup(text, Version::V1), Some(Path::new("/kubepods/pod1/abc")));
+        assert_eq!(parse_process_cgroup(text, Version::V2), Some(Path::new("/kubepods/pod1/unified")));
+        assert_eq!(parse_process_cgroup("0::/\n", Version::V2), None);
+        assert_eq!(parse_process_cgroup("", Version::V1), None);
     }
 }

@@ -1,19 +1,19 @@
-//! The monotonic clock, by which the kernel part tells times, and the calendar.
+//! The monotonic clock that the kernel part stamps events with, and its relation to wall-clock time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bundles::trace::Clock;
 use nix::time::{ClockId, clock_gettime};
 
-/// Now, on the clock of `bpf_ktime_get_ns`.
+/// The current time on the clock of `bpf_ktime_get_ns`.
 pub(crate) fn now_ns() -> u64 {
-    // It cannot fail: the clock exists on every Linux.
+    // Cannot fail: every Linux has this clock.
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a trace is told about the moment `time_ns`.
-pub(crate) fn at(time_ns: u64) -> Clock {
+/// The clock of a trace whose time zero is `time_ns`.
+pub(crate) fn trace_clock(time_ns: u64) -> Clock {
     let since = Duration::from_nanos(now_ns().saturating_sub(time_ns));
     let wall = SystemTime::now().checked_sub(since).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let wall_us = wall.and_then(|wall| u64::try_from(wall.as_micros()).ok()).unwrap_or_default();

@@ -1,8 +1,7 @@
-//! A thin client of the Container Runtime Interface, the API by which a kubelet runs pods.
+//! A thin client of the Container Runtime Interface (CRI), the API through which a kubelet runs pods.
 //!
-//! [`Runtime`] has a method for each call that is needed here; each has a deadline and says in its error what it was
-//! about. [`pod`] strings them together to one pod with one container and always cleans up. [`log`] reads what a
-//! container wrote.
+//! [`Runtime`] has a method for each call that the recorder and the tests need. Each call has a timeout, and its error names
+//! the object of the call. [`pod`] runs a pod with one container from pull to clean-up. [`log`] parses the containers' logs.
 
 pub mod log;
 pub mod pod;
@@ -11,156 +10,188 @@ mod running;
 pub use running::{Container, PodInfo};
 
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bundles::image::{ChainId, Digest};
-use hyper_util::rt::TokioIo;
+use bundles::image::{ChainId, Digest, ParseDigestError};
 use k8s_cri::v1 as api;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
-use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-/// How long a call may take. A runtime that is asked for more at once than it can do takes its time.
-const DEADLINE: Duration = Duration::from_secs(120);
-/// How long a pull may take.
-const PULL_DEADLINE: Duration = Duration::from_secs(1800);
-/// How often the end of a container is looked for.
-const POLL: Duration = Duration::from_millis(5);
+/// Timeout of a call. Generous, because an overloaded runtime answers late.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Timeout of an image pull.
+const PULL_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Interval between two looks for the end of a container.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A call that failed.
+/// Why a CRI call failed. `call` is the method of the CRI, `subject` the image, pod or container that it was made for.
 #[derive(Debug, thiserror::Error)]
 pub enum CriError {
-    /// Nobody listens on the socket.
-    #[error("cannot reach the container runtime on {socket}: {why}; is it running, and is this its CRI socket?")]
+    /// The connection to the runtime's socket failed.
+    #[error("cannot connect to the container runtime on {socket}; is it running, and is this its CRI socket?")]
     Connect {
-        /// The socket.
+        /// The path of the socket.
         socket: PathBuf,
-        /// What went wrong.
-        why: String,
+        /// The error of the transport.
+        #[source]
+        source: tonic::transport::Error,
     },
-    /// The runtime said no.
+    /// The runtime returned an error.
     #[error("{call} of {subject} failed: {} ({:?})", status.message(), status.code())]
-    Refused {
-        /// The call.
+    Failed {
+        /// The method of the CRI.
         call: &'static str,
-        /// What it was about.
+        /// The object of the call.
         subject: String,
-        /// The runtime's answer.
+        /// The gRPC status, with the runtime's message.
         status: Box<Status>,
     },
-    /// The deadline passed.
-    #[error("{call} of {subject} did not end within {after:?}")]
-    Late {
-        /// The call.
+    /// The runtime did not respond in time.
+    #[error("{call} of {subject} did not complete within {timeout:?}")]
+    Timeout {
+        /// The method of the CRI.
         call: &'static str,
-        /// What it was about.
+        /// The object of the call.
         subject: String,
-        /// The deadline.
-        after: Duration,
+        /// The timeout that passed.
+        timeout: Duration,
     },
-    /// The runtime's answer made no sense.
-    #[error("{call} of {subject}: the answer {problem}")]
-    Answer {
-        /// The call.
+    /// The runtime's response lacks something, or does not have containerd's form.
+    #[error("{call} of {subject}: invalid response")]
+    InvalidResponse {
+        /// The method of the CRI.
         call: &'static str,
-        /// What it was about.
+        /// The object of the call.
         subject: String,
-        /// What is wrong with it.
-        problem: String,
+        /// What is wrong with the response.
+        #[source]
+        source: ResponseError,
     },
+    /// The container's log, which the runtime writes, cannot be read.
+    #[error("cannot read the log of container {container}, {path}")]
+    Log {
+        /// The id of the container.
+        container: String,
+        /// Where the runtime should have written the log.
+        path: PathBuf,
+        /// The error of the system call.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What is wrong with a runtime's response.
+#[derive(Debug, thiserror::Error)]
+pub enum ResponseError {
+    /// The status of the container is missing.
+    #[error("it has no status")]
+    NoStatus,
+    /// The verbose part is missing, where runtimes put what the CRI has no field for.
+    #[error("it has no verbose part")]
+    NoVerbosePart,
+    /// The verbose part has an unknown form.
+    #[error("its verbose part does not have containerd's form")]
+    VerbosePart(#[from] serde_json::Error),
+    /// The image has no layers, so it has no chain ID.
+    #[error("it lists no layers")]
+    NoLayers,
+    /// A string that should be a digest is not one.
+    #[error("it contains an invalid digest")]
+    Digest(#[from] ParseDigestError),
 }
 
 type Result<T> = std::result::Result<T, CriError>;
 
-/// What the runtime knows of an image on the node.
+/// An image on the node, as the runtime knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageInfo {
-    /// Digest of its configuration: the runtime's name for it.
+    /// Digest of the image's configuration, which the runtime uses as its id.
     pub id: Digest,
-    /// Digest of its manifest, if it was pulled from a registry.
+    /// Digest of the image's manifest, if it was pulled from a registry.
     pub manifest: Option<Digest>,
-    /// Digests of its uncompressed layers, lowest first.
+    /// Digests of the uncompressed layers, lowest first.
     pub diff_ids: Vec<Digest>,
-    /// Chain ID of the topmost layer.
+    /// Chain ID of the topmost layer, which identifies the image in bundles and traces.
     pub chain_id: ChainId,
 }
 
-/// A pod's sandbox to be made.
+/// The sandbox of a pod, for [`Runtime::run_sandbox`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SandboxSpec {
-    /// Name of the pod. Together with the next two it must be unique.
+    /// Name of the pod. The combination of name, namespace and uid must be unique.
     pub name: String,
-    /// Namespace of Kubernetes, not of Linux.
+    /// Kubernetes namespace.
     pub namespace: String,
-    /// Unique id of the pod.
+    /// Unique id of the pod, as Kubernetes assigns it.
     pub uid: String,
-    /// The cgroup below which the runtime puts those of the sandbox and its containers; the runtime's default if empty.
+    /// Parent of the cgroups of the sandbox and its containers; empty for the runtime's default.
     pub cgroup_parent: String,
-    /// The directory of the containers' logs.
+    /// Directory for the containers' logs.
     pub log_directory: PathBuf,
-    /// Uses the host's network, else what CNI is configured for.
+    /// Use the host's network instead of the one that CNI sets up.
     pub host_network: bool,
-    /// Labels.
+    /// Kubernetes labels of the pod, which `watch --label` selects by.
     pub labels: HashMap<String, String>,
 }
 
-/// A container to be made in a sandbox.
+/// A container, for [`Runtime::create_container`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
-    /// Reference or id of an image that was pulled.
+    /// Reference or id of an image on the node.
     pub image: String,
-    /// Unique in the sandbox.
+    /// Name, unique in the sandbox.
     pub name: String,
-    /// In place of the image's entry point.
+    /// Replaces the image's entry point.
     pub command: Option<Vec<String>>,
-    /// In place of the image's arguments; the image's if empty.
+    /// Replaces the image's arguments, unless empty.
     pub args: Vec<String>,
-    /// Added to the image's environment.
+    /// Variables added to the image's environment.
     pub env: Vec<(String, String)>,
-    /// Log file below the sandbox's log directory.
+    /// Log file, relative to the sandbox's log directory.
     pub log_path: String,
-    /// Directories or files of the host.
+    /// Directories and files of the host to mount in the container.
     pub mounts: Vec<MountSpec>,
-    /// Labels.
+    /// Kubernetes labels of the container.
     pub labels: HashMap<String, String>,
-    /// Annotations.
+    /// Annotations, which containerd also passes to OCI hooks and snapshotters.
     pub annotations: HashMap<String, String>,
 }
 
-/// A directory or file of the host to be seen in a container.
+/// A directory or file of the host to mount in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountSpec {
-    /// On the host.
+    /// Path on the host.
     pub host: PathBuf,
-    /// In the container.
+    /// Mount point in the container.
     pub container: PathBuf,
-    /// Cannot be written.
+    /// Mount it read-only.
     pub read_only: bool,
 }
 
-/// How a container ended.
+/// How a container ended, as the runtime reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// The exit code of its first process.
+    /// Exit code of the container's first process.
     pub code: i32,
-    /// The runtime's word for the reason, such as `Completed` or `OOMKilled`.
+    /// The runtime's reason, such as `Completed` or `OOMKilled`.
     pub reason: String,
-    /// From the start of its first process to its end, by the runtime's clock.
+    /// Run time of the container's first process, by the runtime's clock.
     pub run: Duration,
 }
 
-/// The name of a sandbox, with the configuration that every call about its containers must repeat.
+/// A created sandbox, with the configuration that every call for its containers must repeat.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
-    /// The runtime's name for it.
+    /// The runtime's id of the sandbox.
     pub id: String,
     config: api::PodSandboxConfig,
 }
 
-/// A connection to a container runtime. Clones share it.
+/// A connection to a container runtime. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     runtime: RuntimeServiceClient<Channel>,
@@ -170,62 +201,51 @@ pub struct Runtime {
 impl Runtime {
     /// Connects to the CRI socket of a runtime.
     pub async fn connect(socket: &Path) -> Result<Self> {
-        let path = socket.to_owned();
-        let connector = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        // The address is only what HTTP/2 wants to see as authority.
-        let endpoint = Endpoint::from_static("http://cri.localhost").connect_timeout(DEADLINE);
-        let channel = endpoint
-            .connect_with_connector(connector)
-            .await
-            .map_err(|error| CriError::Connect { socket: socket.to_owned(), why: innermost(&error) })?;
+        let uri = [b"unix://", socket.as_os_str().as_bytes()].concat();
+        let connected = async { Endpoint::from_shared(uri)?.connect_timeout(TIMEOUT).connect().await }.await;
+        let channel = connected.map_err(|source| CriError::Connect { socket: socket.to_owned(), source })?;
         Ok(Self { runtime: RuntimeServiceClient::new(channel.clone()), images: ImageServiceClient::new(channel) })
     }
 
     /// Whether the runtime is ready to run containers.
     pub async fn is_ready(&mut self) -> Result<bool> {
         let call = self.runtime.status(api::StatusRequest { verbose: false });
-        let status = bounded("Status", "the runtime", DEADLINE, call).await?.status.unwrap_or_default();
+        let status = with_timeout("Status", "the runtime", TIMEOUT, call).await?.status.unwrap_or_default();
         Ok(status.conditions.iter().any(|condition| condition.r#type == "RuntimeReady" && condition.status))
     }
 
-    /// Pulls an image; the runtime's name for it.
+    /// Pulls an image. Returns the runtime's id of the image.
     pub async fn pull(&mut self, reference: &str) -> Result<String> {
         let request = api::PullImageRequest { image: Some(image(reference)), ..Default::default() };
-        Ok(bounded("PullImage", reference, PULL_DEADLINE, self.images.pull_image(request)).await?.image_ref)
+        Ok(with_timeout("PullImage", reference, PULL_TIMEOUT, self.images.pull_image(request)).await?.image_ref)
     }
 
-    /// What the runtime knows of an image; `None` if it does not have it.
+    /// Looks up an image on the node; `None` if the runtime does not have it.
     pub async fn image_status(&mut self, reference: &str) -> Result<Option<ImageInfo>> {
         const CALL: &str = "ImageStatus";
         let request = api::ImageStatusRequest { image: Some(image(reference)), verbose: true };
-        let answer = bounded(CALL, reference, DEADLINE, self.images.image_status(request)).await?;
-        let Some(image) = answer.image else { return Ok(None) };
-        image_info(&image, &answer.info).map(Some).map_err(|problem| CriError::Answer {
-            call: CALL,
-            subject: reference.to_owned(),
-            problem,
-        })
+        let response = with_timeout(CALL, reference, TIMEOUT, self.images.image_status(request)).await?;
+        let Some(image) = response.image else { return Ok(None) };
+        let info = image_info(&image, &response.info);
+        info.map(Some).map_err(|source| CriError::InvalidResponse { call: CALL, subject: reference.to_owned(), source })
     }
 
-    /// Removes an image. One that is not there is no error.
+    /// Removes an image. Succeeds if the runtime does not have it.
     pub async fn remove_image(&mut self, reference: &str) -> Result<()> {
         let request = api::RemoveImageRequest { image: Some(image(reference)) };
-        bounded("RemoveImage", reference, DEADLINE, self.images.remove_image(request)).await.map(drop)
+        with_timeout("RemoveImage", reference, TIMEOUT, self.images.remove_image(request)).await.map(drop)
     }
 
-    /// Makes and starts a sandbox.
+    /// Creates and starts a sandbox.
     pub async fn run_sandbox(&mut self, spec: &SandboxSpec) -> Result<Sandbox> {
         let config = sandbox_config(spec);
         let request = api::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
         let call = self.runtime.run_pod_sandbox(request);
-        let id = bounded("RunPodSandbox", &spec.name, DEADLINE, call).await?.pod_sandbox_id;
+        let id = with_timeout("RunPodSandbox", &spec.name, TIMEOUT, call).await?.pod_sandbox_id;
         Ok(Sandbox { id, config })
     }
 
-    /// Makes a container; its id.
+    /// Creates a container, without starting it. Returns its id.
     pub async fn create_container(&mut self, sandbox: &Sandbox, spec: &ContainerSpec) -> Result<String> {
         let request = api::CreateContainerRequest {
             pod_sandbox_id: sandbox.id.clone(),
@@ -233,65 +253,65 @@ impl Runtime {
             sandbox_config: Some(sandbox.config.clone()),
         };
         let call = self.runtime.create_container(request);
-        Ok(bounded("CreateContainer", &spec.name, DEADLINE, call).await?.container_id)
+        Ok(with_timeout("CreateContainer", &spec.name, TIMEOUT, call).await?.container_id)
     }
 
-    /// Starts a container.
+    /// Starts a created container.
     pub async fn start(&mut self, container: &str) -> Result<()> {
         let request = api::StartContainerRequest { container_id: container.to_owned() };
-        bounded("StartContainer", container, DEADLINE, self.runtime.start_container(request)).await.map(drop)
+        with_timeout("StartContainer", container, TIMEOUT, self.runtime.start_container(request)).await.map(drop)
     }
 
-    /// Waits for a container's end.
-    pub async fn wait_exit(&mut self, container: &str, limit: Duration) -> Result<Exit> {
-        let end = tokio::time::Instant::now() + limit;
+    /// Waits until a container has ended, for at most `timeout`.
+    pub async fn wait_exit(&mut self, container: &str, timeout: Duration) -> Result<Exit> {
+        let deadline = tokio::time::Instant::now() + timeout;
         loop {
             let request = api::ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
             let call = self.runtime.container_status(request);
-            let status = bounded("ContainerStatus", container, DEADLINE, call).await?.status.unwrap_or_default();
+            let status = with_timeout("ContainerStatus", container, TIMEOUT, call).await?.status.unwrap_or_default();
             if status.state() == api::ContainerState::ContainerExited {
                 let run = status.finished_at.saturating_sub(status.started_at);
                 let run = Duration::from_nanos(u64::try_from(run).unwrap_or_default());
                 return Ok(Exit { code: status.exit_code, reason: status.reason, run });
             }
-            if tokio::time::Instant::now() >= end {
-                return Err(CriError::Late { call: "the run", subject: container.to_owned(), after: limit });
+            if tokio::time::Instant::now() >= deadline {
+                return Err(CriError::Timeout { call: "the run", subject: container.to_owned(), timeout });
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Stops a container, by force after `grace`.
+    /// Stops a container by SIGTERM, and by SIGKILL after `grace`.
     pub async fn stop(&mut self, container: &str, grace: Duration) -> Result<()> {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let request = api::StopContainerRequest { container_id: container.to_owned(), timeout };
         let call = self.runtime.stop_container(request);
-        bounded("StopContainer", container, DEADLINE.saturating_add(grace), call).await.map(drop)
+        with_timeout("StopContainer", container, TIMEOUT.saturating_add(grace), call).await.map(drop)
     }
 
-    /// Removes a container, running or not. One that is not there is no error.
+    /// Removes a container, running or not. Succeeds if it does not exist.
     pub async fn remove_container(&mut self, container: &str) -> Result<()> {
         let request = api::RemoveContainerRequest { container_id: container.to_owned() };
-        bounded("RemoveContainer", container, DEADLINE, self.runtime.remove_container(request)).await.map(drop)
+        with_timeout("RemoveContainer", container, TIMEOUT, self.runtime.remove_container(request)).await.map(drop)
     }
 
-    /// Stops a sandbox and all in it.
+    /// Stops a sandbox and its containers.
     pub async fn stop_sandbox(&mut self, sandbox: &str) -> Result<()> {
         let request = api::StopPodSandboxRequest { pod_sandbox_id: sandbox.to_owned() };
-        bounded("StopPodSandbox", sandbox, DEADLINE, self.runtime.stop_pod_sandbox(request)).await.map(drop)
+        with_timeout("StopPodSandbox", sandbox, TIMEOUT, self.runtime.stop_pod_sandbox(request)).await.map(drop)
     }
 
-    /// Removes a sandbox and all in it. One that is not there is no error.
+    /// Removes a sandbox and its containers. Succeeds if it does not exist.
     pub async fn remove_sandbox(&mut self, sandbox: &str) -> Result<()> {
         let request = api::RemovePodSandboxRequest { pod_sandbox_id: sandbox.to_owned() };
-        bounded("RemovePodSandbox", sandbox, DEADLINE, self.runtime.remove_pod_sandbox(request)).await.map(drop)
+        with_timeout("RemovePodSandbox", sandbox, TIMEOUT, self.runtime.remove_pod_sandbox(request)).await.map(drop)
     }
 
-    /// The ids of all sandboxes, running or not.
+    /// Lists the ids of all sandboxes, running or not.
     pub async fn sandboxes(&mut self) -> Result<Vec<String>> {
         let call = self.runtime.list_pod_sandbox(api::ListPodSandboxRequest { filter: None });
-        let answer = bounded("ListPodSandbox", "all", DEADLINE, call).await?;
-        Ok(answer.items.into_iter().map(|sandbox| sandbox.id).collect())
+        let response = with_timeout("ListPodSandbox", "all", TIMEOUT, call).await?;
+        Ok(response.items.into_iter().map(|sandbox| sandbox.id).collect())
     }
 }
 
@@ -319,7 +339,7 @@ fn sandbox_config(spec: &SandboxSpec) -> api::PodSandboxConfig {
             namespace: spec.namespace.clone(),
             attempt: 0,
         }),
-        // Without a network namespace of its own a sandbox cannot have a host name of its own.
+        // A sandbox without its own network namespace cannot have its own host name.
         hostname: if spec.host_network { String::new() } else { spec.name.clone() },
         log_directory: text(&spec.log_directory),
         labels: spec.labels.clone(),
@@ -355,7 +375,7 @@ fn container_config(spec: &ContainerSpec) -> api::ContainerConfig {
     }
 }
 
-/// The part of containerd's verbose answer that is wanted here.
+/// The fields used from the verbose part of containerd's response.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct VerboseImage {
@@ -372,47 +392,39 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-fn image_info(image: &api::Image, info: &HashMap<String, String>) -> std::result::Result<ImageInfo, String> {
-    let digest = |text: &str| text.parse::<Digest>().map_err(|error| error.to_string());
-    let verbose = info.get("info").ok_or("has no verbose part")?;
-    let verbose: VerboseImage =
-        serde_json::from_str(verbose).map_err(|error| format!("is not containerd's: {error}"))?;
-    let diff_ids: Vec<_> =
-        verbose.image_spec.rootfs.diff_ids.iter().map(|text| digest(text)).collect::<std::result::Result<_, _>>()?;
+fn image_info(image: &api::Image, info: &HashMap<String, String>) -> std::result::Result<ImageInfo, ResponseError> {
+    let verbose = info.get("info").ok_or(ResponseError::NoVerbosePart)?;
+    let verbose: VerboseImage = serde_json::from_str(verbose)?;
+    let diff_ids = verbose.image_spec.rootfs.diff_ids.iter().map(|text| text.parse::<Digest>());
+    let diff_ids = diff_ids.collect::<std::result::Result<Vec<_>, _>>()?;
     let manifest = image.repo_digests.first().and_then(|text| text.rsplit_once('@'));
     Ok(ImageInfo {
-        id: digest(&image.id)?,
-        manifest: manifest.map(|(_, text)| digest(text)).transpose()?,
-        chain_id: ChainId::from_diff_ids(&diff_ids).ok_or("tells no layers")?,
+        id: image.id.parse()?,
+        manifest: manifest.map(|(_, text)| text.parse()).transpose()?,
+        chain_id: ChainId::from_diff_ids(&diff_ids).ok_or(ResponseError::NoLayers)?,
         diff_ids,
     })
 }
 
-async fn bounded<T>(
+/// Awaits a call for at most `timeout`, and adds the call and its object to an error.
+async fn with_timeout<T>(
     call: &'static str,
     subject: &str,
-    deadline: Duration,
-    answer: impl Future<Output = std::result::Result<Response<T>, Status>>,
+    timeout: Duration,
+    response: impl Future<Output = std::result::Result<Response<T>, Status>>,
 ) -> Result<T> {
     let subject = || subject.chars().take(300).collect();
-    match tokio::time::timeout(deadline, answer).await {
-        Ok(Ok(answer)) => Ok(answer.into_inner()),
+    match tokio::time::timeout(timeout, response).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) if status.code() == Code::DeadlineExceeded => {
-            Err(CriError::Late { call, subject: subject(), after: deadline })
+            Err(CriError::Timeout { call, subject: subject(), timeout })
         }
-        Ok(Err(status)) => Err(CriError::Refused { call, subject: subject(), status: Box::new(status) }),
-        Err(_) => Err(CriError::Late { call, subject: subject(), after: deadline }),
+        Ok(Err(status)) => Err(CriError::Failed { call, subject: subject(), status: Box::new(status) }),
+        Err(_) => Err(CriError::Timeout { call, subject: subject(), timeout }),
     }
 }
 
-fn innermost(mut error: &(dyn std::error::Error + 'static)) -> String {
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-/// A text that no other caller on this machine has.
+/// A string that no other caller on this machine gets.
 pub(crate) fn unique() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -426,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containerds_verbose_answer_gives_the_chain_id() {
+    fn containerds_verbose_response_gives_the_chain_id() {
         let [a, b] = [b"a", b"b"].map(|bytes| Digest::sha256(bytes));
         let image = api::Image {
             id: Digest::sha256(b"config").to_string(),
@@ -440,13 +452,15 @@ mod tests {
         assert_eq!(info.manifest, Some(Digest::sha256(b"manifest")));
         assert!(image_info(&image, &HashMap::new()).is_err());
         let empty = r#"{"imageSpec":{"rootfs":{"diff_ids":[]}}}"#.to_owned();
-        assert!(image_info(&image, &[("info".to_owned(), empty)].into()).unwrap_err().contains("no layers"));
+        let error = image_info(&image, &[("info".to_owned(), empty)].into()).unwrap_err();
+        assert!(matches!(error, ResponseError::NoLayers), "{error:?}");
     }
 
     #[tokio::test]
-    async fn a_missing_runtime_is_named() {
+    async fn the_error_for_a_missing_runtime_names_socket_and_cause() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Runtime::connect(&directory.path().join("none.sock")).await.unwrap_err().to_string();
-        assert!(error.contains("none.sock") && error.contains("No such file"), "{error}");
+        let error = Runtime::connect(&directory.path().join("none.sock")).await.unwrap_err();
+        let text = format!("{:#}", anyhow::Error::from(error));
+        assert!(text.contains("none.sock") && text.contains("No such file"), "{text}");
     }
 }

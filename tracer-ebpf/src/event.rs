@@ -1,89 +1,133 @@
-//! The records of the ring buffer, as `bpf/event.h` lays them out.
+//! Parses the records of the ring buffer, which `bpf/event.h` defines.
 
 use bundles::path::RootPath;
 use bundles::trace::{Process, Use};
 
-/// Bytes before the path.
+/// Bytes of `struct event` before the path.
 const HEADER: usize = 80;
+/// Bytes of the process name, `COMM` in `bpf/event.h`.
 const COMM: usize = 16;
 
-/// What the kernel part reports.
+/// One report of the kernel part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
     /// On the monotonic clock.
     pub(crate) time_ns: u64,
-    /// The cgroup id under which the container is followed; 0: by a process outside.
+    /// The cgroup id of the followed container; 0: an outside process.
     pub(crate) target: u64,
-    /// Who did it, as the host numbers processes.
+    /// The pid on the host.
     pub(crate) host_process: u32,
-    /// Who did it, as the container sees it.
+    /// The process as the container sees it.
     pub(crate) process: Process,
-    pub(crate) what: What,
+    pub(crate) kind: EventKind,
 }
 
-/// The file system's device, and the file's number in it.
+/// The device of a file system, and an inode number in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Inode {
     pub(crate) device: u32,
     pub(crate) number: u64,
 }
 
-/// Paths are those in the file's own file system.
+/// Paths are relative to the root of the file's own file system, not to the container's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum EventKind {
     /// The first use of a file.
     Use { path: RootPath, inode: Inode, size: u64, open_flags: u32, how: Use, written: bool },
-    /// A script is about to be read by its interpreter. `name` is the last component of what the caller wrote.
+    /// A script was executed; its interpreter will open it. `name` is the last component of the path the caller wrote.
     Script { name: Vec<u8> },
-    /// The first page of a content was used. `how`: read or mapped.
+    /// The first page of a content was read or mapped, as `how` says.
     Content { path: RootPath, inode: Inode, size: u64, how: Use },
-    /// Many pages at once.
+    /// A range of pages too long for the kernel's bitmaps was read or mapped.
     Span { inode: Inode, first_page: u64, pages: u32 },
-    /// The first exec in the container's root, which is the directory `root` of its file system.
-    Begin { device: u32, root: RootPath },
-    /// `name`, as the caller wrote it, from the directory `from`, is not there.
+    /// The first exec in the container's root, which is the directory `root` of the file system on `device`.
+    FirstExec { device: u32, root: RootPath },
+    /// `name`, as the caller wrote it and relative to the directory `from`, does not exist.
     Absent { name: Vec<u8>, device: u32, from: RootPath },
     /// A directory was listed.
     Listed { path: RootPath, device: u32 },
-    /// A cgroup was made, which is now a target.
+    /// A cgroup was created that may belong to a container, and was made a target.
     Cgroup { path: Vec<u8> },
 }
 
-/// `None` if the record is not what the kernel part would write, or its path is none.
+/// `None` if the record does not have the form that the kernel part writes, or holds an invalid path.
 pub(crate) fn parse(record: &[u8]) -> Option<Event> {
-    let (header, rest) = record.split_at_checked(HEADER)?;
-    let u32_at = |at: usize| header.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
-    let u64_at = |at: usize| header.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
-    let (time_ns, target, number, size) = (u64_at(0)?, u64_at(8)?, u64_at(16)?, u64_at(24)?);
-    let (device, kind, open_flags, written) = (u32_at(32)?, u32_at(36)?, u32_at(40)?, u32_at(44)? != 0);
-    let (host_process, pid, parent, path_len) = (u32_at(48)?, u32_at(52)?, u32_at(56)?, u32_at(60)?);
-    let comm = header.get(64..64 + COMM)?.split(|b| *b == 0).next()?;
-    let process = Process { pid, parent, name: String::from_utf8_lossy(comm).into_owned() };
-    let path = rest.get(..path_len as usize)?;
-    let inode = Inode { device, number };
-    let file = |how| Some(What::Use { path: from_leaf_first(path)?, inode, size, open_flags, how, written });
-    let what = match kind {
-        1 => file(Use::Open)?,
-        2 => file(Use::Exec)?,
-        3 => file(Use::Interpreter)?,
-        4 => What::Script { name: path.strip_suffix(&[0])?.rsplit(|b| *b == b'/').next()?.to_vec() },
-        5 => What::Content { path: from_leaf_first(path)?, inode, size, how: Use::Read },
-        6 => What::Content { path: from_leaf_first(path)?, inode, size, how: Use::Map },
-        7 => What::Span { inode, first_page: size, pages: open_flags },
-        8 => What::Begin { device, root: from_leaf_first(path)? },
-        9 => {
-            let (name, from) = path.split_at_checked(usize::try_from(size).ok()?)?;
-            What::Absent { name: name.strip_suffix(&[0])?.to_vec(), device, from: from_leaf_first(from)? }
-        }
-        10 => What::Listed { path: from_leaf_first(path)?, device },
-        11 => What::Cgroup { path: path.strip_suffix(&[0])?.to_vec() },
-        _ => return None,
-    };
-    Some(Event { time_ns, target, host_process, process, what })
+    let header = Header::parse(record)?;
+    let path = record.get(HEADER..)?.get(..header.path_len as usize)?;
+    let kind = header.kind(path)?;
+    let Header { time_ns, target, host_process, process, .. } = header;
+    Some(Event { time_ns, target, host_process, process, kind })
 }
 
-/// `c\0b\0a\0` is `/a/b/c`, and nothing at all is `/`.
-fn from_leaf_first(names: &[u8]) -> Option<RootPath> {
+/// `struct event` without its path.
+struct Header {
+    time_ns: u64,
+    target: u64,
+    inode: Inode,
+    size: u64,
+    kind: u32,
+    open_flags: u32,
+    written: bool,
+    host_process: u32,
+    process: Process,
+    path_len: u32,
+}
+
+impl Header {
+    fn parse(record: &[u8]) -> Option<Self> {
+        let header = record.get(..HEADER)?;
+        let u32_at = |at: usize| header.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+        let u64_at = |at: usize| header.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        let comm = header.get(64..64 + COMM)?.split(|b| *b == 0).next()?;
+        Some(Self {
+            time_ns: u64_at(0)?,
+            target: u64_at(8)?,
+            inode: Inode { number: u64_at(16)?, device: u32_at(32)? },
+            size: u64_at(24)?,
+            kind: u32_at(36)?,
+            open_flags: u32_at(40)?,
+            written: u32_at(44)? != 0,
+            host_process: u32_at(48)?,
+            process: Process {
+                pid: u32_at(52)?,
+                parent: u32_at(56)?,
+                name: String::from_utf8_lossy(comm).into_owned(),
+            },
+            path_len: u32_at(60)?,
+        })
+    }
+
+    /// Interprets the fields by `enum kind` of `bpf/event.h`.
+    fn kind(&self, path: &[u8]) -> Option<EventKind> {
+        let Self { inode, size, open_flags, written, .. } = *self;
+        let device = inode.device;
+        Some(match self.kind {
+            kind @ 1..=3 => {
+                let how = match kind {
+                    1 => Use::Open,
+                    2 => Use::Exec,
+                    _ => Use::Interpreter,
+                };
+                EventKind::Use { path: path_from_leaf_first(path)?, inode, size, open_flags, how, written }
+            }
+            4 => EventKind::Script { name: path.strip_suffix(&[0])?.rsplit(|b| *b == b'/').next()?.to_vec() },
+            5 => EventKind::Content { path: path_from_leaf_first(path)?, inode, size, how: Use::Read },
+            6 => EventKind::Content { path: path_from_leaf_first(path)?, inode, size, how: Use::Map },
+            7 => EventKind::Span { inode, first_page: size, pages: open_flags },
+            8 => EventKind::FirstExec { device, root: path_from_leaf_first(path)? },
+            9 => {
+                let (name, from) = path.split_at_checked(usize::try_from(size).ok()?)?;
+                EventKind::Absent { name: name.strip_suffix(&[0])?.to_vec(), device, from: path_from_leaf_first(from)? }
+            }
+            10 => EventKind::Listed { path: path_from_leaf_first(path)?, device },
+            11 => EventKind::Cgroup { path: path.strip_suffix(&[0])?.to_vec() },
+            _ => return None,
+        })
+    }
+}
+
+/// `c\0b\0a\0` becomes `/a/b/c`, and an empty slice becomes `/`.
+fn path_from_leaf_first(names: &[u8]) -> Option<RootPath> {
     let Some(names) = names.strip_suffix(&[0]) else {
         return names.is_empty().then(|| RootPath::new("/").ok()).flatten();
     };
@@ -116,33 +160,34 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_use_is_taken_apart() {
+    fn a_file_use_is_parsed() {
         let event = parse(&record(5, 1, 33, b"c d\0b\0a\0")).unwrap();
         let process = Process { pid: 9, parent: 1, name: "python3".into() };
         let inode = Inode { device: 5, number: 77 };
-        let what = What::Use { path: path("/a/b/c d"), inode, size: 33, open_flags: 2, how: Use::Open, written: false };
-        assert_eq!(event, Event { time_ns: 5, target: 40, host_process: 900, process, what });
+        let kind =
+            EventKind::Use { path: path("/a/b/c d"), inode, size: 33, open_flags: 2, how: Use::Open, written: false };
+        assert_eq!(event, Event { time_ns: 5, target: 40, host_process: 900, process, kind });
     }
 
     #[test]
-    fn each_kind_has_its_own_form() {
+    fn every_kind_of_event_is_parsed() {
         let inode = Inode { device: 5, number: 77 };
         let cases = [
-            (4, 0, &b"./bin/run.sh\0"[..], What::Script { name: b"run.sh".to_vec() }),
-            (5, 3, b"a\0", What::Content { path: path("/a"), inode, size: 3, how: Use::Read }),
-            (7, 3, b"", What::Span { inode, first_page: 3, pages: 2 }),
-            (8, 0, b"", What::Begin { device: 5, root: path("/") }),
-            (9, 5, b"../x\0b\0a\0", What::Absent { name: b"../x".to_vec(), device: 5, from: path("/a/b") }),
-            (10, 0, b"b\0a\0", What::Listed { path: path("/a/b"), device: 5 }),
-            (11, 0, b"/kubepods/x\0", What::Cgroup { path: b"/kubepods/x".to_vec() }),
+            (4, 0, &b"./bin/run.sh\0"[..], EventKind::Script { name: b"run.sh".to_vec() }),
+            (5, 3, b"a\0", EventKind::Content { path: path("/a"), inode, size: 3, how: Use::Read }),
+            (7, 3, b"", EventKind::Span { inode, first_page: 3, pages: 2 }),
+            (8, 0, b"", EventKind::FirstExec { device: 5, root: path("/") }),
+            (9, 5, b"../x\0b\0a\0", EventKind::Absent { name: b"../x".to_vec(), device: 5, from: path("/a/b") }),
+            (10, 0, b"b\0a\0", EventKind::Listed { path: path("/a/b"), device: 5 }),
+            (11, 0, b"/kubepods/x\0", EventKind::Cgroup { path: b"/kubepods/x".to_vec() }),
         ];
         for (kind, size, bytes, expected) in cases {
-            assert_eq!(parse(&record(1, kind, size, bytes)).unwrap().what, expected);
+            assert_eq!(parse(&record(1, kind, size, bytes)).unwrap().kind, expected);
         }
     }
 
     #[test]
-    fn what_the_kernel_part_would_not_write_is_refused() {
+    fn malformed_records_are_rejected() {
         let good = record(5, 1, 0, b"a\0");
         assert!(parse(&good).is_some());
         assert!(parse(&good[..good.len() - 1]).is_none(), "cut off");

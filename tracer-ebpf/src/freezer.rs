@@ -1,8 +1,8 @@
-//! Stops the processes of cgroups, also those that come into them, until they may go on.
+//! Freezes cgroups: stops their processes, including those that join later, until the cgroup is thawed.
 //!
-//! A container's first process is stopped by freezing the cgroup *above* the container's. Its own will not do: runc refuses
-//! to start in a cgroup that was itself frozen (version 2: `cgroup.freeze`, version 1: `freezer.self_freezing`), but does
-//! not mind one that stands still because of those above it.
+//! To stop a container's first process, the cgroup *above* the container's is frozen. runc refuses to start a container in a
+//! cgroup that is itself frozen (version 2: `cgroup.freeze`, version 1: `freezer.self_freezing`), but accepts one that is
+//! frozen through its parent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 use crate::cgroup::{Hierarchy, Version};
 use crate::{Error, mounts};
 
-/// What freezes the cgroups of a hierarchy.
+/// Knows the hierarchy that can freeze cgroups, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Freezer {
-    /// Where the hierarchy is mounted by which containers are told apart, and where the one that freezes. The same in
-    /// version 2; every runtime gives a container the same path in both.
+    /// Where the hierarchy that identifies containers is mounted.
     identity: PathBuf,
-    point: PathBuf,
+    /// Where the hierarchy that freezes is mounted: with version 2 the same one. Runtimes give a container the same path in
+    /// both.
+    mount_point: PathBuf,
     switch: Switch,
 }
 
-/// The file of a cgroup that freezes it, and what is written to it.
+/// The file that freezes a cgroup, and the texts to write to it.
 #[derive(Debug, Clone, Copy)]
 struct Switch {
     file: &'static str,
@@ -28,35 +29,36 @@ struct Switch {
     thawed: &'static str,
 }
 
-const TWO: Switch = Switch { file: "cgroup.freeze", frozen: "1", thawed: "0" };
-const ONE: Switch = Switch { file: "freezer.state", frozen: "FROZEN", thawed: "THAWED" };
+const V2: Switch = Switch { file: "cgroup.freeze", frozen: "1", thawed: "0" };
+const V1: Switch = Switch { file: "freezer.state", frozen: "FROZEN", thawed: "THAWED" };
 
 impl Freezer {
-    /// The one that goes with the hierarchy by which containers are told apart.
-    pub(crate) fn of_host(hierarchy: &Hierarchy) -> Result<Self, Error> {
-        let identity = hierarchy.point.clone();
-        if hierarchy.version == Version::Two {
-            return Ok(Self { point: identity.clone(), identity, switch: TWO });
+    /// Finds the freezer that matches the hierarchy that identifies containers.
+    pub(crate) fn detect(hierarchy: &Hierarchy) -> Result<Self, Error> {
+        let identity = hierarchy.mount_point.clone();
+        if hierarchy.version == Version::V2 {
+            return Ok(Self { mount_point: identity.clone(), identity, switch: V2 });
         }
-        let freezer = mounts::own()?.into_iter().find(|mount| mount.kind == "cgroup" && mount.has_option("freezer"));
-        Ok(Self { identity, point: freezer.ok_or(Error::NoFreezerMounted)?.point, switch: ONE })
+        let mut mounts = mounts::own_mounts()?.into_iter();
+        let freezer = mounts.find(|mount| mount.kind == "cgroup" && mount.has_option("freezer"));
+        Ok(Self { identity, mount_point: freezer.ok_or(Error::FreezerNotMounted)?.point, switch: V1 })
     }
 
-    /// Freezes the cgroup above `cgroup`, a directory of the hierarchy by which containers are told apart.
+    /// Freezes the cgroup above `cgroup`, a directory in the hierarchy that identifies containers.
     pub(crate) fn freeze_above(&self, cgroup: &Path) -> Result<Frozen, Error> {
         let inside = cgroup.strip_prefix(&self.identity).ok().and_then(Path::parent);
-        let inside = inside.ok_or_else(|| Error::NoCgroup(cgroup.into()))?;
-        let path = self.point.join(inside).join(self.switch.file);
-        // Before the write: should it fail half-way, thawing does no harm.
+        let inside = inside.ok_or_else(|| Error::NotACgroup(cgroup.into()))?;
+        let path = self.mount_point.join(inside).join(self.switch.file);
+        // Created before the write, so that a write that fails after taking effect is undone, too.
         let frozen = Frozen { path, switch: self.switch };
         match fs::write(&frozen.path, self.switch.frozen) {
             Ok(()) => Ok(frozen),
-            Err(source) => Err(Error::NoFreezer { path: frozen.path.clone(), source }),
+            Err(source) => Err(Error::CannotFreeze { path: frozen.path.clone(), source }),
         }
     }
 }
 
-/// A cgroup whose processes stand still. They go on when this is dropped.
+/// A frozen cgroup. Dropping it thaws the cgroup.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     path: PathBuf,
@@ -66,8 +68,9 @@ pub(crate) struct Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         if let Err(error) = fs::write(&self.path, self.switch.thawed) {
-            let (file, text) = (self.path.display(), self.switch.thawed);
-            tracing::warn!(%file, %error, "cannot thaw a cgroup; write {text} to the file");
+            let file = self.path.display();
+            let text = self.switch.thawed;
+            tracing::warn!(%file, %error, "cannot thaw a cgroup: write {text} to the file");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What was seen of one container, written down while it runs.
+//! Writes the uses of one container to its trace while it runs.
 //!
-//! The kernel part tells a use once, but forgets what was not used for long, and two processors may tell the same; so
-//! a use is looked up here before it is written. Only fingerprints of paths are kept, and not all: a trace may have a million.
+//! The kernel part reports a use once, but evicts what was not used for long, and two CPUs may report the same use. So each
+//! use is looked up here before it is written. To save memory only fingerprints of paths are kept, and only recent ones: a
+//! trace may hold a million files.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -17,19 +18,19 @@ use bundles::trace::{
 /// Where a trace is written to.
 pub type Output = Box<dyn Write + Send>;
 
-/// How long what was seen may wait before it is written. A crash loses no more.
-const FLUSH: Duration = Duration::from_secs(1);
-/// Fingerprints that are kept of those that came last: twice what the kernel part keeps.
+/// How long a use may stay unwritten. A crash loses no more than this.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// Fingerprints in one generation: twice as many as the kernel part keeps.
 const GENERATION: usize = 1 << 18;
-/// Contents that ranges can be of: twice what the kernel's table of pages has room for. Where there are more, that table
-/// was full, and the trace says so.
+/// Most contents that ranges are written for: twice what the kernel's map of page bitmaps holds. A container with more has
+/// filled that map, which its trace reports.
 const MAX_CONTENTS: usize = 1 << 18;
-/// Scripts waited for at a time. One is waited for only until its interpreter has opened it.
+/// Most scripts waiting for their interpreter to open them. Each waits only for that open.
 const MAX_SCRIPTS: usize = 4096;
 
 /// A use of a file, by its path in the container.
 #[derive(Debug, Clone)]
-pub(crate) struct Used {
+pub(crate) struct PathUse {
     pub(crate) path: RootPath,
     pub(crate) at_us: u64,
     pub(crate) size: u64,
@@ -39,7 +40,7 @@ pub(crate) struct Used {
     pub(crate) process: Process,
 }
 
-/// Of one path each of these is written down once.
+/// What is written of a path, each at most once.
 #[derive(Debug, Clone, Copy, Hash, PartialEq, Eq)]
 enum Fact {
     Used,
@@ -49,94 +50,102 @@ enum Fact {
     Listed,
 }
 
+/// A script that was executed and that its interpreter has not opened yet.
+struct PendingScript {
+    at_us: u64,
+    name: Vec<u8>,
+}
+
 pub(crate) struct Journal {
     writer: TraceWriter<Output>,
-    known: Known,
-    /// What ranges can be of.
+    seen: SeenFingerprints,
+    /// The ids of contents that were written, so that ranges may refer to them.
     contents: HashSet<u64>,
-    fingerprints: RandomState,
-    /// By process on the host: when a script was executed, and its name.
-    scripts: HashMap<u32, (u64, Vec<u8>)>,
+    hasher: RandomState,
+    /// By host pid.
+    scripts: HashMap<u32, PendingScript>,
     files: usize,
     max_files: usize,
-    /// Files that were not taken because there were too many.
-    pub(crate) too_many: u64,
+    /// Files that were dropped because the trace already had `max_files`.
+    pub(crate) files_over_limit: u64,
     pub(crate) excluded: Excluded,
-    flushed: Instant,
-    pending: bool,
+    last_flush: Instant,
+    needs_flush: bool,
 }
 
 impl Journal {
     pub(crate) fn new(out: Output, head: &Head, max_files: usize) -> Result<Self, WriteError> {
         Ok(Self {
             writer: TraceWriter::new(out, head)?,
-            known: Known::default(),
+            seen: SeenFingerprints::default(),
             contents: HashSet::new(),
-            fingerprints: RandomState::new(),
+            hasher: RandomState::new(),
             scripts: HashMap::new(),
             files: 0,
             max_files,
-            too_many: 0,
+            files_over_limit: 0,
             excluded: Excluded::default(),
-            flushed: Instant::now(),
-            pending: false,
+            last_flush: Instant::now(),
+            needs_flush: false,
         })
     }
 
-    /// How many files were used.
+    /// The number of different files used so far.
     pub(crate) fn files(&self) -> usize {
         self.files
     }
 
-    /// A script was executed; its interpreter will open it.
-    pub(crate) fn script(&mut self, at_us: u64, host_process: u32, name: Vec<u8>) {
+    /// Notes that a script was executed, so that the open by its interpreter counts as an exec at this time.
+    pub(crate) fn expect_script(&mut self, at_us: u64, host_process: u32, name: Vec<u8>) {
         if self.scripts.len() < MAX_SCRIPTS || self.scripts.contains_key(&host_process) {
-            self.scripts.insert(host_process, (at_us, name));
+            self.scripts.insert(host_process, PendingScript { at_us, name });
         }
     }
 
-    pub(crate) fn used(&mut self, mut used: Used, host_process: u32) -> Result<(), WriteError> {
-        if used.how == Use::Open
-            && let Some((at_us, _)) = self.scripts.get(&host_process).filter(|(_, name)| name == used.path.name())
+    /// Writes a use, unless everything about it has been written.
+    pub(crate) fn add_use(&mut self, mut path_use: PathUse, host_process: u32) -> Result<(), WriteError> {
+        if path_use.how == Use::Open
+            && let Some(script) = self.scripts.get(&host_process).filter(|script| script.name == path_use.path.name())
         {
-            used = Used { at_us: *at_us, open_flags: 0, how: Use::Exec, ..used };
+            path_use = PathUse { at_us: script.at_us, open_flags: 0, how: Use::Exec, ..path_use };
             self.scripts.remove(&host_process);
         }
-        let new = self.is_news(&used.path, Fact::Used);
-        let executed = matches!(used.how, Use::Exec | Use::Interpreter) && self.is_news(&used.path, Fact::Executed);
-        let written = used.written && self.is_news(&used.path, Fact::Written);
-        if !new && !executed && !written {
+        let is_executed = matches!(path_use.how, Use::Exec | Use::Interpreter);
+        let new = self.is_new(&path_use.path, Fact::Used);
+        let newly_executed = is_executed && self.is_new(&path_use.path, Fact::Executed);
+        let newly_written = path_use.written && self.is_new(&path_use.path, Fact::Written);
+        if !new && !newly_executed && !newly_written {
             return Ok(());
         }
         if new && self.files >= self.max_files {
-            self.too_many += 1;
+            self.files_over_limit += 1;
             return Ok(());
         }
         self.files += usize::from(new);
-        self.pending = true;
+        self.needs_flush = true;
         self.writer.file(&FileUse {
-            path: used.path,
-            at_us: used.at_us,
-            size: used.size,
-            open_flags: used.open_flags,
-            how: used.how,
-            process: used.process,
-            written: used.written,
+            path: path_use.path,
+            at_us: path_use.at_us,
+            size: path_use.size,
+            open_flags: path_use.open_flags,
+            how: path_use.how,
+            process: path_use.process,
+            written: path_use.written,
             ranges: None,
         })
     }
 
-    /// The file at `path` has the content that ranges will call `id`.
+    /// Writes that the file at `path` has the content that ranges refer to as `id`.
     pub(crate) fn content(&mut self, id: u64, path: &RootPath) -> Result<(), WriteError> {
         if self.contents.len() >= MAX_CONTENTS {
             return Ok(());
         }
-        self.pending = true;
+        self.needs_flush = true;
         self.contents.insert(id);
         self.writer.content(id, path)
     }
 
-    /// Ranges of a content that was left out are left out.
+    /// Writes the used ranges of a content. Ranges of an excluded content are dropped.
     pub(crate) fn ranges(&mut self, id: u64, ranges: &Ranges) -> Result<(), WriteError> {
         if self.contents.contains(&id) { self.writer.ranges(id, ranges) } else { Ok(()) }
     }
@@ -146,30 +155,24 @@ impl Journal {
     }
 
     pub(crate) fn absent(&mut self, lookup: &Lookup) -> Result<(), WriteError> {
-        match self.is_news(&lookup.path, Fact::Absent) {
-            true => self.writer.absent(lookup),
-            false => Ok(()),
-        }
+        if self.is_new(&lookup.path, Fact::Absent) { self.writer.absent(lookup) } else { Ok(()) }
     }
 
     pub(crate) fn listed(&mut self, lookup: &Lookup) -> Result<(), WriteError> {
-        match self.is_news(&lookup.path, Fact::Listed) {
-            true => self.writer.directory(lookup),
-            false => Ok(()),
-        }
+        if self.is_new(&lookup.path, Fact::Listed) { self.writer.directory(lookup) } else { Ok(()) }
     }
 
     pub(crate) fn phase(&mut self, phase: Phase, at_us: u64) -> Result<(), WriteError> {
-        self.pending = true;
+        self.needs_flush = true;
         self.writer.phase(phase, at_us)
     }
 
-    /// To be called now and then.
+    /// Flushes the trace if something has waited for [`FLUSH_INTERVAL`]. Callers call it periodically.
     pub(crate) fn flush_if_due(&mut self) -> Result<(), WriteError> {
-        if self.pending && self.flushed.elapsed() >= FLUSH {
+        if self.needs_flush && self.last_flush.elapsed() >= FLUSH_INTERVAL {
             self.writer.flush()?;
-            self.pending = false;
-            self.flushed = Instant::now();
+            self.needs_flush = false;
+            self.last_flush = Instant::now();
         }
         Ok(())
     }
@@ -178,27 +181,27 @@ impl Journal {
         self.writer.finish(tail).map(drop)
     }
 
-    fn is_news(&mut self, path: &RootPath, fact: Fact) -> bool {
-        self.known.insert(self.fingerprints.hash_one((path, fact)))
+    fn is_new(&mut self, path: &RootPath, fact: Fact) -> bool {
+        self.seen.insert(self.hasher.hash_one((path, fact)))
     }
 }
 
-/// The last [`GENERATION`] fingerprints at least, and at most twice as many. What is forgotten may be written down again,
-/// which does no harm: readers keep the earliest use.
+/// The most recent fingerprints: between one and two generations. What was evicted may be written again, which is harmless:
+/// readers of traces keep the earliest use.
 #[derive(Default)]
-struct Known {
-    young: HashSet<u64>,
-    old: HashSet<u64>,
+struct SeenFingerprints {
+    current: HashSet<u64>,
+    previous: HashSet<u64>,
 }
 
-impl Known {
-    /// Whether it is new.
+impl SeenFingerprints {
+    /// Returns whether the fingerprint is new.
     fn insert(&mut self, fingerprint: u64) -> bool {
-        if self.old.contains(&fingerprint) || !self.young.insert(fingerprint) {
+        if self.previous.contains(&fingerprint) || !self.current.insert(fingerprint) {
             return false;
         }
-        if self.young.len() >= GENERATION {
-            self.old = std::mem::take(&mut self.young);
+        if self.current.len() >= GENERATION {
+            self.previous = std::mem::take(&mut self.current);
         }
         true
     }
@@ -209,14 +212,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_fingerprints_are_known_and_memory_is_bounded() {
-        let mut known = Known::default();
+    fn recent_fingerprints_are_remembered_in_bounded_memory() {
+        let mut seen = SeenFingerprints::default();
         for number in 0..5 * GENERATION as u64 {
-            assert!(known.insert(number), "{number}");
-            assert!(!known.insert(number), "{number}");
-            assert!(!known.insert(number.saturating_sub(GENERATION as u64 - 1)), "{number}");
-            assert!(known.young.len() + known.old.len() <= 2 * GENERATION);
+            assert!(seen.insert(number), "{number}");
+            assert!(!seen.insert(number), "{number}");
+            assert!(!seen.insert(number.saturating_sub(GENERATION as u64 - 1)), "{number}");
+            assert!(seen.current.len() + seen.previous.len() <= 2 * GENERATION);
         }
-        assert!(known.insert(0), "the first was never forgotten");
+        assert!(seen.insert(0), "the first fingerprint was never evicted");
     }
 }

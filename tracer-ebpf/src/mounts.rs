@@ -1,44 +1,49 @@
-//! `/proc/<process>/mountinfo`: what is mounted where, as one process sees it.
+//! `/proc/<process>/mountinfo`: which file systems one process has mounted where.
+//!
+//! Not parsed with the crate `procfs`: that needs UTF-8, while the paths of mounts may hold any byte, and it leaves the
+//! escapes in overlayfs' options (`lowerdir=`) to its caller.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// One line of mountinfo, with what is needed here.
+/// One line of mountinfo, reduced to the fields used here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
-    /// Device of the superblock, as the kernel encodes it in `s_dev`. Not always `stat`'s.
+    /// Device of the superblock, as the kernel encodes it in `s_dev`. Not always equal to `st_dev` of `stat`.
     pub(crate) device: u32,
-    /// Which directory of its file system is mounted.
+    /// The directory of the file system that is mounted.
     pub(crate) root: PathBuf,
-    /// Where it is mounted.
+    /// The mount point.
     pub(crate) point: PathBuf,
-    /// File system type.
+    /// The file system type, such as `ext4`, `overlay` or `fuse`.
     pub(crate) kind: String,
-    /// What is mounted: a device, or a word of the file system's own.
+    /// The mount source: a device, or a word that the file system chose, such as `cvmfs2`.
     pub(crate) source: String,
-    /// Options of the file system, comma-separated, as the kernel escapes them.
+    /// The file system's options, comma-separated, with the kernel's escapes.
     options: Vec<u8>,
 }
 
-/// The mounts that this thread sees, oldest first. A thread can have a namespace of its own.
-pub(crate) fn own() -> Result<Vec<Mount>, Error> {
+/// The mounts in this thread's namespace, oldest first. A thread may have a namespace of its own.
+pub(crate) fn own_mounts() -> Result<Vec<Mount>, Error> {
     let path = Path::new("/proc/thread-self/mountinfo");
     read(path).map_err(|source| Error::File { what: "read", path: path.into(), source })
 }
 
-/// The mounts that a process sees, with paths from its own root.
-pub(crate) fn of(process: u32) -> std::io::Result<Vec<Mount>> {
+/// The mounts in a process's namespace, with paths relative to its own root.
+pub(crate) fn mounts_of_process(process: u32) -> io::Result<Vec<Mount>> {
     read(Path::new(&format!("/proc/{process}/mountinfo")))
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<Mount>> {
+fn read(path: &Path) -> io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read(path)?))
 }
 
-/// The mount on which `path`, which is absolute and without links, lies; of several on top of each other the visible one.
+/// The mount that `path` lies on. The path must be absolute and without symbolic links. Of several mounts on one point the
+/// last, which hides the others.
 pub(crate) fn covering<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     let longest = |best: Option<&'a Mount>, mount: &'a Mount| match best {
         Some(best) if best.point.as_os_str().len() > mount.point.as_os_str().len() => Some(best),
@@ -48,13 +53,13 @@ pub(crate) fn covering<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount
 }
 
 impl Mount {
-    /// Where `path`, which lies on this mount, is in the file system.
-    pub(crate) fn in_file_system(&self, path: &Path) -> Option<PathBuf> {
+    /// Converts `path`, which lies on this mount, into a path in the file system.
+    pub(crate) fn to_file_system(&self, path: &Path) -> Option<PathBuf> {
         Some(join(&self.root, path.strip_prefix(&self.point).ok()?))
     }
 
-    /// Where `path` of the file system is seen through this mount.
-    pub(crate) fn seen(&self, path: &Path) -> Option<PathBuf> {
+    /// Converts a path in the file system into the path seen through this mount.
+    pub(crate) fn to_mounted(&self, path: &Path) -> Option<PathBuf> {
         Some(join(&self.point, path.strip_prefix(&self.root).ok()?))
     }
 
@@ -63,23 +68,57 @@ impl Mount {
         self.options.split(|b| *b == b',').any(|option| option == name.as_bytes())
     }
 
-    /// The values of the file system's option `name`, in their order.
-    pub(crate) fn option(&self, name: &str) -> Vec<OsString> {
-        let value = |option: &[u8]| {
-            let value = option.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            Some(OsString::from_vec(unescape(value)))
-        };
+    /// The values of the file system's option `name`, in order.
+    fn option(&self, name: &str) -> Vec<Vec<u8>> {
+        let value = |option: &[u8]| Some(unescape(option.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?));
         self.options.split(|b| *b == b',').filter_map(value).collect()
+    }
+
+    /// The directories of an overlay, as they were passed to `mount`, so possibly relative.
+    pub(crate) fn overlay_directories(&self) -> OverlayDirectories {
+        let lists = self.option("lowerdir").into_iter().flat_map(|list| split_list(&list));
+        let singles = ["lowerdir+", "datadir+"].into_iter().flat_map(|name| self.option(name)).map(to_path);
+        OverlayDirectories {
+            lower: lists.chain(singles).collect(),
+            upper: self.option("upperdir").into_iter().next().map(to_path),
+        }
     }
 }
 
-/// Joins without a slash at the end if there is nothing behind it.
+/// The directories that an overlay consists of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OverlayDirectories {
+    /// Topmost first.
+    pub(crate) lower: Vec<PathBuf>,
+    pub(crate) upper: Option<PathBuf>,
+}
+
+impl OverlayDirectories {
+    /// Makes lower directories absolute. containerd mounts from within a directory above all layers when the names are too
+    /// long for one page of options, so each is looked for below the directories above the upper one.
+    pub(crate) fn resolve(self) -> Self {
+        let Some(upper) = &self.upper else { return self };
+        let absolute = |lower: PathBuf| {
+            if lower.is_absolute() {
+                return lower;
+            }
+            upper.ancestors().map(|above| above.join(&lower)).find(|path| path.is_dir()).unwrap_or(lower)
+        };
+        Self { lower: self.lower.into_iter().map(absolute).collect(), upper: self.upper }
+    }
+}
+
+fn to_path(bytes: Vec<u8>) -> PathBuf {
+    OsString::from_vec(bytes).into()
+}
+
+/// Like `Path::join`, but without a trailing slash if `rest` is empty.
 fn join(directory: &Path, rest: &Path) -> PathBuf {
     if rest.as_os_str().is_empty() { directory.into() } else { directory.join(rest) }
 }
 
-/// Lines that do not have the documented form (proc(5)) are left out.
-fn parse(text: &[u8]) -> Vec<Mount> {
+/// Skips lines without the documented form (proc(5)).
+pub(crate) fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|b| *b == b'\n').filter_map(parse_line).collect()
 }
 
@@ -87,18 +126,21 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|b| *b == b' ');
     let device = str::from_utf8(fields.nth(2)?).ok()?;
     let (major, minor) = device.split_once(':')?;
-    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-    let mut path = || Some(PathBuf::from(OsString::from_vec(unescape(fields.next()?))));
-    let (root, point) = (path()?, path()?);
-    // Optional fields, of any number, end in a hyphen.
+    let major: u32 = major.parse().ok()?;
+    let minor: u32 = minor.parse().ok()?;
+    let mut path = || Some(to_path(unescape(fields.next()?)));
+    let root = path()?;
+    let point = path()?;
+    // Any number of optional fields, ended by a hyphen.
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let mut word = || Some(String::from_utf8_lossy(&unescape(fields.next()?)).into_owned());
-    let (kind, source) = (word()?, word()?);
+    let kind = word()?;
+    let source = word()?;
     let options = fields.next().unwrap_or_default().to_vec();
     Some(Mount { device: (major << 20) | (minor & 0xf_ffff), root, point, kind, source, options })
 }
 
-/// `\ooo` is a byte in octal.
+/// Replaces `\ooo` by the byte with that octal number.
 fn unescape(mut field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     while let Some((first, rest)) = field.split_first() {
@@ -113,35 +155,20 @@ fn unescape(mut field: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The lower directories of an overlay, topmost first, and the upper one, as they were given when it was mounted.
-pub(crate) fn overlay_directories(overlay: &Mount) -> (Vec<PathBuf>, Option<PathBuf>) {
-    let lists = overlay.option("lowerdir").into_iter().flat_map(|list| split_list(list.as_bytes()));
-    let singles = ["lowerdir+", "datadir+"].into_iter().flat_map(|name| overlay.option(name)).map(PathBuf::from);
-    let upper = overlay.option("upperdir").into_iter().next().map(PathBuf::from);
-    // containerd mounts from within a directory above all layers when their names would be too long together.
-    let absolute = |lower: PathBuf| match &upper {
-        Some(upper) if lower.is_relative() => {
-            upper.ancestors().map(|above| above.join(&lower)).find(|path| path.is_dir()).unwrap_or(lower)
-        }
-        _ => lower,
-    };
-    (lists.chain(singles).map(absolute).collect(), upper)
-}
-
-/// Colons separate, unless a backslash is before them.
+/// Splits at colons, except after a backslash, which overlayfs removes.
 fn split_list(list: &[u8]) -> Vec<PathBuf> {
-    let mut parts = vec![Vec::new()];
+    let mut parts = Vec::new();
+    let mut part = Vec::new();
     let mut bytes = list.iter();
     while let Some(byte) = bytes.next() {
-        let escaped = (*byte == b'\\').then(|| bytes.next()).flatten();
-        match (byte, parts.last_mut()) {
-            (_, Some(part)) if escaped.is_some() => part.extend(escaped),
-            (b':', _) => parts.push(Vec::new()),
-            (byte, Some(part)) => part.push(*byte),
-            (_, None) => {}
+        match byte {
+            b'\\' => part.push(*bytes.next().unwrap_or(byte)),
+            b':' => parts.push(std::mem::take(&mut part)),
+            _ => part.push(*byte),
         }
     }
-    parts.into_iter().filter(|part| !part.is_empty()).map(|part| OsString::from_vec(part).into()).collect()
+    parts.push(part);
+    parts.into_iter().filter(|part| !part.is_empty()).map(to_path).collect()
 }
 
 #[cfg(test)]
@@ -163,7 +190,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn mountinfo_lines_are_taken_apart() {
+    fn mountinfo_lines_are_parsed() {
         let mounts = parse(TEXT);
         assert_eq!(mounts.len(), 5);
         assert_eq!((mounts[0].device, mounts[0].point.as_path()), (254 << 20 | 1, Path::new("/")));
@@ -172,37 +199,37 @@ pub(crate) mod tests {
             (Path::new("/mnt/with space"), Path::new("/a"))
         );
         assert_eq!((mounts[3].kind.as_str(), mounts[3].source.as_str()), ("fuse", "cvmfs2"));
-        let (lower, upper) = overlay_directories(&mounts[2]);
-        assert_eq!((lower, upper), (vec!["/x:y".into(), "/z,1".into()], Some("/u/fs".into())));
+        let expected = OverlayDirectories { lower: vec!["/x:y".into(), "/z,1".into()], upper: Some("/u/fs".into()) };
+        assert_eq!(mounts[2].overlay_directories(), expected);
     }
 
     #[test]
-    fn paths_are_followed_through_mounts_both_ways() {
+    fn paths_convert_through_mounts_both_ways() {
         let mounts = parse(TEXT);
         let cases =
             [("/etc/x", 0, "/etc/x"), ("/data", 3, "/"), ("/data/a/b", 3, "/a/b"), ("/data/deep/a", 4, "/sub/a")];
         for (path, index, inner) in cases {
             let mount = covering(&mounts, Path::new(path)).unwrap();
             assert_eq!(mount, &mounts[index], "{path}");
-            assert_eq!(mount.in_file_system(Path::new(path)).unwrap(), Path::new(inner), "{path}");
-            assert_eq!(mount.seen(Path::new(inner)).unwrap(), Path::new(path), "{inner}");
+            assert_eq!(mount.to_file_system(Path::new(path)).unwrap(), Path::new(inner), "{path}");
+            assert_eq!(mount.to_mounted(Path::new(inner)).unwrap(), Path::new(path), "{inner}");
         }
-        assert_eq!(mounts[4].seen(Path::new("/other")), None);
+        assert_eq!(mounts[4].to_mounted(Path::new("/other")), None);
         assert_eq!(covering(&[], Path::new("/")), None);
     }
 
     #[test]
-    fn relative_layers_are_found_from_the_upper_one() {
+    fn relative_layers_are_resolved_from_the_upper_one() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("snapshots/7/fs")).unwrap();
         let at = directory.path().display();
         let text = format!("1 1 0:5 / / rw - overlay overlay rw,lowerdir=7/fs:8/fs,upperdir={at}/snapshots/9/fs\n");
-        let (lower, _) = overlay_directories(&mounts(&text)[0]);
-        assert_eq!(lower, [directory.path().join("snapshots/7/fs"), "8/fs".into()]);
+        let directories = mounts(&text)[0].overlay_directories().resolve();
+        assert_eq!(directories.lower, [directory.path().join("snapshots/7/fs"), "8/fs".into()]);
     }
 
     #[test]
-    fn this_machine_has_a_root() {
-        assert!(covering(&own().unwrap(), Path::new("/")).is_some());
+    fn this_machines_root_is_found() {
+        assert!(covering(&own_mounts().unwrap(), Path::new("/")).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! The kernel part in the kernel: loading, settings, targets, counters.
+//! Loads the kernel part and accesses its maps: targets, counters, page bitmaps.
 
 use std::path::Path;
 
@@ -9,24 +9,24 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use crate::cgroup::{Hierarchy, Version};
 use crate::event::Inode;
-use crate::pages::{Piece, PieceKey};
-use crate::sets::{Set, Wanted};
+use crate::hooks::{HookOptions, Hooks};
+use crate::pages::{BitmapKey, PageBitmap};
 use crate::{Error, Options, mounts};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/recorder.bpf.o"));
 
-/// `enum numbers` of `bpf/event.h`.
+/// Indexes of the map `state`, `enum state_index` in `bpf/event.h`.
 const GENERATION: u32 = 0;
 const WATCHING: u32 = 1;
 const TARGETS_ADDED: u32 = 2;
-const TARGETS_GIVEN_UP: u32 = 5;
-/// `enum content_is` of `bpf/maps.h`.
+const TARGETS_DROPPED: u32 = 5;
+/// A value of the map `contents`, `enum content_state` in `bpf/maps.h`.
 const CONTENT_FOREIGN: u64 = 2;
 
-/// `struct target` of `bpf/event.h`: two fields, and a number for each `enum counter`.
+/// `struct target` in `bpf/event.h`: two fields, and one value for each `enum counter`.
 type TargetValue = [u64; 8];
 
-/// What the kernel part could not report of one target, by the indexes of `enum counter`.
+/// What the kernel part lost or excluded of one target, as `enum counter` in `bpf/event.h` lists.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
     pub(crate) lost: u64,
@@ -34,128 +34,128 @@ pub(crate) struct Counters {
     pub(crate) too_deep: u64,
     pub(crate) table_full: u64,
     pub(crate) unlinked: u64,
-    pub(crate) elsewhere: u64,
+    pub(crate) other_file_systems: u64,
 }
 
-/// The attached programs and their maps; detached and gone when this is dropped.
+/// The attached programs and their maps. Dropping it detaches and unloads them.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
-    set: Set,
+    hooks: Hooks,
     targets: HashMap<MapData, u64, TargetValue>,
-    numbers: Array<MapData, u64>,
+    state: Array<MapData, u64>,
     contents: HashMap<MapData, [u64; 3], u64>,
-    pieces: HashMap<MapData, PieceKey, Piece>,
+    page_bitmaps: HashMap<MapData, BitmapKey, PageBitmap>,
 }
 
 impl Kernel {
-    /// Loads and attaches the best programs that the kernel accepts. Nothing is told until there is a target.
+    /// Loads and attaches the best programs that the kernel accepts. They report nothing until a target is added.
     pub(crate) fn load(options: &Options, hierarchy: &Hierarchy) -> Result<(Self, RingBuf<MapData>), Error> {
-        // Needed before Linux 5.11 only; where it is not allowed and needed, the map creation below says so.
+        // Needed only before Linux 5.11. If it is needed but not permitted, creating the maps below fails.
         if let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, u64::MAX, u64::MAX) {
-            tracing::debug!(%error, "RLIMIT_MEMLOCK stays as it is");
+            tracing::debug!(%error, "RLIMIT_MEMLOCK not raised");
         }
         let btf = Btf::from_sys_fs().map_err(Error::NoBtf)?;
-        // A recorder in a root that is no mount point (chroot) is told apart from containers by cgroup alone.
-        let host_device = mounts::covering(&mounts::own()?, Path::new("/")).map_or(0, |root| root.device);
+        // In a root that is not a mount point (chroot) only the cgroup distinguishes the recorder from containers.
+        let host_device = mounts::covering(&mounts::own_mounts()?, Path::new("/")).map_or(0, |root| root.device);
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("events", options.ring_bytes)
-            .map_max_entries("pieces", options.pieces)
+            .map_max_entries("page_bitmaps", options.page_bitmaps)
             .override_global("host_device", &host_device, true)
-            .override_global("by_pids_controller", &u32::from(hierarchy.version == Version::One), true)
+            .override_global("by_pids_controller", &u32::from(hierarchy.version == Version::V1), true)
             .override_global("page_shift", &page_shift(), true)
-            .override_global("tell_absent", &u32::from(options.absent), true)
-            .override_global("tell_listed", &u32::from(options.directories), true)
+            .override_global("enable_absent", &u32::from(options.absent_paths), true)
+            .override_global("enable_listed", &u32::from(options.listed_directories), true)
             .load(OBJECT)
             .map_err(|e| Error::from_kernel("load the recorder's maps", &e))?;
-        let wanted = Wanted {
-            lookups: options.absent || options.directories,
-            cgroups: options.watch,
-            plainest: options.plainest,
+        let hook_options = HookOptions {
+            lookups: options.absent_paths || options.listed_directories,
+            new_cgroups: options.watch,
+            baseline_only: options.baseline_only,
         };
-        let set = Set::load(&mut ebpf, &btf, wanted)?;
+        let hooks = Hooks::load(&mut ebpf, &btf, hook_options)?;
         let events = typed(ebpf.take_map("events"), "map events")?;
         let targets = typed(ebpf.take_map("targets"), "map targets")?;
-        let numbers = typed(ebpf.take_map("numbers"), "map numbers")?;
+        let state = typed(ebpf.take_map("state"), "map state")?;
         let contents = typed(ebpf.take_map("contents"), "map contents")?;
-        let pieces = typed(ebpf.take_map("pieces"), "map pieces")?;
-        Ok((Self { ebpf, set, targets, numbers, contents, pieces }, events))
+        let page_bitmaps = typed(ebpf.take_map("page_bitmaps"), "map page_bitmaps")?;
+        Ok((Self { ebpf, hooks, targets, state, contents, page_bitmaps }, events))
     }
 
-    /// The programs in use.
-    pub(crate) fn hooks(&self) -> String {
-        self.set.names()
+    /// The attach points in use, for the trace's `recorder`.
+    pub(crate) fn hook_names(&self) -> String {
+        self.hooks.names()
     }
 
-    /// What they do not see.
+    /// What the attached programs cannot see.
     pub(crate) fn blind_spots(&self) -> BlindSpots {
-        self.set.blind_spots
+        self.hooks.blind_spots
     }
 
-    /// Follows a cgroup whose container is still to begin.
+    /// Follows a cgroup whose container has not started yet.
     pub(crate) fn follow_new(&mut self, target: u64) -> Result<(), Error> {
         self.insert(target, TargetValue::default())?;
-        self.add(TARGETS_ADDED)
+        self.increment(TARGETS_ADDED)
     }
 
-    /// Follows a cgroup in which a container with its root on `root_device` runs since before `now_ns`.
+    /// Follows the cgroup of a running container, whose root is on `root_device`.
     pub(crate) fn follow_running(&mut self, target: u64, now_ns: u64, root_device: u32) -> Result<(), Error> {
         self.insert(target, [now_ns, u64::from(root_device), 0, 0, 0, 0, 0, 0])
     }
 
     fn insert(&mut self, target: u64, value: TargetValue) -> Result<(), Error> {
         self.targets.insert(target, value, 0).map_err(|e| Error::from_kernel("set the map targets", &e))?;
-        self.add(GENERATION)
+        self.increment(GENERATION)
     }
 
-    /// Makes each new cgroup a target that may be a container's.
+    /// From now on each new cgroup that is named like a container becomes a target.
     pub(crate) fn watch(&mut self) -> Result<(), Error> {
-        self.add(WATCHING)
+        self.increment(WATCHING)
     }
 
-    /// When the container of a target began, and the device of its root, if it has.
-    pub(crate) fn began(&self, target: u64) -> Option<(u64, u32)> {
-        let [began_ns, device, ..] = self.targets.get(&target, 0).ok()?;
-        (began_ns != 0 && device != 0).then_some((began_ns, device as u32))
+    /// The time of the first exec of a target's container, and the device of its root; None before it.
+    pub(crate) fn first_exec(&self, target: u64) -> Option<(u64, u32)> {
+        let [first_exec_ns, device, ..] = self.targets.get(&target, 0).ok()?;
+        (first_exec_ns != 0 && device != 0).then_some((first_exec_ns, device as u32))
     }
 
-    /// Ends the telling about a target. What was counted of it until then.
-    pub(crate) fn leave(&mut self, target: u64) -> Result<Counters, Error> {
+    /// Stops following a target. Returns its counters.
+    pub(crate) fn unfollow(&mut self, target: u64) -> Result<Counters, Error> {
         let value = match self.targets.get(&target, 0) {
             Ok(value) => value,
             Err(MapError::KeyNotFound) => return Ok(Counters::default()),
             Err(error) => return Err(Error::from_kernel("read the map targets", &error)),
         };
         self.targets.remove(&target).map_err(|e| Error::from_kernel("change the map targets", &e))?;
-        let [began_ns, _, lost, unresolved, too_deep, table_full, unlinked, elsewhere] = value;
-        if began_ns == 0 {
-            self.add(TARGETS_GIVEN_UP)?;
+        let [first_exec_ns, _, lost, unresolved, too_deep, table_full, unlinked, other_file_systems] = value;
+        if first_exec_ns == 0 {
+            self.increment(TARGETS_DROPPED)?;
         }
-        // Nobody is a member of it any more.
-        self.add(GENERATION)?;
-        Ok(Counters { lost, unresolved, too_deep, table_full, unlinked, elsewhere })
+        // Invalidates the cached memberships of the target.
+        self.increment(GENERATION)?;
+        Ok(Counters { lost, unresolved, too_deep, table_full, unlinked, other_file_systems })
     }
 
-    /// Pages of this content need not be marked any more.
-    pub(crate) fn ignore(&mut self, target: u64, inode: Inode) {
+    /// Stops marking the pages of a content.
+    pub(crate) fn ignore_content(&mut self, target: u64, inode: Inode) {
         let key = [target, inode.number, u64::from(inode.device)];
         if let Err(error) = self.contents.insert(key, CONTENT_FOREIGN, 0) {
-            tracing::debug!(%error, "a content is marked in vain");
+            tracing::debug!(%error, "cannot stop marking the pages of a content");
         }
     }
 
-    /// Takes the marked pages of a target out of the table, in no order.
-    pub(crate) fn take_pieces(&mut self, target: u64) -> Result<Vec<(PieceKey, Piece)>, Error> {
-        let failed = |error: MapError| Error::from_kernel("read the map pieces", &error);
+    /// Removes the page bitmaps of a target from the map, and returns them in no particular order.
+    pub(crate) fn take_page_bitmaps(&mut self, target: u64) -> Result<Vec<(BitmapKey, PageBitmap)>, Error> {
+        let failed = |error: MapError| Error::from_kernel("read the map page_bitmaps", &error);
         let mut taken = Vec::new();
-        for entry in self.pieces.iter() {
-            let (key, piece) = entry.map_err(failed)?;
+        for entry in self.page_bitmaps.iter() {
+            let (key, bitmap) = entry.map_err(failed)?;
             if key[0] == target {
-                taken.push((key, piece));
+                taken.push((key, bitmap));
             }
         }
         for (key, _) in &taken {
-            match self.pieces.remove(key) {
+            match self.page_bitmaps.remove(key) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(failed(error)),
             }
@@ -164,19 +164,19 @@ impl Kernel {
     }
 
     #[cfg(test)]
-    pub(crate) fn follows(&self, target: u64) -> bool {
+    pub(crate) fn is_followed(&self, target: u64) -> bool {
         self.targets.get(&target, 0).is_ok()
     }
 
-    /// Runs of programs that the kernel left out.
-    pub(crate) fn missed(&self) -> u64 {
-        self.set.missed(&self.ebpf)
+    /// Events lost because the kernel skipped a program, of unknown containers.
+    pub(crate) fn recursion_misses(&self) -> u64 {
+        self.hooks.recursion_misses(&self.ebpf)
     }
 
-    fn add(&mut self, number: u32) -> Result<(), Error> {
-        let failed = |error: MapError| Error::from_kernel("change the map numbers", &error);
-        let value = self.numbers.get(&number, 0).map_err(failed)?;
-        self.numbers.set(number, value + 1, 0).map_err(failed)
+    fn increment(&mut self, index: u32) -> Result<(), Error> {
+        let failed = |error: MapError| Error::from_kernel("change the map state", &error);
+        let value = self.state.get(&index, 0).map_err(failed)?;
+        self.state.set(index, value + 1, 0).map_err(failed)
     }
 }
 
@@ -187,5 +187,5 @@ pub(crate) fn page_shift() -> u32 {
 }
 
 fn typed<T: TryFrom<Map, Error = MapError>>(map: Option<Map>, name: &'static str) -> Result<T, Error> {
-    T::try_from(map.ok_or(Error::Missing(name))?).map_err(|e| Error::from_kernel(format!("use the {name}"), &e))
+    T::try_from(map.ok_or(Error::ObjectMismatch(name))?).map_err(|e| Error::from_kernel(format!("use the {name}"), &e))
 }

@@ -1,50 +1,53 @@
-//! The thread that empties the ring buffer, and what it and the recorder's callers share.
+//! The thread that empties the ring buffer, and the state that it shares with the recorder's callers.
 //!
-//! The kernel part wakes it only when an eighth of the ring is unread, or when a container begins; otherwise it comes by
-//! itself every [`PERIOD_MS`]. It ends when the recorder's end of a pipe is closed.
+//! The kernel part wakes the thread only when an eighth of the ring is unread, or when a container starts; otherwise it
+//! polls every [`PERIOD_MS`]. It ends when the recorder closes its end of a pipe.
 
 use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::maps::{MapData, RingBuf};
 use bundles::path::RootPath;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::Error;
-use crate::event::{self, Event, What};
-use crate::follower::{Advice, Follower};
+use crate::container::{Advice, TracedContainer};
+use crate::event::{self, Event, EventKind};
 use crate::program::Kernel;
 
 const PERIOD_MS: u8 = 20;
-/// While a container is set up its mounts are looked for more often.
-const SETTING_UP_MS: u8 = 2;
+/// During set-up the thread polls more often, so that it reads the mounts even of a container that ends quickly.
+const SET_UP_PERIOD_MS: u8 = 2;
 
-/// A cgroup that the kernel part has made a target.
+/// A new cgroup that the kernel part made a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewCgroup {
     pub(crate) target: u64,
-    /// In its hierarchy.
+    /// Absolute within the hierarchy.
     pub(crate) path: PathBuf,
 }
 
 pub(crate) struct Shared {
     pub(crate) kernel: Kernel,
     events: RingBuf<MapData>,
-    pub(crate) followers: HashMap<u64, Follower>,
-    /// Where new cgroups are told, if they are watched.
-    pub(crate) watcher: Option<Sender<NewCgroup>>,
-    /// Where the hierarchy of cgroups is mounted.
-    pub(crate) hierarchy: PathBuf,
-    /// Records that could not be understood.
-    pub(crate) malformed: u64,
+    /// By target.
+    pub(crate) containers: HashMap<u64, TracedContainer>,
+    /// Receives new cgroups while somebody watches for them.
+    pub(crate) new_cgroups: Option<Sender<NewCgroup>>,
+    /// Where the cgroup hierarchy is mounted.
+    mount_point: PathBuf,
+    /// Records that [`event::parse`] rejected.
+    malformed: u64,
 }
 
+/// Owns the thread: dropping it ends the thread.
 pub(crate) struct Reader {
     shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<()>>,
@@ -52,49 +55,28 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn start(kernel: Kernel, events: RingBuf<MapData>, hierarchy: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn start(kernel: Kernel, events: RingBuf<MapData>, mount_point: PathBuf) -> Result<Self, Error> {
         let system = |what| move |source| Error::System { what, source };
-        let (stopped, stop) = io::pipe().map_err(system("make a pipe"))?;
-        let ready = events.as_fd().try_clone_to_owned().map_err(system("share the ring buffer"))?;
-        let (followers, watcher) = (HashMap::new(), None);
-        let shared = Arc::new(Mutex::new(Shared { kernel, events, followers, watcher, hierarchy, malformed: 0 }));
-        let of_thread = Arc::clone(&shared);
+        let (stopped, stop) = io::pipe().map_err(system("create a pipe"))?;
+        let ready = events.as_fd().try_clone_to_owned().map_err(system("duplicate the ring buffer's descriptor"))?;
+        let shared = Arc::new(Mutex::new(Shared {
+            kernel,
+            events,
+            containers: HashMap::new(),
+            new_cgroups: None,
+            mount_point,
+            malformed: 0,
+        }));
+        let thread_shared = Arc::clone(&shared);
         let thread = thread::Builder::new()
-            .name("tracer".into())
-            .spawn(move || run(&of_thread, &ready, &stopped))
+            .name("recorder".into())
+            .spawn(move || run(&thread_shared, &ready, &stopped))
             .map_err(system("start its thread"))?;
         Ok(Self { shared, thread: Some(thread), stop: Some(stop) })
     }
 
     pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
-        lock(&self.shared)
-    }
-}
-
-/// A container that the kernel part tells of. Dropped, it is forgotten.
-pub(crate) struct Followed {
-    reader: Arc<Reader>,
-    target: u64,
-}
-
-impl Followed {
-    pub(crate) fn new(reader: &Arc<Reader>, target: u64) -> Self {
-        Self { reader: Arc::clone(reader), target }
-    }
-
-    /// The id of its cgroup.
-    pub(crate) fn target(&self) -> u64 {
-        self.target
-    }
-
-    pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.reader.shared()
-    }
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        self.shared().forget(self.target);
+        self.shared.lock()
     }
 }
 
@@ -109,32 +91,54 @@ impl Drop for Reader {
     }
 }
 
-/// What a panic left is still good: each event is taken whole.
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+/// Keeps a container followed. Dropping it stops following the container.
+pub(crate) struct FollowGuard {
+    reader: Arc<Reader>,
+    target: u64,
+}
+
+impl FollowGuard {
+    pub(crate) fn new(reader: &Arc<Reader>, target: u64) -> Self {
+        Self { reader: Arc::clone(reader), target }
+    }
+
+    /// The id of the container's cgroup.
+    pub(crate) fn target(&self) -> u64 {
+        self.target
+    }
+
+    pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.reader.shared()
+    }
+}
+
+impl Drop for FollowGuard {
+    fn drop(&mut self) {
+        self.shared().remove_container(self.target);
+    }
 }
 
 fn run(shared: &Mutex<Shared>, ready: &OwnedFd, stopped: &PipeReader) {
     let mut period = PERIOD_MS;
     while !wait(ready, stopped, period) {
-        let mut shared = lock(shared);
+        let mut shared = shared.lock();
         shared.drain();
-        let mut setting_up = false;
-        for follower in shared.followers.values_mut() {
-            follower.tick();
-            setting_up |= follower.is_setting_up();
+        let mut in_set_up = false;
+        for container in shared.containers.values_mut() {
+            container.tick();
+            in_set_up |= container.is_in_set_up();
         }
-        period = if setting_up { SETTING_UP_MS } else { PERIOD_MS };
+        period = if in_set_up { SET_UP_PERIOD_MS } else { PERIOD_MS };
     }
 }
 
-/// Whether it is time to stop.
+/// Waits for events or the end of the period. Returns whether to stop.
 fn wait(ready: &OwnedFd, stopped: &PipeReader, period_ms: u8) -> bool {
     let mut fds = [PollFd::new(ready.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
     match poll(&mut fds, period_ms) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => {
-            tracing::error!(%errno, "the recorder cannot wait for events and stops");
+            tracing::error!(%errno, "the recorder stops: cannot wait for events");
             return true;
         }
     }
@@ -142,105 +146,101 @@ fn wait(ready: &OwnedFd, stopped: &PipeReader, period_ms: u8) -> bool {
 }
 
 impl Shared {
-    /// Takes all that is in the ring.
+    /// Handles all events in the ring.
     pub(crate) fn drain(&mut self) {
         while let Some(event) = self.events.next().map(|record| event::parse(&record)) {
             match event {
-                Some(event) => self.take(event),
+                Some(event) => self.handle(event),
                 None => self.malformed += 1,
             }
         }
-        self.begin_missed();
+        self.find_lost_first_execs();
     }
 
-    /// Containers whose beginning found no room in the ring have begun all the same.
-    fn begin_missed(&mut self) {
+    /// Finds containers whose first exec was not reported because the ring was full.
+    fn find_lost_first_execs(&mut self) {
         let Ok(root) = RootPath::new("/") else { return };
-        for (target, follower) in self.followers.iter_mut().filter(|(_, follower)| follower.is_setting_up()) {
-            if let Some((began_ns, device)) = self.kernel.began(*target) {
-                // Its root is nearly always that of its file system.
-                follower.begin(began_ns, 0, device, &root);
+        for (target, container) in self.containers.iter_mut().filter(|(_, container)| container.is_in_set_up()) {
+            if let Some((first_exec_ns, device)) = self.kernel.first_exec(*target) {
+                // The map has no path. A container's root is nearly always that of its file system.
+                container.set_first_exec(first_exec_ns, 0, device, &root);
             }
         }
     }
 
-    fn take(&mut self, event: Event) {
-        match &event.what {
-            What::Cgroup { path } => {
-                let path = PathBuf::from(String::from_utf8_lossy(path).into_owned());
-                self.greet(event.target, path);
+    fn handle(&mut self, event: Event) {
+        let target = event.target;
+        if let EventKind::Cgroup { path } = &event.kind {
+            let path = PathBuf::from(String::from_utf8_lossy(path).into_owned());
+            self.announce_cgroup(target, path);
+        } else if target == 0 {
+            for container in self.containers.values_mut().filter(|container| container.is_in_set_up()) {
+                container.handle(event.clone());
             }
-            _ if event.target == 0 => {
-                for follower in self.followers.values_mut().filter(|follower| follower.is_setting_up()) {
-                    follower.take(event.clone());
-                }
-            }
-            _ => {
-                let target = event.target;
-                let follower = self.followers.get_mut(&target);
-                if let Some(Advice::Foreign(inode)) = follower.and_then(|follower| follower.take(event)) {
-                    self.kernel.ignore(target, inode);
-                }
-            }
+        } else if let Some(container) = self.containers.get_mut(&target)
+            && let Some(Advice::IgnoreContent(inode)) = container.handle(event)
+        {
+            self.kernel.ignore_content(target, inode);
         }
     }
 
-    /// A new cgroup: its events wait until somebody has decided about it.
-    fn greet(&mut self, target: u64, path: PathBuf) {
-        let directory = self.hierarchy.join(path.strip_prefix("/").unwrap_or(&path));
-        self.enrol(target, Follower::new(directory));
-        let told = self.watcher.as_ref().is_some_and(|watcher| watcher.send(NewCgroup { target, path }).is_ok());
-        if !told {
-            self.forget(target);
+    /// Reports a new cgroup to the watcher. Its events are held back until the watcher has decided whether to record it.
+    fn announce_cgroup(&mut self, target: u64, path: PathBuf) {
+        let directory = self.mount_point.join(path.strip_prefix("/").unwrap_or(&path));
+        self.add_container(target, TracedContainer::new(directory));
+        let sent = self.new_cgroups.as_ref().is_some_and(|watcher| watcher.send(NewCgroup { target, path }).is_ok());
+        if !sent {
+            self.remove_container(target);
         }
     }
 
-    /// From now on events of the target are the follower's.
-    pub(crate) fn enrol(&mut self, target: u64, mut follower: Follower) {
-        follower.unread_before = self.unread();
-        self.followers.insert(target, follower);
+    /// From now on the container receives the events of the target.
+    pub(crate) fn add_container(&mut self, target: u64, mut container: TracedContainer) {
+        container.losses_before = self.unattributed_losses();
+        self.containers.insert(target, container);
     }
 
-    /// Events that were lost since the recorder was loaded, of nobody knows which container.
-    pub(crate) fn unread(&self) -> u64 {
-        self.malformed + self.kernel.missed()
+    /// Events lost since the recorder was loaded whose container is unknown.
+    pub(crate) fn unattributed_losses(&self) -> u64 {
+        self.malformed + self.kernel.recursion_misses()
     }
 
-    /// Nobody wants to know of this target any more.
-    fn forget(&mut self, target: u64) {
-        if self.followers.remove(&target).is_none() {
+    /// Stops following a container, unless that has happened already.
+    fn remove_container(&mut self, target: u64) {
+        if self.containers.remove(&target).is_none() {
             return;
         }
-        let left = self.kernel.leave(target).map(drop).and_then(|()| self.kernel.take_pieces(target).map(drop));
-        if let Err(error) = left {
-            tracing::warn!(%error, "a container that is not recorded is still followed");
+        let unfollowed = self.kernel.unfollow(target).and_then(|_| self.kernel.take_page_bitmaps(target));
+        if let Err(error) = unfollowed {
+            tracing::warn!(%error, "cannot stop following a container that is not recorded");
         }
     }
 
     #[cfg(test)]
-    pub(crate) fn follows(&self, target: u64) -> bool {
-        self.followers.contains_key(&target) || self.kernel.follows(target)
+    pub(crate) fn is_followed(&self, target: u64) -> bool {
+        self.containers.contains_key(&target) || self.kernel.is_followed(target)
     }
 }
 
 #[cfg(test)]
-mod tests {
+mod as_root {
     use crate::Options;
     use crate::cgroup::Hierarchy;
 
     use super::*;
 
     #[test]
-    fn what_was_lost_before_a_container_is_not_lost_of_it() -> Result<(), Error> {
+    #[ignore = "needs root"]
+    fn losses_before_a_container_was_added_are_not_its_losses() -> Result<(), Error> {
         let options = Options::default();
-        let hierarchy = Hierarchy::of_host(&options)?;
+        let hierarchy = Hierarchy::detect(&options)?;
         let (kernel, events) = Kernel::load(&options, &hierarchy)?;
-        let reader = Reader::start(kernel, events, hierarchy.point)?;
+        let reader = Reader::start(kernel, events, hierarchy.mount_point)?;
         let mut shared = reader.shared();
         shared.malformed = 5;
-        let before = 5 + shared.kernel.missed();
-        shared.enrol(1, Follower::new(PathBuf::from("/one")));
-        assert_eq!(shared.followers[&1].unread_before, before);
+        let before = 5 + shared.kernel.recursion_misses();
+        shared.add_container(1, TracedContainer::new(PathBuf::from("/test")));
+        assert_eq!(shared.containers[&1].losses_before, before);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The recorder's life: load, follow containers, watch for new ones.
+//! The recorder: loads a backend, follows containers, watches for new ones.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,130 +7,130 @@ use bundles::image::ImageId;
 use bundles::trace::{BlindSpots, Clock, Head};
 
 use crate::cgroup::{self, Hierarchy, Version};
-use crate::follower::{Follower, Preface};
+use crate::container::{TraceSettings, TracedContainer};
 use crate::freezer::Freezer;
 use crate::journal::Output;
-use crate::places::Places;
+use crate::path_map::PathMap;
 use crate::program::{Kernel, page_shift};
-use crate::reader::{Followed, Reader};
-use crate::recording::{Recording, Running};
-use crate::watch::{Newcomer, Watch};
+use crate::reader::{FollowGuard, Reader};
+use crate::recording::{Recording, Session};
+use crate::watch::{NewContainer, Watch};
 use crate::{Error, clock, fanotify, mounts};
 
-/// What to record, and sizes. The defaults are right for a container of any size that was seen so far.
+/// What to record, and the sizes of buffers. The defaults suffice for every container seen so far.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Bytes of the ring buffer between kernel and recorder: a power of two, and at least a page.
+    /// Bytes of the ring buffer between kernel and recorder: a power of two, at least a page.
     pub ring_bytes: u32,
-    /// Entries of the kernel's table of used pages: 64 pages of a file each.
-    pub pieces: u32,
-    /// Files that are taken; more are counted as lost.
+    /// Entries of the kernel's map of page bitmaps, each for 64 pages of a file.
+    pub page_bitmaps: u32,
+    /// Most files in a trace. Further files count as lost.
     pub max_files: usize,
-    /// Tells paths that were looked for and do not exist.
-    pub absent: bool,
-    /// Tells directories that were listed.
-    pub directories: bool,
-    /// Can watch for new containers, see [`Recorder::watch`].
+    /// Also record paths that do not exist.
+    pub absent_paths: bool,
+    /// Also record directories that are listed.
+    pub listed_directories: bool,
+    /// Allow [`Recorder::watch`], which needs another program in the kernel.
     pub watch: bool,
-    /// Tells containers apart by this kind of cgroups, in place of the host's best.
+    /// Identify containers by this version of cgroups; None: the best that the host has.
     pub cgroups: Option<Version>,
-    /// Uses only what every kernel has. For tests.
+    /// Use only the programs that every kernel accepts, so that tests cover them.
     #[doc(hidden)]
-    pub plainest: bool,
+    pub baseline_only: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             ring_bytes: 8 << 20,
-            pieces: 1 << 17,
+            page_bitmaps: 1 << 17,
             max_files: 1 << 20,
-            absent: false,
-            directories: false,
+            absent_paths: false,
+            listed_directories: false,
             watch: false,
             cgroups: None,
-            plainest: false,
+            baseline_only: false,
         }
     }
 }
 
-/// Which container to follow.
+/// The container to record, by its cgroup directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// One that is still to start, in this cgroup directory, which must be there before it; see
-    /// [`crate::cgroup::Cgroup`]. With fanotify all of the cgroup above it is frozen until the container's root is there, so
-    /// that one should hold nothing but the container's pod.
+    /// A container that has not started. Its cgroup must exist already, see [`crate::cgroup::Cgroup`]. The fanotify backend
+    /// freezes the parent cgroup until the container's root is mounted, so the parent must contain only the container's pod.
     New(PathBuf),
-    /// One that runs already. What it did before is not seen, and the trace says so.
+    /// A running container. Its trace lacks everything before this moment, and says so.
     Running(PathBuf),
 }
 
-/// What the trace is told about the container.
+/// What a trace says about its container.
 #[derive(Debug, Clone)]
 pub struct Subject {
-    /// Its image.
+    /// The container's image.
     pub image: ImageId,
-    /// Its program and arguments, if they are to be in the trace.
+    /// The program and its arguments; empty unless they should be stored in the trace.
     pub command: Vec<String>,
-    /// What kind of work it shows; empty if nobody said.
+    /// The profile (named workload) that the recording shows; empty for none.
     pub profile: String,
 }
 
-/// By which means the kernel is asked.
+/// The kernel interface that the recorder uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Backend {
-    /// BPF, and where it does not work fanotify, with a warning that says why.
+    /// BPF; where that does not work fanotify, with a warning that says why.
     #[default]
     Auto,
     /// BPF. Needs a kernel with BTF, and root.
     Bpf,
-    /// fanotify on the container's overlay. Needs root. Sees less, see `fanotify.rs`; the trace says so.
+    /// fanotify on the container's overlay. Needs root. Sees less (see `fanotify.rs`), and the trace says so.
     Fanotify,
 }
 
-/// A recorder, accepted by the kernel. Clones share it.
+/// A recorder that the kernel has accepted. Clones share it.
 #[derive(Clone)]
 pub struct Recorder {
     options: Options,
     hierarchy: Hierarchy,
-    means: Means,
+    backend: LoadedBackend,
 }
 
 #[derive(Clone)]
-enum Means {
+enum LoadedBackend {
     Bpf(Arc<Reader>),
     Fanotify(Freezer),
 }
 
 impl Recorder {
-    /// Loads the kernel part. Takes some 100 ms, so do it before the container starts.
+    /// Loads the BPF backend. Takes about 100 ms, so call it before the container starts.
     pub fn load(options: Options) -> Result<Self, Error> {
-        let hierarchy = Hierarchy::of_host(&options)?;
+        let hierarchy = Hierarchy::detect(&options)?;
         let (kernel, events) = Kernel::load(&options, &hierarchy)?;
-        let reader = Reader::start(kernel, events, hierarchy.point.clone())?;
-        Ok(Self { options, hierarchy, means: Means::Bpf(Arc::new(reader)) })
+        let reader = Reader::start(kernel, events, hierarchy.mount_point.clone())?;
+        Ok(Self { options, hierarchy, backend: LoadedBackend::Bpf(Arc::new(reader)) })
     }
 
-    /// Makes ready what `backend` asks for.
+    /// Loads the given backend.
     pub fn load_backend(backend: Backend, options: Options) -> Result<Self, Error> {
-        let fanotify = |options: Options| {
-            // Fails here rather than later.
-            fanotify::group()?;
-            let hierarchy = Hierarchy::of_host(&options)?;
-            let freezer = Freezer::of_host(&hierarchy)?;
-            Ok(Self { options, hierarchy, means: Means::Fanotify(freezer) })
-        };
         match backend {
             Backend::Bpf => Self::load(options),
-            Backend::Fanotify => fanotify(options),
+            Backend::Fanotify => Self::load_fanotify(options),
             Backend::Auto => Self::load(options.clone()).or_else(|error| {
-                tracing::warn!("BPF cannot be used, so fanotify is, which sees less: {error}");
-                fanotify(options)
+                tracing::warn!(%error, "BPF cannot be used; using fanotify, which sees less");
+                Self::load_fanotify(options)
             }),
         }
     }
 
-    /// The hierarchy of cgroups by which it tells containers apart.
+    fn load_fanotify(options: Options) -> Result<Self, Error> {
+        // Fails now, rather than when the container starts, if fanotify is not permitted.
+        fanotify::group()?;
+        let hierarchy = Hierarchy::detect(&options)?;
+        let freezer = Freezer::detect(&hierarchy)?;
+        Ok(Self { options, hierarchy, backend: LoadedBackend::Fanotify(freezer) })
+    }
+
+    /// The cgroup hierarchy that identifies containers.
     pub fn hierarchy(&self) -> &Hierarchy {
         &self.hierarchy
     }
@@ -138,86 +138,98 @@ impl Recorder {
     /// Starts to record a container into `out`.
     pub fn follow(&self, target: &Target, subject: Subject, out: Output) -> Result<Recording, Error> {
         let (Target::New(cgroup) | Target::Running(cgroup)) = target;
-        let cgroup = cgroup.clone();
-        let running = match (&self.means, target) {
-            (Means::Bpf(reader), Target::New(_)) => {
-                let followed = Followed::new(reader, cgroup::id(&cgroup)?);
-                let mut shared = reader.shared();
-                let mut follower = Follower::new(cgroup.clone());
-                follower.want(self.preface(subject, shared.kernel.hooks(), shared.kernel.blind_spots()), out);
-                // The follower first: no event may come before it.
-                shared.enrol(followed.target(), follower);
-                shared.kernel.follow_new(followed.target())?;
-                Running::Bpf(followed)
+        let session = match (&self.backend, target) {
+            (LoadedBackend::Bpf(reader), Target::New(_)) => self.follow_new(reader, cgroup, subject, out)?,
+            (LoadedBackend::Bpf(reader), Target::Running(_)) => self.follow_running(reader, cgroup, subject, out)?,
+            (LoadedBackend::Fanotify(freezer), Target::New(_)) => {
+                let settings = self.trace_settings(subject, fanotify::HOOKS.into(), fanotify::UNSEEN);
+                Session::Fanotify(fanotify::Session::start(freezer, cgroup, settings, out)?)
             }
-            (Means::Bpf(reader), Target::Running(_)) => {
-                let followed = Followed::new(reader, cgroup::id(&cgroup)?);
-                let places = running_places(&cgroup)?;
-                let mut shared = reader.shared();
-                let now_ns = clock::now_ns();
-                let device = places.root_device();
-                let mut follower = Follower::running(cgroup.clone(), places, now_ns);
-                let blind_spots = shared.kernel.blind_spots().and(BlindSpots::START).and(BlindSpots::SET_UP);
-                follower.want(self.preface(subject, shared.kernel.hooks(), blind_spots), out);
-                shared.enrol(followed.target(), follower);
-                shared.kernel.follow_running(followed.target(), now_ns, device)?;
-                Running::Bpf(followed)
-            }
-            (Means::Fanotify(freezer), Target::New(_)) => {
-                let preface = self.preface(subject, fanotify::HOOKS.into(), fanotify::UNSEEN);
-                Running::Fanotify(fanotify::Reader::start(freezer, &cgroup, preface, out)?)
-            }
-            (Means::Fanotify(_), Target::Running(_)) => return Err(Error::OnlyNew),
+            (LoadedBackend::Fanotify(_), Target::Running(_)) => return Err(Error::NeedsBpf),
         };
-        Ok(Recording::new(cgroup, running))
+        Ok(Recording::new(cgroup.clone(), session))
     }
 
-    /// Follows every container of the host that begins from now on, before its first process. Needs [`Options::watch`].
+    fn follow_new(&self, reader: &Arc<Reader>, cgroup: &Path, subject: Subject, out: Output) -> Result<Session, Error> {
+        let guard = FollowGuard::new(reader, cgroup::id(cgroup)?);
+        let mut shared = reader.shared();
+        let mut container = TracedContainer::new(cgroup.into());
+        container
+            .request_trace(self.trace_settings(subject, shared.kernel.hook_names(), shared.kernel.blind_spots()), out);
+        // The container is added first, so that its first event finds it.
+        shared.add_container(guard.target(), container);
+        let followed = shared.kernel.follow_new(guard.target());
+        // The guard takes the lock when it is dropped.
+        drop(shared);
+        followed.map(|()| Session::Bpf(guard))
+    }
+
+    fn follow_running(
+        &self,
+        reader: &Arc<Reader>,
+        cgroup: &Path,
+        subject: Subject,
+        out: Output,
+    ) -> Result<Session, Error> {
+        let guard = FollowGuard::new(reader, cgroup::id(cgroup)?);
+        let path_map = path_map_of_running(cgroup)?;
+        let mut shared = reader.shared();
+        let now_ns = clock::now_ns();
+        let device = path_map.root_device();
+        let mut container = TracedContainer::running(cgroup.into(), path_map, now_ns);
+        let blind_spots = shared.kernel.blind_spots().and(BlindSpots::START).and(BlindSpots::SET_UP);
+        container.request_trace(self.trace_settings(subject, shared.kernel.hook_names(), blind_spots), out);
+        shared.add_container(guard.target(), container);
+        let followed = shared.kernel.follow_running(guard.target(), now_ns, device);
+        drop(shared);
+        followed.map(|()| Session::Bpf(guard))
+    }
+
+    /// Reports every container of the host that starts from now on, before its first process. Needs [`Options::watch`].
     pub fn watch(&self) -> Result<Watch, Error> {
-        let Means::Bpf(reader) = &self.means else { return Err(Error::OnlyNew) };
+        let LoadedBackend::Bpf(reader) = &self.backend else { return Err(Error::NeedsBpf) };
         Watch::start(reader)
     }
 
-    /// Records a newcomer into `out`, from before its first exec.
-    pub fn adopt(&self, newcomer: Newcomer, subject: Subject, out: Output) -> Result<Recording, Error> {
-        let Newcomer { followed, cgroup } = newcomer;
+    /// Records a container that [`Watch::next`] reported into `out`, including everything since its cgroup was created.
+    pub fn record(&self, new_container: NewContainer, subject: Subject, out: Output) -> Result<Recording, Error> {
+        let NewContainer { guard, cgroup } = new_container;
         let cgroup = self.hierarchy.directory(&cgroup);
-        let mut shared = followed.shared();
-        let preface = self.preface(subject, shared.kernel.hooks(), shared.kernel.blind_spots());
-        let follower = shared.followers.get_mut(&followed.target()).ok_or_else(|| Error::NotRunning(cgroup.clone()))?;
-        follower.want(preface, out);
+        let mut shared = guard.shared();
+        let settings = self.trace_settings(subject, shared.kernel.hook_names(), shared.kernel.blind_spots());
+        let container = shared.containers.get_mut(&guard.target());
+        let requested = container.map(|container| container.request_trace(settings, out));
         drop(shared);
-        Ok(Recording::new(cgroup, Running::Bpf(followed)))
+        requested.ok_or_else(|| Error::NotRunning(cgroup.clone()))?;
+        Ok(Recording::new(cgroup, Session::Bpf(guard)))
     }
 
-    fn preface(&self, subject: Subject, hooks: String, blind_spots: BlindSpots) -> Preface {
+    fn trace_settings(&self, subject: Subject, hooks: String, blind_spots: BlindSpots) -> TraceSettings {
         let head = Head {
             image: subject.image,
             clock: Clock::default(),
-            recorder: name(&hooks, self.hierarchy.version),
+            recorder: description(&hooks, self.hierarchy.version),
             blind_spots,
             command: subject.command,
             profile: subject.profile,
         };
-        Preface { head, max_files: self.options.max_files, page_shift: page_shift() }
+        TraceSettings { head, max_files: self.options.max_files, page_shift: page_shift() }
     }
 }
 
-/// The mounts of a container that runs.
-fn running_places(cgroup: &Path) -> Result<Places, Error> {
-    let host = mounts::own()?;
-    let not_running = || Error::NotRunning(cgroup.into());
-    let places = Follower::new(cgroup.into()).container_mounts().and_then(|mounts| Places::new(mounts, &host));
-    places.ok_or_else(not_running)
+fn path_map_of_running(cgroup: &Path) -> Result<PathMap, Error> {
+    let host = mounts::own_mounts()?;
+    let mounts = TracedContainer::new(cgroup.into()).container_mounts();
+    mounts.and_then(|mounts| PathMap::new(mounts, &host)).ok_or_else(|| Error::NotRunning(cgroup.into()))
 }
 
-/// Which recorder this is, by which means, on which kernel.
-fn name(hooks: &str, version: Version) -> String {
+/// For the trace's `recorder`: version, hooks, cgroup hierarchy and kernel.
+fn description(hooks: &str, version: Version) -> String {
     let kernel = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned());
     let kernel = kernel.unwrap_or_else(|_| "unknown".into());
     let cgroups = match version {
-        Version::One => "cgroup v1 pids",
-        Version::Two => "cgroup v2",
+        Version::V1 => "cgroup v1 pids",
+        Version::V2 => "cgroup v2",
     };
-    format!("tracer {} ({hooks}; {cgroups}; Linux {kernel})", env!("CARGO_PKG_VERSION"))
+    format!("cvmfs-prefetch {} ({hooks}; {cgroups}; Linux {kernel})", env!("CARGO_PKG_VERSION"))
 }

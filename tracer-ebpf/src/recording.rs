@@ -1,83 +1,84 @@
-//! A recording that runs, and its end.
+//! A running recording, and how it is finished.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bundles::trace::{End, ExcludedReason, LossCause, Losses, Tail};
 
-use crate::follower::{Follower, content_id};
+use crate::container::{TracedContainer, content_id};
 use crate::journal::Journal;
 use crate::program::{Counters, page_shift};
-use crate::reader::Followed;
+use crate::reader::FollowGuard;
 use crate::{Error, clock, fanotify, pages};
 
-/// A recording that runs. Dropped without [`Recording::stop`], it leaves nothing behind in the kernel, and a trace
-/// without its end.
+/// A running recording. Dropping it without [`Recording::stop`] removes everything from the kernel, and leaves an
+/// unfinished trace.
 pub struct Recording {
     cgroup: PathBuf,
-    /// None once it was stopped.
-    running: Option<Running>,
+    /// None after [`Recording::stop`].
+    session: Option<Session>,
 }
 
-pub(crate) enum Running {
-    Bpf(Followed),
-    Fanotify(fanotify::Reader),
+/// What a recording keeps alive, by backend.
+pub(crate) enum Session {
+    Bpf(FollowGuard),
+    Fanotify(fanotify::Session),
 }
 
 impl Recording {
-    pub(crate) fn new(cgroup: PathBuf, running: Running) -> Self {
-        Self { cgroup, running: Some(running) }
+    pub(crate) fn new(cgroup: PathBuf, session: Session) -> Self {
+        Self { cgroup, session: Some(session) }
     }
 
-    /// Whether the container's first exec has been seen.
-    pub fn has_begun(&self) -> bool {
-        match &self.running {
-            Some(Running::Bpf(followed)) => {
-                let mut shared = followed.shared();
+    /// Whether the container has executed its first program.
+    pub fn has_started(&self) -> bool {
+        match &self.session {
+            Some(Session::Bpf(guard)) => {
+                let mut shared = guard.shared();
                 shared.drain();
-                shared.followers.get(&followed.target()).is_some_and(|follower| !follower.is_setting_up())
+                shared.containers.get(&guard.target()).is_some_and(|container| !container.is_in_set_up())
             }
-            Some(Running::Fanotify(reader)) => reader.files() > 0,
+            Some(Session::Fanotify(session)) => session.files() > 0,
             None => false,
         }
     }
 
-    /// How many different files were used so far. Costs the container nothing; may be some 20 ms old.
+    /// The number of different files used so far, up to 20 ms ago. Does not slow down the container.
     pub fn files_seen(&self) -> usize {
-        match &self.running {
-            Some(Running::Bpf(followed)) => {
-                followed.shared().followers.get(&followed.target()).map_or(0, Follower::files)
+        match &self.session {
+            Some(Session::Bpf(guard)) => {
+                guard.shared().containers.get(&guard.target()).map_or(0, TracedContainer::files)
             }
-            Some(Running::Fanotify(reader)) => reader.files(),
+            Some(Session::Fanotify(session)) => session.files(),
             None => 0,
         }
     }
 
-    /// Whether it has ended by itself because something went wrong; [`Recording::stop`] tells what.
+    /// Whether the recording has ended because of an error, which [`Recording::stop`] returns.
     pub fn has_failed(&self) -> bool {
-        matches!(&self.running, Some(Running::Fanotify(reader)) if reader.has_failed())
+        matches!(&self.session, Some(Session::Fanotify(session)) if session.has_failed())
     }
 
-    /// Marks that the container had started up by `ago` before now; what comes after is its main run.
-    pub fn started_up(&self, ago: Duration) {
+    /// Marks the end of the start-up phase, `ago` before now. Later uses belong to the main phase.
+    pub fn mark_started_up(&self, ago: Duration) {
         let ago = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
         let time_ns = clock::now_ns().saturating_sub(ago);
-        match &self.running {
-            Some(Running::Bpf(followed)) => {
-                if let Some(follower) = followed.shared().followers.get_mut(&followed.target()) {
-                    follower.started_up(time_ns);
+        match &self.session {
+            Some(Session::Bpf(guard)) => {
+                if let Some(container) = guard.shared().containers.get_mut(&guard.target()) {
+                    container.mark_started_up(time_ns);
                 }
             }
-            Some(Running::Fanotify(reader)) => reader.started_up(time_ns),
+            Some(Session::Fanotify(session)) => session.mark_started_up(time_ns),
             None => {}
         }
     }
 
-    /// Ends the recording and the trace. Blocks for some milliseconds, more after much was read.
+    /// Ends the recording and finishes the trace. Blocks for some milliseconds, longer the more pages were read.
     pub fn stop(mut self, end: End) -> Result<(), Error> {
-        match self.running.take() {
-            Some(Running::Fanotify(reader)) => reader.finish(end, &self.cgroup),
-            Some(Running::Bpf(followed)) => finish(&followed, end, &self.cgroup),
+        match self.session.take() {
+            Some(Session::Fanotify(session)) => session.finish(end, &self.cgroup),
+            Some(Session::Bpf(guard)) => finish(&guard, end, &self.cgroup),
             None => Ok(()),
         }
     }
@@ -85,44 +86,45 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        if let Some(Running::Fanotify(reader)) = self.running.take() {
-            reader.give_up();
+        if let Some(Session::Fanotify(session)) = self.session.take() {
+            session.abandon();
         }
     }
 }
 
-fn finish(followed: &Followed, end: End, cgroup: &Path) -> Result<(), Error> {
-    let (now_ns, target) = (clock::now_ns(), followed.target());
-    let mut shared = followed.shared();
-    // Before the target is gone: it may tell what the ring does not.
+fn finish(guard: &FollowGuard, end: End, cgroup: &Path) -> Result<(), Error> {
+    let now_ns = clock::now_ns();
+    let target = guard.target();
+    let mut shared = guard.shared();
+    // Before the target is removed: the map may have a first exec that the ring lost.
     shared.drain();
-    let counters = shared.kernel.leave(target)?;
+    let counters = shared.kernel.unfollow(target)?;
     shared.drain();
-    let pieces = shared.kernel.take_pieces(target)?;
-    let unread = shared.unread();
-    let follower = shared.followers.remove(&target);
+    let bitmaps = shared.kernel.take_page_bitmaps(target)?;
+    let unattributed = shared.unattributed_losses();
+    let container = shared.containers.remove(&target);
     drop(shared);
-    let nothing = || Error::NothingRan(cgroup.into());
-    let follower = follower.ok_or_else(nothing)?;
-    let duration_us = follower.at_us(now_ns);
-    // What the kernel tells of its misses may once not be had.
-    let unread = unread.saturating_sub(follower.unread_before);
-    let (mut journal, losses) = follower.close()?.ok_or_else(nothing)?;
-    for (inode, ranges) in pages::ranges(pieces, page_shift()) {
+    let nothing = || Error::NothingRecorded(cgroup.into());
+    let container = container.ok_or_else(nothing)?;
+    let duration_us = container.at_us(now_ns);
+    // The kernel's count of recursion misses can be unreadable, so the difference might be negative.
+    let unattributed = unattributed.saturating_sub(container.losses_before);
+    let (mut journal, losses) = container.close()?.ok_or_else(nothing)?;
+    for (inode, ranges) in pages::ranges(bitmaps, page_shift()) {
         journal.ranges(content_id(inode), &ranges)?;
     }
-    journal.excluded.add(ExcludedReason::OtherFileSystem, counters.elsewhere);
-    let losses = counted(losses, &counters, &journal).with(LossCause::BufferFull, unread);
+    journal.excluded.add(ExcludedReason::OtherFileSystem, counters.other_file_systems);
+    let losses = total_losses(losses, &counters, &journal).with(LossCause::BufferFull, unattributed);
     let excluded = journal.excluded.clone();
     Ok(journal.finish(&Tail { end, duration_us, losses, excluded })?)
 }
 
-fn counted(losses: Losses, counters: &Counters, journal: &Journal) -> Losses {
+fn total_losses(losses: Losses, counters: &Counters, journal: &Journal) -> Losses {
     if counters.unlinked > 0 {
-        tracing::debug!(files = counters.unlinked, "files without a name were left out");
+        tracing::debug!(files = counters.unlinked, "unlinked files excluded");
     }
     losses
-        .with(LossCause::BufferFull, counters.lost + journal.too_many)
+        .with(LossCause::BufferFull, counters.lost + journal.files_over_limit)
         .with(LossCause::Unresolved, counters.unresolved)
         .with(LossCause::TooDeep, counters.too_deep)
         .with(LossCause::TableFull, counters.table_full)

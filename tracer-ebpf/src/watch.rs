@@ -1,4 +1,4 @@
-//! Containers that begin while the host is watched.
+//! New containers of the host, reported before their first process.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,63 +6,64 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use crate::Error;
-use crate::reader::{Followed, NewCgroup, Reader};
+use crate::reader::{FollowGuard, NewCgroup, Reader};
 
-/// The newcomers of a host, as they come.
+/// Reports the new containers of the host, see [`crate::Recorder::watch`].
 pub struct Watch {
     reader: Arc<Reader>,
-    newcomers: Receiver<NewCgroup>,
+    new_cgroups: Receiver<NewCgroup>,
 }
 
-/// A container that is about to begin. It is followed already: [`crate::Recorder::adopt`] records it, and dropped it is
-/// forgotten, which takes some milliseconds.
-pub struct Newcomer {
-    pub(crate) followed: Followed,
-    /// The path of its cgroup in the hierarchy, which ends in the container's id.
+/// A container that is about to start. Its events are held back until [`crate::Recorder::record`] records it. Dropping it
+/// discards them and takes some milliseconds.
+pub struct NewContainer {
+    pub(crate) guard: FollowGuard,
+    /// The path of its cgroup within the hierarchy. The last component contains the container's id.
     pub cgroup: PathBuf,
 }
 
 impl Watch {
     pub(crate) fn start(reader: &Arc<Reader>) -> Result<Self, Error> {
-        let (sender, newcomers) = channel();
+        let (sender, new_cgroups) = channel();
         let mut shared = reader.shared();
-        shared.watcher = Some(sender);
+        shared.new_cgroups = Some(sender);
         shared.kernel.watch()?;
         drop(shared);
-        Ok(Self { reader: Arc::clone(reader), newcomers })
+        Ok(Self { reader: Arc::clone(reader), new_cgroups })
     }
 
-    /// The next one; none if there was none within `limit`.
-    pub fn next(&self, limit: Duration) -> Option<Newcomer> {
-        let NewCgroup { target, path } = self.newcomers.recv_timeout(limit).ok()?;
-        Some(Newcomer { followed: Followed::new(&self.reader, target), cgroup: path })
+    /// Waits for the next new container; None after `timeout`.
+    pub fn next(&self, timeout: Duration) -> Option<NewContainer> {
+        let NewCgroup { target, path } = self.new_cgroups.recv_timeout(timeout).ok()?;
+        Some(NewContainer { guard: FollowGuard::new(&self.reader, target), cgroup: path })
     }
 }
 
 #[cfg(test)]
-mod tests {
+mod as_root {
     use crate::cgroup::{Cgroup, Hierarchy};
     use crate::{Options, Recorder};
 
     use super::*;
 
     #[test]
-    fn a_newcomer_that_nobody_wants_is_forgotten() -> Result<(), Error> {
+    #[ignore = "needs root"]
+    fn a_dropped_new_container_is_no_longer_followed() -> Result<(), Error> {
         let options = Options { watch: true, ..Options::default() };
         let watch = Recorder::load(options.clone())?.watch()?;
         let name = format!("/{}-{}", std::process::id(), "0123456789abcdef".repeat(4));
-        let cgroup = Cgroup::create(&Hierarchy::of_host(&options)?, name.as_ref())?;
-        let newcomer = loop {
-            let newcomer = watch.next(Duration::from_secs(10)).expect("it was not seen");
-            // Others may begin on this host, too.
-            if newcomer.cgroup.to_str() == Some(&name) {
-                break newcomer;
+        let cgroup = Cgroup::create(&Hierarchy::detect(&options)?, name.as_ref())?;
+        let new_container = loop {
+            let new_container = watch.next(Duration::from_secs(10)).expect("the new cgroup was not reported");
+            // Others may start on this host meanwhile.
+            if new_container.cgroup.to_str() == Some(&name) {
+                break new_container;
             }
         };
-        let target = newcomer.followed.target();
-        assert!(watch.reader.shared().follows(target));
-        drop(newcomer);
-        assert!(!watch.reader.shared().follows(target));
+        let target = new_container.guard.target();
+        assert!(watch.reader.shared().is_followed(target));
+        drop(new_container);
+        assert!(!watch.reader.shared().is_followed(target));
         drop(cgroup);
         Ok(())
     }

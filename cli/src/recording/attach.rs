@@ -60,8 +60,8 @@ impl AttachArgs {
         };
         let id = &container.id;
         let process = container.process.with_context(|| format!("the container {id} is not running"))?;
-        let cgroup = hierarchy.of_process(process)?.with_context(|| {
-            let mount = hierarchy.point.display();
+        let cgroup = hierarchy.cgroup_of_process(process)?.with_context(|| {
+            let mount = hierarchy.mount_point.display();
             format!(
                 "the container {id} is in no cgroup below {mount}: its runtime uses the other version, try --cgroups v1"
             )

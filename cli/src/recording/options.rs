@@ -73,12 +73,12 @@ impl OptionArgs {
     pub(crate) fn options(&self) -> Options {
         Options {
             ring_bytes: self.ring_bytes,
-            absent: self.also.contains(&Also::Absent),
-            directories: self.also.contains(&Also::Directories),
+            absent_paths: self.also.contains(&Also::Absent),
+            listed_directories: self.also.contains(&Also::Directories),
             cgroups: match self.cgroups {
                 CgroupsName::Auto => None,
-                CgroupsName::V1 => Some(Version::One),
-                CgroupsName::V2 => Some(Version::Two),
+                CgroupsName::V1 => Some(Version::V1),
+                CgroupsName::V2 => Some(Version::V2),
             },
             ..Options::default()
         }

@@ -16,14 +16,14 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// hierarchy of this version.
 pub fn see_cgroups_of(version: Version) -> Result<bool> {
     match version {
-        Version::Two => {
+        Version::V2 => {
             // Including everything mounted below it.
             unmount(Path::new(CGROUPS))?;
             mount(Some("cgroup2"), CGROUPS, Some("cgroup2"), MsFlags::empty(), None::<&str>)
                 .with_context(|| format!("cannot mount a cgroup2 on {CGROUPS}"))?;
             Ok(true)
         }
-        Version::One => {
+        Version::V1 => {
             let (two, one): (Vec<_>, Vec<_>) = mounts()
                 .into_iter()
                 .filter(|mount| mount.file_system.starts_with("cgroup"))

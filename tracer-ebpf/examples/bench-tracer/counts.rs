@@ -1,6 +1,7 @@
-//! What the kernel itself counts of the programs' time. On a noisy machine that shows one per cent, which the clock does not.
+//! The run time of the recorder's programs as the kernel counts it. It shows one per cent even on a noisy machine, where the
+//! clock does not.
 //!
-//! Counting is not free (each run of a program reads the clock twice), so these runs are not compared with any other.
+//! Counting is not free (each run of a program reads the clock twice), so these runs are not compared with others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,52 +13,55 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 use crate::jobs::Job;
-use crate::site::Site;
+use crate::test_container::TestContainer;
 use crate::timing::{check, median, recorded};
 
-/// Prints a line for each program that ran, and one for all; whether these keep the job's limit.
+/// Prints a line for each program that ran, and one for all. Returns whether the sum is within the job's limit.
 pub(crate) fn report(job: Job, rounds: usize) -> Result<bool> {
-    let site = Site::of_host()?;
+    let container = TestContainer::with_host_root()?;
     let scratch = tempfile::tempdir()?;
     job.prepare(scratch.path())?;
-    job.run(&site, scratch.path())?;
+    job.run(&container, scratch.path())?;
     let _counting = enable_stats(Stats::RunTime).context("BPF's statistics (Linux 5.8)")?;
-    let (mut runs, mut lost) = (Vec::new(), 0);
+    let mut runs = Vec::new();
+    let mut lost = 0;
     for _ in 0..rounds {
         let run = || {
             let before = Counts::now()?;
-            let took = job.run(&site, scratch.path())?;
+            let took = job.run(&container, scratch.path())?;
             Ok(Counts::now()?.since(&before, took.as_secs_f64() * 1e3))
         };
-        let (run, trace) = recorded(&site, run)?;
+        let (run, trace) = recorded(&container, run)?;
         check(job, &trace)?;
         lost += trace.losses.total();
         runs.push(run);
     }
-    let of = |value: &dyn Fn(&Counts) -> f64| median(&mut runs.iter().map(value).collect::<Vec<_>>());
-    let took = of(&|run| run.job_ms);
+    let median_of = |value: &dyn Fn(&Counts) -> f64| median(&mut runs.iter().map(value).collect::<Vec<_>>());
+    let took = median_of(&|run| run.job_ms);
     println!("| {} | | {took:.1} ms | |", job.name());
     for program in runs.iter().flat_map(|run| run.programs.keys()).collect::<BTreeSet<_>>() {
-        let times = of(&|run| run.programs.get(program).map_or(0.0, |(times, _)| *times as f64));
-        let ms = of(&|run| run.programs.get(program).map_or(0.0, |(_, ns)| *ns as f64 / 1e6));
+        let times = median_of(&|run| run.programs.get(program).map_or(0.0, |(times, _)| *times as f64));
+        let ms = median_of(&|run| run.programs.get(program).map_or(0.0, |(_, ns)| *ns as f64 / 1e6));
         if times > 0.0 {
             println!("| `{program}` | {times} | {ms:.2} ms | {:.0} ns each |", ms * 1e6 / times);
         }
     }
-    let all = of(&|run| run.programs.values().map(|(_, ns)| *ns as f64 / 1e6).sum());
-    let process = of(&|run| run.process_ms);
+    let all = median_of(&|run| run.programs.values().map(|(_, ns)| *ns as f64 / 1e6).sum());
+    let process = median_of(&|run| run.process_ms);
     let good = 1.0 + all / took <= job.limit() && lost == 0;
-    let verdict = match (good, job.limit().is_finite()) {
-        (false, _) => "NOT ok",
-        (true, true) => "ok",
-        (true, false) => "no limit",
+    let verdict = if !good {
+        "NOT ok"
+    } else if job.limit().is_finite() {
+        "ok"
+    } else {
+        "no limit"
     };
     println!("| all programs | | {all:.2} ms | {:.1} %, {} |", 100.0 * all / took, verdict);
     println!("| the recorder's process | | {process:.2} ms | on another processor |");
     Ok(good)
 }
 
-/// Runs and nanoseconds of the recorder's programs, by name, and the time of its own process.
+/// Runs and nanoseconds of the recorder's programs, by name, and the CPU time of its own process.
 struct Counts {
     programs: BTreeMap<String, (u64, u64)>,
     process_ms: f64,
@@ -93,12 +97,12 @@ impl Counts {
     }
 }
 
-/// Their ids, by the descriptors of this process.
+/// The ids of the programs that this process has descriptors of.
 fn own_programs() -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     for entry in fs::read_dir("/proc/self/fdinfo")? {
-        let Ok(facts) = fs::read_to_string(entry?.path()) else { continue };
-        if let Some(id) = facts.lines().find_map(|line| line.strip_prefix("prog_id:")) {
+        let Ok(info) = fs::read_to_string(entry?.path()) else { continue };
+        if let Some(id) = info.lines().find_map(|line| line.strip_prefix("prog_id:")) {
             ids.push(id.trim().parse().context("prog_id")?);
         }
     }

@@ -1,4 +1,4 @@
-"""Prints the modules of Python's standard library that can be imported here, tests and games left out."""
+"""Prints the modules of Python's standard library that can be imported here, without tests and games."""
 
 import contextlib
 import importlib
@@ -7,13 +7,13 @@ import pkgutil
 import sysconfig
 import warnings
 
-LEFT_OUT = {"test", "tests", "idlelib", "turtledemo", "tkinter", "turtle", "antigravity", "this", "site-packages", "dist-packages", "__main__"}
+EXCLUDED = {"test", "tests", "idlelib", "turtledemo", "tkinter", "turtle", "antigravity", "this", "site-packages", "dist-packages", "__main__"}
 
 
-def modules(places, prefix=""):
-    for module in pkgutil.iter_modules(places, prefix):
+def modules(directories, prefix=""):
+    for module in pkgutil.iter_modules(directories, prefix):
         words = module.name.split(".")
-        if LEFT_OUT & set(words) or not all(map(str.isidentifier, words)):
+        if EXCLUDED & set(words) or not all(map(str.isidentifier, words)):
             continue
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

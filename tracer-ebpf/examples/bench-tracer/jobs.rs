@@ -1,4 +1,4 @@
-//! The jobs that are timed.
+//! The jobs that the benchmark runs with and without a recorder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,39 +8,42 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::site::Site;
+use crate::test_container::TestContainer;
 
 const ONE_LINERS: usize = 1200;
-/// The standard library's modules are 700 to 900 files; these make them more than a thousand.
-const OWN: usize = 400;
+/// Generated modules. With the 700 to 900 files of the standard library the job uses more than a thousand.
+const GENERATED: usize = 400;
 const OPENS: usize = 200_000;
-/// Files that are opened again and again.
-const FEW: usize = 1000;
-/// How many C files are compiled by the neighbour.
+/// Files that are opened repeatedly.
+const REPEATED: usize = 1000;
+/// C files that the neighbour compiles.
 const COMPILED: usize = 2;
 
-/// A job and the most that it may take with a recorder, in relation to the time without.
+/// A job, with a limit for its time with a recorder relative to its time without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Job {
-    /// All of its standard library and some modules of its own: a thousand files and more.
+    /// Imports the standard library and some generated modules, more than a thousand files.
     Python,
-    /// The worst case: next to nothing is done with a file.
+    /// Imports modules of one line: the worst case, because hardly anything is done with a file.
     OneLiners,
+    /// Opens a few files repeatedly.
     SameFiles,
+    /// Opens each file once.
     DifferentFiles,
+    /// Compiles C files outside the recorded container.
     Neighbour,
 }
 
 impl Job {
     pub(crate) const LIMITED: [Self; 4] = [Self::Python, Self::SameFiles, Self::DifferentFiles, Self::Neighbour];
-    /// One or two per cent of these are too little for the clock.
+    /// Jobs whose limit of one or two per cent is too small for the clock.
     pub(crate) const COUNTED: [Self; 3] = [Self::Python, Self::OneLiners, Self::Neighbour];
 
     pub(crate) fn name(self) -> String {
         match self {
-            Self::Python => format!("Python importing its standard library and {OWN} modules of one line"),
+            Self::Python => format!("Python importing its standard library and {GENERATED} modules of one line"),
             Self::OneLiners => format!("Python importing {ONE_LINERS} modules of one line"),
-            Self::SameFiles => format!("{OPENS} opens of {FEW} files, recorded already"),
+            Self::SameFiles => format!("{OPENS} opens of {REPEATED} files, recorded already"),
             Self::DifferentFiles => format!("{OPENS} opens of as many files"),
             Self::Neighbour => format!("a neighbour compiling {COMPILED} C files"),
         }
@@ -56,8 +59,8 @@ impl Job {
         }
     }
 
-    /// Files that it uses, at least; else it is not the job that its limit was made for.
-    pub(crate) fn least_files(self) -> usize {
+    /// The fewest files that the job must use, or else its limit is meaningless.
+    pub(crate) fn min_files(self) -> usize {
         match self {
             Self::Python | Self::SameFiles => 1000,
             Self::OneLiners => ONE_LINERS,
@@ -66,8 +69,8 @@ impl Job {
         }
     }
 
-    /// How often it runs in `rounds` rounds, with and without. One or two per cent are less than two runs of the same differ
-    /// by, so these jobs are short, and run often.
+    /// How many pairs of runs, with and without a recorder, make `rounds` rounds. Jobs with a limit of one or two per cent, less
+    /// than the difference between two equal runs, are short and run often.
     pub(crate) fn pairs(self, rounds: usize) -> usize {
         match self {
             Self::Python | Self::OneLiners | Self::Neighbour => rounds * 8,
@@ -75,31 +78,31 @@ impl Job {
         }
     }
 
-    /// Makes what it needs below the directory `scratch`.
+    /// Creates the job's files below the directory `scratch`.
     pub(crate) fn prepare(self, scratch: &Path) -> Result<()> {
         match self {
             Self::Python => library(&scratch.join("modules")),
             Self::OneLiners => one_liners(&scratch.join("modules")),
-            Self::SameFiles => files(&scratch.join("files"), FEW),
+            Self::SameFiles => files(&scratch.join("files"), REPEATED),
             Self::DifferentFiles => files(&scratch.join("files"), OPENS),
             Self::Neighbour => sources(&scratch.join("sources")),
         }
     }
 
-    /// Runs it once, in the container or, the neighbour, beside it; how long that took.
-    pub(crate) fn run(self, site: &Site, scratch: &Path) -> Result<Duration> {
+    /// Runs the job once, in the container or, for the neighbour, outside. Returns the time it took.
+    pub(crate) fn run(self, container: &TestContainer, scratch: &Path) -> Result<Duration> {
         let program = std::env::current_exe()?;
         let mut command = match self {
             Self::Python | Self::OneLiners => {
                 let modules = scratch.join("modules");
                 let run = format!("import sys; sys.path.insert(0, {modules:?}); import all_of_them");
-                site.command(&[], &[python()?, "-c", &run])
+                container.command(&[], &[python()?, "-c", &run])
             }
             Self::SameFiles | Self::DifferentFiles => {
                 let words =
                     [&program, &PathBuf::from("opens"), &scratch.join("files"), &PathBuf::from(OPENS.to_string())];
                 let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-                site.command(&[], &words.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+                container.command(&[], &words.iter().map(AsRef::as_ref).collect::<Vec<_>>())
             }
             Self::Neighbour => compile(&scratch.join("sources")),
         };
@@ -107,7 +110,7 @@ impl Job {
         let output = command.output().with_context(|| format!("{command:?}"))?;
         let took = begin.elapsed();
         ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        // The opens time themselves, without their start and the reading of the directory.
+        // The opens measure themselves, without the program's start and the reading of the directory.
         match String::from_utf8_lossy(&output.stdout).trim().parse() {
             Ok(nanoseconds) => Ok(Duration::from_nanos(nanoseconds)),
             Err(_) => Ok(took),
@@ -115,12 +118,12 @@ impl Job {
     }
 }
 
-/// Opens and closes the files of a directory in turn, `count` times in all, and prints the nanoseconds.
+/// Opens and closes the files of a directory in turn, `count` opens in total, and prints the nanoseconds.
 pub(crate) fn opens(directory: &str, count: usize) -> Result<()> {
     let mut paths: Vec<_> = fs::read_dir(directory)?.map(|entry| anyhow::Ok(entry?.path())).collect::<Result<_>>()?;
     paths.sort();
     if count > paths.len() {
-        // Recorded already.
+        // Have each file recorded before the measurement.
         paths.iter().try_for_each(|path| fs::File::open(path).map(drop))?;
     }
     let begin = Instant::now();
@@ -138,18 +141,18 @@ pub(crate) fn files(directory: &Path, count: usize) -> Result<()> {
 
 fn library(directory: &Path) -> Result<()> {
     let names = output(Command::new(python()?).args(["-c", include_str!("importable.py")]))?;
-    import_all(directory, names.lines(), OWN)
+    import_all(directory, names.lines(), GENERATED)
 }
 
 fn one_liners(directory: &Path) -> Result<()> {
     import_all(directory, "".lines(), ONE_LINERS)
 }
 
-/// A module that imports those of `names`, and as many of one line as `own` says.
-fn import_all<'a>(directory: &Path, names: impl Iterator<Item = &'a str>, own: usize) -> Result<()> {
+/// Creates a module that imports the modules `names` and some generated modules of one line.
+fn import_all<'a>(directory: &Path, names: impl Iterator<Item = &'a str>, generated: usize) -> Result<()> {
     fs::create_dir(directory)?;
     let mut all: String = names.map(|name| format!("import {name}\n")).collect();
-    for number in 0..own {
+    for number in 0..generated {
         fs::write(directory.join(format!("module{number}.py")), "VALUE = 1\n")?;
         all.push_str(&format!("import module{number}\n"));
     }
@@ -157,7 +160,7 @@ fn import_all<'a>(directory: &Path, names: impl Iterator<Item = &'a str>, own: u
     output(Command::new(python()?).args(["-m", "compileall", "-q"]).arg(directory)).map(drop)
 }
 
-/// The interpreter itself: what `PATH` has may be a script that looks for it.
+/// The path of the interpreter itself: `python3` in `PATH` may be a wrapper script.
 fn python() -> Result<&'static str> {
     static FOUND: OnceLock<String> = OnceLock::new();
     if let Some(found) = FOUND.get() {

@@ -1,16 +1,16 @@
-//! What the recorder costs: each job without and with a recording, in turns, in one run.
+//! Measures the overhead of the recorder: runs each job without and with a recording, alternately.
 //!
 //! ```text
 //! bench-tracer [--rounds N]       all jobs
-//! bench-tracer --counts [N]       only what the kernel counts
+//! bench-tracer --counts [N]       only the run time of the BPF programs, as the kernel counts it
 //! ```
 //!
-//! The jobs run in a root that is an overlay of the host's own, so that they are programs like any other. Figures of other
-//! machines or other runs cannot be compared; ratios can.
+//! The jobs run in an overlay of the host's root, so that they are ordinary programs. Ratios can be compared with those of
+//! other machines and runs; times cannot.
 
-#[path = "../../tests/recording/site.rs"]
+#[path = "../../../tests/recording/test_container.rs"]
 #[allow(dead_code)]
-mod site;
+mod test_container;
 
 mod counts;
 mod jobs;
@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 
 use jobs::Job;
 
-/// Rounds of each job, if not told otherwise.
+/// Default number of rounds of each job.
 const ROUNDS: usize = 9;
 
 fn main() -> ExitCode {
@@ -40,9 +40,9 @@ fn main() -> ExitCode {
 fn run(words: &[String]) -> Result<bool> {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     match words[..] {
-        // In the container.
+        // Runs in the container.
         ["opens", directory, count] => jobs::opens(directory, count.parse()?).map(|()| true),
-        // In a process of its own, whose memory is that of the recorder.
+        // Runs in a separate process, whose memory is that of the recorder.
         ["memory", files] => memory::record(files.parse()?).map(|()| true),
         [] => all(ROUNDS),
         ["--rounds", rounds] => all(rounds.parse().context("a number of rounds")?),
@@ -54,7 +54,7 @@ fn run(words: &[String]) -> Result<bool> {
     }
 }
 
-/// Whether all limits hold.
+/// Runs everything. Returns whether all limits hold.
 fn all(rounds: usize) -> Result<bool> {
     println!("| job | without | with | ratio | at most | lost | |");
     println!("|--|--:|--:|--:|--:|--:|--|");
@@ -67,9 +67,9 @@ fn all(rounds: usize) -> Result<bool> {
     Ok(good)
 }
 
-/// Whether all limits hold by the kernel's count.
+/// Runs the jobs with the kernel's counting. Returns whether all limits hold.
 fn counted(rounds: usize) -> Result<bool> {
-    println!("\n| by the kernel's own count | runs | in all | |");
+    println!("\n| by the kernel's count | runs | total | |");
     println!("|--|--:|--:|--:|");
     Job::COUNTED.into_iter().try_fold(true, |good, job| Ok(counts::report(job, rounds)? && good))
 }

@@ -1,4 +1,4 @@
-//! How much memory the recorder's own process takes.
+//! Measures the memory of the recorder's process.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use bundles::trace::End;
 use tracer_ebpf::Options;
 
 use crate::jobs;
-use crate::site::{Site, run};
+use crate::test_container::{TestContainer, run};
 
 const FILES: usize = 1_000_000;
 const LIMIT_MIB: u64 = 64;
 
-/// Starts [`record`] in a process of its own, and prints what it says; whether the limit holds.
+/// Runs [`record`] in a separate process and prints its result. Returns whether the limit holds.
 pub(crate) fn report() -> Result<bool> {
     let output = Command::new(std::env::current_exe()?).args(["memory", &FILES.to_string()]).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -30,23 +30,24 @@ pub(crate) fn report() -> Result<bool> {
     Ok(good)
 }
 
-/// Records as many different files; prints the most memory the process ever had (KiB), files, and lost events.
+/// Records the use of `files` different files. Prints the peak memory of the process in KiB, the number of recorded files, and
+/// the lost events.
 pub(crate) fn record(files: usize) -> Result<()> {
-    let site = Site::of_host()?;
+    let container = TestContainer::with_host_root()?;
     let scratch = tempfile::tempdir()?;
     let directory = scratch.path().join("files");
     jobs::files(&directory, files)?;
-    let recorded = site.record(Options::default())?;
+    let recorded = container.record(Options::default())?;
     let program = std::env::current_exe()?;
     let words = [program, "opens".into(), directory, files.to_string().into()] as [PathBuf; 4];
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    run(site.command(&[], &words.iter().map(AsRef::as_ref).collect::<Vec<_>>()))?;
+    run(container.command(&[], &words.iter().map(AsRef::as_ref).collect::<Vec<_>>()))?;
     let path = recorded.trace.clone();
     recorded.recording.stop(End::Exited(0))?;
     let status = fs::read_to_string("/proc/self/status")?;
     let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
     let most = most.trim().trim_end_matches(" kB").to_owned();
-    // Only now, for it is not the recorder's.
+    // Read after the measurement: the recorder does not read traces.
     let trace = bundles::trace::Trace::read(&path)?;
     println!("{most} {} {}", trace.files.len(), trace.losses.total());
     Ok(())

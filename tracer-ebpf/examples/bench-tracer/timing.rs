@@ -1,4 +1,4 @@
-//! Without and with, in turns.
+//! Times jobs without and with a recording, alternately.
 
 use std::thread;
 use std::time::Duration;
@@ -8,31 +8,34 @@ use bundles::trace::{End, Trace};
 use tracer_ebpf::Options;
 
 use crate::jobs::Job;
-use crate::site::{Site, run};
+use crate::test_container::{TestContainer, run};
 
-/// What a recorder that was just loaded or dropped leaves the kernel to do is neither job's.
+/// Pause after a recorder was loaded or dropped, so that the kernel's deferred work does not slow down a job.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Runs a job in turns and prints its line; whether its limit holds, as far as the clock can tell, and nothing was lost.
+/// Times a job and prints its line. Returns whether nothing was lost and the limit holds, within the precision of the clock.
 ///
-/// The ratio is the median of those of the pairs, the two of which ran one right behind the other: a shared machine gets slower
-/// and quicker from one minute to the next. Behind it is its standard error; where that is wider than the limit, the kernel's
+/// The ratio is the median of the ratios of pairs. The two runs of a pair follow each other immediately, because the speed of a
+/// shared machine changes from minute to minute. The standard error is printed as well; where it exceeds the limit, the kernel's
 /// count decides, see `counts.rs`.
 pub(crate) fn compare(job: Job, rounds: usize) -> Result<bool> {
-    let site = Site::of_host()?;
+    let container = TestContainer::with_host_root()?;
     let scratch = tempfile::tempdir()?;
     job.prepare(scratch.path())?;
-    // Caches first.
-    job.run(&site, scratch.path())?;
-    let (mut without, mut with, mut ratios, mut lost) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    // Warm the caches.
+    job.run(&container, scratch.path())?;
+    let mut without = Vec::new();
+    let mut with = Vec::new();
+    let mut ratios = Vec::new();
+    let mut lost = 0;
     for round in 0..job.pairs(rounds) {
         let plain = || {
             thread::sleep(SETTLE);
-            job.run(&site, scratch.path())
+            job.run(&container, scratch.path())
         };
-        // Neither has always the better place.
+        // The order alternates, so that neither always runs first.
         let first = if round % 2 == 0 { Some(plain()?) } else { None };
-        let (slowed, trace) = recorded(&site, plain)?;
+        let (slowed, trace) = recorded(&container, plain)?;
         let took = first.map_or_else(plain, Ok)?;
         ratios.push(slowed.as_secs_f64() / took.as_secs_f64());
         without.push(took.as_secs_f64() * 1e3);
@@ -55,16 +58,16 @@ pub(crate) fn compare(job: Job, rounds: usize) -> Result<bool> {
     Ok(good)
 }
 
-/// That the job was the one that its limit was made for.
+/// Checks that the job used as many files as its limit assumes.
 pub(crate) fn check(job: Job, trace: &Trace) -> Result<()> {
-    ensure!(trace.files.len() >= job.least_files(), "{}: {} files", job.name(), trace.files.len());
+    ensure!(trace.files.len() >= job.min_files(), "{}: {} files", job.name(), trace.files.len());
     Ok(())
 }
 
-pub(crate) fn recorded<T>(site: &Site, job: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
-    let recorded = site.record(Options::default())?;
-    // The container must have begun, also where the job is its neighbour's.
-    run(site.command(&[], &["/bin/true"]))?;
+pub(crate) fn recorded<T>(container: &TestContainer, job: impl FnOnce() -> Result<T>) -> Result<(T, Trace)> {
+    let recorded = container.record(Options::default())?;
+    // The container must have started, also if the job runs outside of it.
+    run(container.command(&[], &["/bin/true"]))?;
     let result = job()?;
     Ok((result, recorded.stop(End::Exited(0))?))
 }
@@ -74,8 +77,8 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Its standard error, by the median of the distances to it, which outliers do not move: 1.4826 makes that a standard deviation, and
-/// the median of normally distributed values errs 1.2533 times as much as their mean.
+/// The standard error of a median, from the median absolute deviation, which outliers do not affect: times 1.4826 it is a standard
+/// deviation, and the median of normally distributed values has 1.2533 times the error of their mean.
 fn error_of_median(values: &[f64], median_of_them: f64) -> f64 {
     let mut distances: Vec<_> = values.iter().map(|value| (value - median_of_them).abs()).collect();
     1.4826 * 1.2533 * median(&mut distances) / (values.len() as f64).sqrt()

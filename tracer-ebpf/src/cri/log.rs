@@ -1,51 +1,52 @@
-//! Log files of containers: lines of `<time> <stdout|stderr> <F|P>[:<tag>...] <text>`, where `P` marks the pieces of a
-//! long line but the last.
+//! Parses the log files of containers in the CRI's format: entries `<time> <stdout|stderr> <F|P>[:<tag>...] <text>`. `P` marks
+//! a partial entry: the line continues in the next entry of that stream.
 
-/// What a container wrote.
+/// The output of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Output {
-    /// To standard output.
+pub struct LogOutput {
+    /// Everything written to standard output.
     pub stdout: String,
-    /// To standard error.
+    /// Everything written to standard error.
     pub stderr: String,
 }
 
-/// Takes a log apart. Lines that are none of a log are left out.
-pub fn parse(log: &str) -> Output {
-    let mut output = Output::default();
+/// Parses a complete log. Skips lines that are not in the format.
+pub fn parse(log: &str) -> LogOutput {
+    let mut output = LogOutput::default();
     for entry in log.lines().filter_map(Entry::parse) {
         let to = match entry.stream {
             Stream::Out => &mut output.stdout,
             Stream::Err => &mut output.stderr,
         };
         to.push_str(entry.text);
-        if entry.ends {
+        if entry.ends_line {
             to.push('\n');
         }
     }
     output
 }
 
-/// Takes a log apart while it grows, into whole lines. Of a line longer than [`Lines::MAX`] the rest is left out.
+/// Parses a growing log into the container's lines. Truncates lines at about [`Lines::MAX`] bytes.
 #[derive(Debug, Default)]
 pub struct Lines {
-    /// An entry whose end is not there yet.
+    /// The start of an incomplete entry.
     entry: Vec<u8>,
-    /// Lines whose ends are not there yet.
+    /// The start of an incomplete line of standard output.
     out: String,
+    /// The start of an incomplete line of standard error.
     err: String,
 }
 
 impl Lines {
-    /// A line that is as long gets no more pieces, and no piece is longer. containerd cuts lines into pieces of 16 KiB.
+    /// Most bytes of an entry, and the length from which a line is no longer extended. containerd's entries have at most 16 KiB.
     pub const MAX: usize = 64 << 10;
 
-    /// Takes the bytes that were added to the log; the lines that end in them, of both streams.
+    /// Parses bytes that were appended to the log. Returns the lines that they complete, of both streams.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = Self::MAX - self.entry.len();
-            self.entry.extend_from_slice(&piece[..piece.len().min(room)]);
+            let free = Self::MAX - self.entry.len();
+            self.entry.extend_from_slice(&piece[..piece.len().min(free)]);
             if piece.ends_with(b"\n") {
                 let entry = std::mem::take(&mut self.entry);
                 lines.extend(self.add(String::from_utf8_lossy(&entry).trim_end_matches('\n')));
@@ -63,7 +64,7 @@ impl Lines {
         if line.len() < Self::MAX {
             line.push_str(entry.text);
         }
-        entry.ends.then(|| std::mem::take(line))
+        entry.ends_line.then(|| std::mem::take(line))
     }
 }
 
@@ -72,11 +73,11 @@ enum Stream {
     Err,
 }
 
-/// One line of a log.
+/// One entry of a log.
 struct Entry<'a> {
     stream: Stream,
-    /// Whether the container's line ends here.
-    ends: bool,
+    /// Whether the container's line ends with this entry.
+    ends_line: bool,
     text: &'a str,
 }
 
@@ -88,8 +89,8 @@ impl<'a> Entry<'a> {
             "stderr" => Stream::Err,
             _ => return None,
         };
-        let ends = fields.next()?.split(':').next() == Some("F");
-        Some(Self { stream, ends, text: fields.next().unwrap_or_default() })
+        let ends_line = fields.next()?.split(':').next() == Some("F");
+        Some(Self { stream, ends_line, text: fields.next().unwrap_or_default() })
     }
 }
 
@@ -98,13 +99,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_become_lines() {
+    fn partial_entries_are_joined_to_lines() {
         let log = "t stdout F one two\nt stderr F error\nt stdout P half \nt stdout F whole\nt stdout F \nnonsense\n\n";
-        assert_eq!(parse(log), Output { stdout: "one two\nhalf whole\n\n".to_owned(), stderr: "error\n".to_owned() });
+        assert_eq!(
+            parse(log),
+            LogOutput { stdout: "one two\nhalf whole\n\n".to_owned(), stderr: "error\n".to_owned() }
+        );
     }
 
     #[test]
-    fn a_log_that_grows_by_any_pieces_gives_the_same_lines() {
+    fn a_log_appended_in_any_pieces_gives_the_same_lines() {
         let log = "t stdout F one\nt stdout P half \nt stderr F \u{fc}\nt stdout F whole\nnonsense\n\nt stdout F open";
         for size in 1..log.len() {
             let mut lines = Lines::default();
@@ -115,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_cut() {
+    fn an_endless_line_is_truncated() {
         let mut lines = Lines::default();
         for _ in 0..100 {
             assert!(lines.push(&[b"t stdout P ", [b'x'; 16 << 10].as_slice(), b"\n"].concat()).is_empty());

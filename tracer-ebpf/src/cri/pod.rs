@@ -1,61 +1,61 @@
-//! One pod with one container, from pull to clean-up.
+//! Runs a pod with one container, from pull to clean-up.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::log::{self, Output};
+use super::log::{self, LogOutput};
 use super::{ContainerSpec, CriError, Exit, Result, Runtime, Sandbox, SandboxSpec, unique};
 
-/// How long each step took, as seen from here but for the last.
+/// The duration of each step. All but the last are measured by the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// PullImage. Nothing if the image was not to be pulled.
+    /// PullImage; zero if [`PodSpec::pull`] is not set.
     pub pull: Duration,
-    /// RunPodSandbox: the same for every image.
+    /// RunPodSandbox, which does not depend on the image.
     pub sandbox: Duration,
-    /// CreateContainer.
+    /// CreateContainer, in which the snapshotter prepares the root file system.
     pub create: Duration,
-    /// StartContainer.
+    /// StartContainer, in which the OCI runtime sets up the container.
     pub start: Duration,
-    /// From the start of the container's first process to its end, by the runtime's clock.
+    /// Run time of the container's first process, by the runtime's clock.
     pub run: Duration,
 }
 
 impl Timings {
-    /// From pull to end, without the sandbox.
+    /// The sum of all steps except the sandbox.
     pub fn total(&self) -> Duration {
         self.pull + self.create + self.start + self.run
     }
 }
 
-/// What became of a pod.
+/// The result of [`Runtime::run_pod`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Id of the container, which is gone.
+    /// The id of the container, which has been removed.
     pub container: String,
-    /// How long each step took.
+    /// The duration of each step.
     pub timings: Timings,
-    /// How the container ended.
+    /// The exit code and run time of the container.
     pub exit: Exit,
-    /// What it wrote.
-    pub output: Output,
+    /// The container's output.
+    pub output: LogOutput,
 }
 
-/// A pod to be run.
+/// A pod, for [`Runtime::run_pod`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodSpec {
-    /// Its sandbox. An empty name or uid is replaced by a unique one, an empty namespace by `default`.
+    /// The sandbox. An empty name or uid is replaced by a unique one, an empty namespace by `default`.
     pub sandbox: SandboxSpec,
-    /// Its container. An empty name is replaced by `main`, an empty log path by the container's name.
+    /// The container. An empty name is replaced by `main`, an empty log path by one derived from the name.
     pub container: ContainerSpec,
-    /// Pulls the image first.
+    /// Pull the image first.
     pub pull: bool,
-    /// How long the container may run.
-    pub limit: Duration,
+    /// How long the container may run before [`Runtime::run_pod`] fails.
+    pub timeout: Duration,
 }
 
 impl PodSpec {
-    /// A pod on the host's network that runs `command` in `image`, pulled before.
+    /// A pod on the host's network that pulls `image` and runs `command` in it.
     pub fn new(image: &str, command: &[&str], log_directory: &Path) -> Self {
         let command = command.iter().map(|argument| (*argument).to_owned()).collect();
         Self {
@@ -66,7 +66,7 @@ impl PodSpec {
             },
             container: ContainerSpec { image: image.to_owned(), command: Some(command), ..ContainerSpec::default() },
             pull: true,
-            limit: Duration::from_secs(600),
+            timeout: Duration::from_secs(600),
         }
     }
 
@@ -89,7 +89,7 @@ impl PodSpec {
 }
 
 impl Runtime {
-    /// Runs a pod to its end and removes it, also after an error. (Not if the returned future is dropped before.)
+    /// Runs a pod until its container ends, and removes the pod, also after an error. If the future is dropped, the pod stays.
     pub async fn run_pod(&mut self, spec: &PodSpec) -> Result<Outcome> {
         let spec = spec.with_names();
         let mut timings = Timings::default();
@@ -115,18 +115,15 @@ impl Runtime {
         let begin = Instant::now();
         self.start(&container).await?;
         timings.start = begin.elapsed();
-        let exit = self.wait_exit(&container, spec.limit).await?;
+        let exit = self.wait_exit(&container, spec.timeout).await?;
         timings.run = exit.run;
         let log = spec.sandbox.log_directory.join(&spec.container.log_path);
-        let text = std::fs::read(&log).map_err(|error| CriError::Answer {
-            call: "StartContainer",
-            subject: container.clone(),
-            problem: format!("left no log at {}: {error}", log.display()),
-        })?;
+        let text =
+            std::fs::read(&log).map_err(|source| CriError::Log { container: container.clone(), path: log, source })?;
         Ok(Outcome { container, timings, exit, output: log::parse(&String::from_utf8_lossy(&text)) })
     }
 
-    /// Stops and removes a sandbox with all in it.
+    /// Stops and removes a sandbox and its containers.
     pub async fn remove_pod(&mut self, sandbox: &str) -> Result<()> {
         self.stop_sandbox(sandbox).await?;
         self.remove_sandbox(sandbox).await

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use bundles::trace::End;
 use tokio::task::{JoinSet, spawn_blocking};
 use tracer_ebpf::cri::{Container, PodInfo, Runtime};
-use tracer_ebpf::{Newcomer, Options, Recorder};
+use tracer_ebpf::{NewContainer, Options, Recorder};
 
 use crate::failure;
 use crate::json::{RecordedTrace, WatchedTrace};
@@ -150,7 +150,7 @@ impl Watcher {
     /// Records a new container if it matches the selector; returns the trace.
     async fn handle(
         self: Arc<Self>,
-        new_container: Newcomer,
+        new_container: NewContainer,
         runtime: Runtime,
         interrupt: Interrupt,
     ) -> Option<WatchedTrace> {
@@ -183,7 +183,7 @@ impl Watcher {
 
     /// Returns the container and its pod if they match the selector. Cgroups of sandboxes, and of other runtimes, have no
     /// container.
-    async fn select(&self, new_container: &Newcomer, mut runtime: Runtime) -> Result<Option<(Container, PodInfo)>> {
+    async fn select(&self, new_container: &NewContainer, mut runtime: Runtime) -> Result<Option<(Container, PodInfo)>> {
         let Some(id) = container_id(&new_container.cgroup) else { return Ok(None) };
         let found = tokio::time::timeout(RUNTIME_TIMEOUT, runtime.container(&id)).await;
         let Some(container) = found.context("the runtime does not answer")?? else { return Ok(None) };
@@ -194,7 +194,7 @@ impl Watcher {
 
     async fn record(
         &self,
-        new_container: Newcomer,
+        new_container: NewContainer,
         container: &Container,
         mut runtime: Runtime,
         mut interrupt: Interrupt,
@@ -204,7 +204,7 @@ impl Watcher {
         let file = TraceFile::new(&path);
         let (subject, out) = (self.args.options.subject(image, container), file.create()?);
         let recorder = self.recorder.clone();
-        let recording = spawn_blocking(move || recorder.adopt(new_container, subject, out)).await??;
+        let recording = spawn_blocking(move || recorder.record(new_container, subject, out)).await??;
         let conditions = self.args.until.conditions(true);
         let mut waiter = runtime.clone();
         let checked = until::Container { runtime, container: container.clone() };
@@ -226,7 +226,7 @@ impl Watcher {
 }
 
 /// Stops following a container, on a thread that may block.
-async fn release(new_container: Newcomer) {
+async fn release(new_container: NewContainer) {
     if let Err(error) = spawn_blocking(move || drop(new_container)).await {
         tracing::error!(%error, "cannot stop following a container that is not recorded");
     }

@@ -142,7 +142,7 @@ impl Conditions {
                 return Ok(End::Settled);
             }
             if start_up.as_mut().is_some_and(|start_up| start_up.observe(at, files)) {
-                recording.started_up(Quiet::DEFAULT.time);
+                recording.mark_started_up(Quiet::DEFAULT.time);
                 start_up = None;
             }
             if at >= self.timeout {
