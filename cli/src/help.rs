@@ -31,7 +31,7 @@ fn template(command: &Command) -> StyledStr {
         }
     }
     write(format_args!("\n{header}Help:{header:#}\n  {literal}help{literal:#}      Print the help of a command\n"));
-    write(format_args!("\n{{options}}{{after-help}}"));
+    write(format_args!("\n{header}Options:{header:#}\n{{options}}{{after-help}}"));
     text
 }
 

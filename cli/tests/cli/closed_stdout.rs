@@ -29,6 +29,7 @@ fn commands_on_files_end_quietly() {
     Store::open(directory.path().join("store").as_path(), u64::MAX).unwrap().put(&large, None).unwrap();
     let large = write(directory.path(), &large, "large").display().to_string();
     let (store, output, tree, tar) = (path("store"), path("output"), path("tree"), path("tar"));
+    std::fs::create_dir(&tree).unwrap();
     let (image, recording) = (chain_id().to_string(), path("strace.recording"));
     for (arguments, code) in [
         (&["--help"][..], 0),
