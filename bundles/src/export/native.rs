@@ -12,7 +12,7 @@
 //!
 //! The container opens `a` early, when part 1 may not be fetched yet, so two parts must fit into the queue; it opens `k` only after part
 //! 1. Fetching a file triggers nothing, only opening does. A part's trigger is the file of the part before that is most likely to be
-//! opened, and among these the first; a start that does not open it does not fetch the following parts.
+//!    opened, and among these the first; a start that does not open it does not fetch the following parts.
 //!
 //! Source: `cvmfs/bundle_mgr.{h,cc}` of cvmfs/cvmfs and its pull requests 4002, 4351 and 4359.
 
