@@ -9,8 +9,20 @@ use std::path::{Path, PathBuf};
 /// Links to files that are not part of the book begin with this, so that they work in the book as well.
 const ON_GITHUB: &str = "https://github.com/cvmfs-prefetch/cvmfs-prefetch/blob/main/";
 /// Folders with sources that are checked for words to avoid.
-const CHECKED_SOURCES: [&str; 9] =
-    ["api", "bench", "bundles", "node", "prefetcher", "scripts", "snapshotter", "testbed", "tests"];
+const CHECKED_SOURCES: [&str; 12] = [
+    "api",
+    "bench",
+    "bundles",
+    "cli",
+    "deploy",
+    "node",
+    "prefetcher",
+    "scripts",
+    "snapshotter",
+    "testbed",
+    "tests",
+    "tracer-ebpf",
+];
 /// What a reader takes in at one sitting; everything else belongs into the book.
 const README_MAX_LINES: usize = 150;
 
@@ -153,6 +165,8 @@ fn words_to_avoid_are_avoided() {
     for folder in CHECKED_SOURCES {
         files(&root().join(folder), &["rs", "proto", "toml", "c", "h", "sh", "service", "env"], &mut checked);
     }
+    // This file has phrases to test the search with.
+    checked.retain(|path| !path.ends_with("cli/tests/docs.rs"));
     let mut found = Vec::new();
     for file in checked {
         let mut text = fs::read_to_string(&file).unwrap();
