@@ -10,7 +10,7 @@ pub fn mountinfo(bytes: &[u8]) {
     assert!(mounts.len() <= bytes.split(|byte| *byte == b'\n').count());
     for mount in &mounts {
         let directories = mount.overlay_directories();
-        assert!(directories.lower.iter().all(|path| !path.as_os_str().is_empty()));
+        assert!(directories.lower.iter().chain(&directories.upper).all(|path| !path.as_os_str().is_empty()));
         assert!(!mount.has_option("a,b"), "an option cannot contain a comma");
         // A path below the mounted directory keeps its place when it is converted there and back.
         if let Some(inner) = mount.to_file_system(&mount.point.join("a/b")) {

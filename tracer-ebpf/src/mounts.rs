@@ -78,9 +78,11 @@ impl Mount {
     pub(crate) fn overlay_directories(&self) -> OverlayDirectories {
         let lists = self.option("lowerdir").into_iter().flat_map(|list| split_list(&list));
         let singles = ["lowerdir+", "datadir+"].into_iter().flat_map(|name| self.option(name)).map(to_path);
+        // An empty path would be resolved to the directory it is relative to.
+        let is_named = |path: &PathBuf| !path.as_os_str().is_empty();
         OverlayDirectories {
-            lower: lists.chain(singles).collect(),
-            upper: self.option("upperdir").into_iter().next().map(to_path),
+            lower: lists.chain(singles).filter(is_named).collect(),
+            upper: self.option("upperdir").into_iter().next().map(to_path).filter(is_named),
         }
     }
 }
@@ -168,7 +170,7 @@ fn split_list(list: &[u8]) -> Vec<PathBuf> {
         }
     }
     parts.push(part);
-    parts.into_iter().filter(|part| !part.is_empty()).map(to_path).collect()
+    parts.into_iter().map(to_path).collect()
 }
 
 #[cfg(test)]
@@ -201,6 +203,8 @@ pub(crate) mod tests {
         assert_eq!((mounts[3].kind.as_str(), mounts[3].source.as_str()), ("fuse", "cvmfs2"));
         let expected = OverlayDirectories { lower: vec!["/x:y".into(), "/z,1".into()], upper: Some("/u/fs".into()) };
         assert_eq!(mounts[2].overlay_directories(), expected);
+        let empty = parse(b"1 1 0:5 / / rw - overlay overlay rw,lowerdir=:,lowerdir+=,upperdir=\n");
+        assert_eq!(empty[0].overlay_directories(), OverlayDirectories { lower: vec![], upper: None });
     }
 
     #[test]
