@@ -38,7 +38,7 @@ impl Sources {
             if name == "tests" || name.ends_with("_tests") {
                 continue;
             }
-            let inner = [module.as_slice(), &[name.clone()]].concat();
+            let inner = [module.as_slice(), std::slice::from_ref(&name)].concat();
             if path.is_dir() {
                 self.add(&path, &inner);
             } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -27,8 +27,8 @@ use parking_lot::Mutex;
 use tracing::{debug, info};
 
 use super::capacity::{Allowed, FileSystemSize, FreeSpace};
-use super::error::CacheError;
 use super::directory::{Directory, Rules, failed, remove};
+use super::error::CacheError;
 use super::quota_manager::QuotaManager;
 
 /// Timeout of a status query to the cache manager.

@@ -6,7 +6,11 @@ use prometheus_client::metrics::counter::Counter;
 use crate::request::image_query::ImageQuery;
 
 /// The bundles in the store, each as `view` shows it; counts damaged ones.
-pub(super) fn list<T>(store: &Store, damaged: &Counter, view: impl FnMut(&StoredBundle) -> T) -> Result<Vec<T>, StoreError> {
+pub(super) fn list<T>(
+    store: &Store,
+    damaged: &Counter,
+    view: impl FnMut(&StoredBundle) -> T,
+) -> Result<Vec<T>, StoreError> {
     let listed = store.list(view)?;
     damaged.inc_by(listed.damaged as u64);
     Ok(listed.bundles)
