@@ -186,11 +186,13 @@ impl Mount {
         call: impl FnOnce(&Call) -> io::Result<T> + Send + 'static,
     ) -> Result<T, MountError> {
         let started = Instant::now();
-        self.check_hung()?;
+        let is_attempt = self.check_hung()?;
         let slot = tokio::time::timeout(timeout, self.inner.slots.clone().acquire_owned()).await;
         let Ok(Ok(slot)) = slot else { return Err(self.busy()) };
-        // Others may have found out meanwhile.
-        self.check_hung()?;
+        // While this call waited, another one may have hung.
+        if !is_attempt {
+            self.check_hung()?;
+        }
         self.call(slot, timeout, timeout.saturating_sub(started.elapsed()), call).await
     }
 
@@ -268,17 +270,17 @@ impl Mount {
         self.inner.slots.clone().try_acquire_owned().map_err(|_| self.busy())
     }
 
-    /// Refuses a call while an earlier one hangs, apart from one now and then.
-    fn check_hung(&self) -> Result<(), MountError> {
+    /// Refuses a call while an earlier one hangs, apart from one now and then. `true`: the call is that one.
+    fn check_hung(&self) -> Result<bool, MountError> {
         if !self.is_hung() {
-            return Ok(());
+            return Ok(false);
         }
         let mut last = self.inner.last_attempt.lock();
         if last.is_some_and(|last| last.elapsed() < RETRY_AFTER) {
             return Err(self.busy());
         }
         *last = Some(Instant::now());
-        Ok(())
+        Ok(true)
     }
 
     fn timed_out(&self, state: &AtomicU8, timeout: Duration) -> MountError {

@@ -249,7 +249,7 @@ fn check_shows_what_is_used_and_why() {
         "authorities, and those in /nonexistent/grid\n",
         "managed cache: ",
         "protocol 2",
-        "room 1 MiB",
+        "requests may write 1 MiB",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }

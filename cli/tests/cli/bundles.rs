@@ -134,7 +134,7 @@ fn the_store_is_read_beside_a_daemon_and_changed_without_it() {
     assert_eq!(Bundle::read(&copy).unwrap(), first);
     for (command, more) in [("rm", chain.as_str()), ("import", first_file)] {
         let (code, text) = run_store(command, &[more]);
-        assert!(code == 1 && text.contains("stop the prefetch daemon first"), "{command}: {code}\n{text}");
+        assert!(code == 1 && text.contains("stop the daemon first"), "{command}: {code}\n{text}");
     }
     drop(daemon);
     let (code, text) = run_store("rm", &[&chain]);
