@@ -131,7 +131,7 @@ fn a_rebased_bundle_serves_a_new_tag_before_its_first_run() {
         let reference = site.publish(&new).await?;
         let mut rebase = site.builder("rebase")?;
         let output = run_command(rebase.arg(&kept).args(["--image", &reference, "--output"]).arg(&bundle))?;
-        ensure!(output.contains("1 with new content, 1 are gone"), "{output}");
+        ensure!(output.contains("1 changed, 1 removed"), "{output}");
         let after = Bundle::read(&bundle)?;
         let rebased = after.rebased.clone().context("the bundle was not rebased")?;
         ensure!(rebased.from == before.image && after.image.chain_id == new.chain_id(), "{rebased:?}");

@@ -90,10 +90,10 @@ fn the_daemon_throttles_only_while_the_client_is_slow() {
         site.daemon_link().cut();
         let id = client.submit(PrefetchRequest { bundle, ..PrefetchRequest::default() }).await?;
         cvmfs.client.hang()?;
-        let result = logged("stepping back").await;
+        let result = logged("throttling: a CVMFS client answers late").await;
         cvmfs.client.resume()?;
         result?;
-        logged("CVMFS clients answer in time").await?;
+        logged("throttling ended").await?;
         ensure!(requested_paths(&site, label::DAEMON).is_empty(), "the request fetched something through the cut link");
         site.daemon_link().restore();
         let status = client.wait(id, TIMEOUT).await?;
