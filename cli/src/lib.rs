@@ -160,8 +160,16 @@ mod tests {
                 .collect();
             assert!(help.contains("Examples:") && !examples.is_empty(), "{name} has no examples");
             for words in examples {
-                // What follows a pipe is another program.
-                let words: Vec<_> = words.iter().map(String::as_str).take_while(|word| *word != "|").collect();
+                // As a shell does: what follows a pipe is another program, and a pattern matches several files.
+                let words: Vec<_> = words
+                    .iter()
+                    .take_while(|word| *word != "|")
+                    .flat_map(|word| {
+                        let files = if word.contains('*') { ["1", "2"].as_slice() } else { &[""] };
+                        files.iter().map(|number| word.replace('*', number))
+                    })
+                    .collect();
+                let words: Vec<_> = words.iter().map(String::as_str).collect();
                 assert!(words.join(" ").starts_with(&name), "{name}: {words:?} is an example of another command");
                 let parsed = parse(&words).map(drop).map_err(|error| error.to_string());
                 assert_eq!(parsed, Ok(()), "{name}: {words:?}");

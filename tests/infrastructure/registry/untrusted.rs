@@ -68,7 +68,7 @@ async fn an_artifact_that_is_not_the_images_bundle_is_refused() {
         ("/subject/digest", json!(other.manifest_digest()), "belongs to"),
         ("/layers", layer(&of_the_bundle, (256 << 20) + 5_000), "longer than"),
         ("/layers", layer(&of_the_bundle, 1 << 60), "longer than"),
-        ("/layers", layer(&of_the_bundle, 10), "longer than the 10 bytes"),
+        ("/layers", layer(&of_the_bundle, 10), "longer than 10 bytes"),
         ("/layers", layer(&junk, size(&junk)), "cannot be used"),
         ("/layers", layer(&others, size(&others)), "is for the manifest"),
         ("/layers", json!([]), "has no layer"),
