@@ -68,12 +68,15 @@ async fn a_stored_bundle_is_removed_with_the_published_one_only() {
     assert!(from_store(&daemon.prefetch_bundle(&stays).await));
 }
 
+/// Maximum number of outstanding calls to a mount: `MAX_CALLS` of `repository::settings`.
+const MOUNT_CALLS: usize = 9;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_mount_delays_no_object_of_a_stored_bundle() {
     let site = Site::new();
-    let wanted = objects(3, 6);
+    let wanted = objects(3, MOUNT_CALLS as u32 + 2);
     let origin = Origin::start(&wanted).await;
-    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout = \"600s\"").await;
+    let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout = \"600s\"\npage_cache_threads = 0").await;
     let image = |(n, object)| bundle(&format!("image {n}"), [object]);
     let bundles: Vec<Bundle> = wanted.iter().enumerate().map(image).collect();
     let mut fifos = Vec::new();
@@ -87,12 +90,12 @@ async fn a_hung_mount_delays_no_object_of_a_stored_bundle() {
         fifos.push(path);
     }
     let mut waiting = Vec::new();
-    for (bundle, object) in bundles.iter().zip(&wanted).take(4) {
+    for (bundle, object) in bundles.iter().zip(&wanted).take(MOUNT_CALLS) {
         waiting.push(daemon.client.prefetch(by_chain(bundle)).await.unwrap());
         site::until("the object is there", || site.cached(object).exists()).await;
     }
-    // Now all readers are out.
-    for bundle in &bundles[4..] {
+    // Now the maximum of calls to the mount is outstanding.
+    for bundle in &bundles[MOUNT_CALLS..] {
         let status = daemon.prefetch_bundle(bundle).await;
         assert!(from_store(&status) && tally(&status).fetched_objects == 1, "{status:?}");
     }
