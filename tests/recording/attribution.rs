@@ -22,7 +22,7 @@ pub(crate) fn opened(trace: &Trace) -> Vec<String> {
 fn neighbours_are_not_recorded_but_child_cgroups_are() -> Result<()> {
     for version in [Version::V2, Version::V1] {
         let options = Options { cgroups: Some(version), ..Options::default() };
-        let Ok(hierarchy) = Hierarchy::detect(&options) else {
+        let Ok(hierarchy) = Hierarchy::detect(options.cgroups) else {
             if version == Version::V1 {
                 return Requirement::CgroupV1.missing("no hierarchy of version 1 is mounted");
             }

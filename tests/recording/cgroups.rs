@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use tracer_ebpf::Options;
 use tracer_ebpf::cgroup::{Cgroup, Hierarchy, Leftovers};
 
 /// The path of a cgroup that nobody else uses.
@@ -14,7 +13,7 @@ fn unique_path() -> Result<PathBuf> {
 }
 
 fn host() -> Result<Hierarchy> {
-    Ok(Hierarchy::detect(&Options::default())?)
+    Ok(Hierarchy::detect(None)?)
 }
 
 fn in_hierarchy(path: &Path) -> Result<PathBuf> {

@@ -49,7 +49,7 @@ impl Pod {
     /// None if this host does not have this version of cgroups.
     fn new(version: Version) -> Result<Option<Self>> {
         let options = Options { cgroups: Some(version), ..Options::default() };
-        let Ok(identity) = Hierarchy::detect(&options) else { return Ok(None) };
+        let Ok(identity) = Hierarchy::detect(options.cgroups) else { return Ok(None) };
         let freezer = match version {
             Version::V1 => vec![Hierarchy { version, mount_point: version_1_freezer()? }],
             Version::V2 => vec![],

@@ -73,7 +73,7 @@ impl TestContainer {
             .context("an overlayfs mount")?;
         mount(Some("proc"), &root.join("proc"), Some("proc"), MsFlags::empty(), None::<&str>)?;
         let name = scratch.path().file_name().context("a name for the cgroup")?;
-        let cgroup = Cgroup::create(&Hierarchy::detect(options)?, &Path::new("/").join(name))?;
+        let cgroup = Cgroup::create(&Hierarchy::detect(options.cgroups)?, &Path::new("/").join(name))?;
         Ok(Self { root, lower, cgroup, scratch })
     }
 

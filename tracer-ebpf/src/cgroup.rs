@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, thread};
 
+use crate::Error;
 use crate::mounts::{self, Mount};
-use crate::{Error, Options};
 
 /// The version of a cgroup hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +34,9 @@ pub struct Hierarchy {
 
 impl Hierarchy {
     /// Finds the hierarchy that identifies containers on this host: that of version 2 if it is mounted, also beside version 1
-    /// (runc joins it there), otherwise that of the version 1 controller `pids`. [`Options::cgroups`] overrides this.
-    pub fn detect(options: &Options) -> Result<Self, Error> {
-        Self::choose(&mounts::own_mounts()?, options.cgroups).ok_or(Error::NoCgroupHierarchy)
+    /// (runc joins it there), otherwise that of the version 1 controller `pids`. `version` overrides this.
+    pub fn detect(version: Option<Version>) -> Result<Self, Error> {
+        Self::choose(&mounts::own_mounts()?, version).ok_or(Error::NoCgroupHierarchy)
     }
 
     fn choose(mounts: &[Mount], version: Option<Version>) -> Option<Self> {

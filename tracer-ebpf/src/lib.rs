@@ -38,6 +38,7 @@ pub mod fuzzing;
 mod hooks;
 mod journal;
 mod mounts;
+mod options;
 mod pages;
 mod path_map;
 mod program;
@@ -48,6 +49,7 @@ mod watch;
 
 pub use error::Error;
 pub use journal::Output;
-pub use recorder::{Backend, Options, Recorder, Subject, Target};
+pub use options::Options;
+pub use recorder::{Backend, Recorder, Subject, Target};
 pub use recording::Recording;
 pub use watch::{NewContainer, Watch};

@@ -233,7 +233,7 @@ mod as_root {
     #[ignore = "needs root"]
     fn losses_before_a_container_was_added_are_not_its_losses() -> Result<(), Error> {
         let options = Options::default();
-        let hierarchy = Hierarchy::detect(&options)?;
+        let hierarchy = Hierarchy::detect(options.cgroups)?;
         let (kernel, events) = Kernel::load(&options, &hierarchy)?;
         let reader = Reader::start(kernel, events, hierarchy.mount_point)?;
         let mut shared = reader.shared();

@@ -10,49 +10,13 @@ use crate::cgroup::{self, Hierarchy, Version};
 use crate::container::{TraceSettings, TracedContainer};
 use crate::freezer::Freezer;
 use crate::journal::Output;
+use crate::options::Options;
 use crate::path_map::PathMap;
 use crate::program::{Kernel, page_shift};
 use crate::reader::{FollowGuard, Reader};
 use crate::recording::{Recording, Session};
 use crate::watch::{NewContainer, Watch};
 use crate::{Error, clock, fanotify, mounts};
-
-/// What to record, and the sizes of buffers. The defaults suffice for every container seen so far.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Bytes of the ring buffer between kernel and recorder: a power of two, at least a page.
-    pub ring_bytes: u32,
-    /// Entries of the kernel's map of page bitmaps, each for 64 pages of a file.
-    pub page_bitmaps: u32,
-    /// Most files in a trace. Further files count as lost.
-    pub max_files: usize,
-    /// Also record paths that do not exist.
-    pub absent_paths: bool,
-    /// Also record directories that are listed.
-    pub listed_directories: bool,
-    /// Allow [`Recorder::watch`], which needs another program in the kernel.
-    pub watch: bool,
-    /// Identify containers by this version of cgroups; None: the best that the host has.
-    pub cgroups: Option<Version>,
-    /// Use only the programs that every kernel accepts, so that tests cover them.
-    #[doc(hidden)]
-    pub baseline_only: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            ring_bytes: 8 << 20,
-            page_bitmaps: 1 << 17,
-            max_files: 1 << 20,
-            absent_paths: false,
-            listed_directories: false,
-            watch: false,
-            cgroups: None,
-            baseline_only: false,
-        }
-    }
-}
 
 /// The container to record, by its cgroup directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +68,7 @@ enum LoadedBackend {
 impl Recorder {
     /// Loads the BPF backend. Takes about 100 ms, so call it before the container starts.
     pub fn load(options: Options) -> Result<Self, Error> {
-        let hierarchy = Hierarchy::detect(&options)?;
+        let hierarchy = Hierarchy::detect(options.cgroups)?;
         let (kernel, events) = Kernel::load(&options, &hierarchy)?;
         let reader = Reader::start(kernel, events, hierarchy.mount_point.clone())?;
         Ok(Self { options, hierarchy, backend: LoadedBackend::Bpf(Arc::new(reader)) })
@@ -125,7 +89,7 @@ impl Recorder {
     fn load_fanotify(options: Options) -> Result<Self, Error> {
         // Fails now, rather than when the container starts, if fanotify is not permitted.
         fanotify::group()?;
-        let hierarchy = Hierarchy::detect(&options)?;
+        let hierarchy = Hierarchy::detect(options.cgroups)?;
         let freezer = Freezer::detect(&hierarchy)?;
         Ok(Self { options, hierarchy, backend: LoadedBackend::Fanotify(freezer) })
     }

@@ -52,7 +52,7 @@ mod as_root {
         let options = Options { watch: true, ..Options::default() };
         let watch = Recorder::load(options.clone())?.watch()?;
         let name = format!("/{}-{}", std::process::id(), "0123456789abcdef".repeat(4));
-        let cgroup = Cgroup::create(&Hierarchy::detect(&options)?, name.as_ref())?;
+        let cgroup = Cgroup::create(&Hierarchy::detect(options.cgroups)?, name.as_ref())?;
         let new_container = loop {
             let new_container = watch.next(Duration::from_secs(10)).expect("the new cgroup was not reported");
             // Others may start on this host meanwhile.
