@@ -128,7 +128,7 @@ impl Fetcher {
             let permit = policy.limit.acquire().await?;
             match self.flights.join_or_lead(&key) {
                 Flight::Lead(leader) => {
-                    // Another download may have ended since the lookup, so the cache has to be asked again now that nobody
+                    // Another download may have ended since the lookup, so the cache is checked again now that nobody
                     // else can start one. It is one stat of a local file, which need not leave the thread.
                     if target.cache.contains(&object.hash, object.raw_size) {
                         leader.finish((Ok(()), origin));

@@ -28,7 +28,7 @@ const AT_A_TIME: usize = 4;
 const MAX_CALLS: usize = READS + 1;
 const MIB: u64 = 1 << 20;
 
-/// Settings of repository repository.
+/// Settings of one repository.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Fully qualified name.
@@ -97,7 +97,7 @@ impl Settings {
         Ok(all)
     }
 
-    /// The settings of repository repository.
+    /// The settings of a configured repository.
     pub fn of(
         repository: &RepositoryConfig,
         config: &Config,
@@ -125,7 +125,7 @@ impl Settings {
     }
 }
 
-/// Everything that the settings of repository repository follow from.
+/// Everything from which the settings of a repository are derived.
 struct Source<'a> {
     repository: &'a RepositoryConfig,
     config: &'a Config,

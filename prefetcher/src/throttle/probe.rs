@@ -32,11 +32,11 @@ const ATTRIBUTE: &str = "user.fqrn";
 /// What is throttled, and what says when.
 #[derive(Debug)]
 pub struct Throttle {
-    /// Their clients are asked, and their connections are reduced.
+    /// Repositories whose clients are probed, and whose connections are reduced.
     pub repositories: Vec<Arc<Repository>>,
     /// Permits of reads through mounts, which are reduced too.
     pub mount_reads: Arc<Semaphore>,
-    /// Number of running requests. Clients are asked only while it is not 0.
+    /// Number of running requests. Clients are probed only while it is not 0.
     pub running: watch::Receiver<usize>,
     /// Ends it.
     pub shutdown: CancellationToken,
