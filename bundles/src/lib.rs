@@ -11,23 +11,34 @@
 //!    prefetchers; [`store`] keeps it on a node.
 //! 7. [`report`] summarizes and compares bundles, and [`verify`] checks that a server has their objects.
 //!
-//! [`codec`] encodes everything that is written to disk; [`object`], [`path`] and [`phase`] are the terms that all share.
+//! [`codec`] encodes everything that is written to disk; [`attribute`], [`layout`], [`object`], [`path`] and [`phase`] are the terms
+//! that all share.
+//!
+//! Features: `remote` is what connects to servers and registries, and what is built from their answers; `store` is the store of a
+//! node. The snapshotter, which runs as root, needs neither.
 
+pub mod attribute;
+#[cfg(feature = "remote")]
 pub mod builder;
 pub mod bundle;
 pub mod codec;
+#[cfg(feature = "remote")]
 pub mod cvmfs;
 pub mod export;
 pub mod file;
 pub mod image;
+pub mod layout;
 pub mod object;
 pub mod pack;
 pub mod path;
 pub mod phase;
+#[cfg(feature = "remote")]
 pub mod publish;
+#[cfg(feature = "remote")]
 pub mod registry;
 pub mod report;
 #[cfg(feature = "store")]
 pub mod store;
 pub mod trace;
+#[cfg(feature = "remote")]
 pub mod verify;

@@ -1,4 +1,4 @@
-//! Writes the man pages and the shell completions of `cvmfs-prefetch`:
+//! Writes the man pages and the shell completions of all programs:
 //!
 //! ```sh
 //! cargo run -p cli --example generate -- DIRECTORY
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs, io};
 
+use clap::CommandFactory;
 use clap_complete::Shell;
 
 fn main() -> ExitCode {
@@ -30,9 +31,14 @@ fn generate(directory: &Path) -> io::Result<()> {
     let (man, completions) = (directory.join("man"), directory.join("completions"));
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
-    clap_mangen::generate_to(cli::command(), &man)?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut cli::command(), "cvmfs-prefetch", &completions)?;
+    let programs =
+        [cli::command(), prefetcher::arguments::Arguments::command(), snapshotter::arguments::Arguments::command()];
+    for mut program in programs {
+        clap_mangen::generate_to(program.clone(), &man)?;
+        let name = program.get_name().to_owned();
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            clap_complete::generate_to(shell, &mut program, &name, &completions)?;
+        }
     }
     Ok(())
 }

@@ -108,6 +108,9 @@ pub(crate) fn print(out: &mut impl Write, request: &Request) -> io::Result<()> {
         tally.skipped_objects,
         cache_full(tally),
     )?;
+    if request.waiting_for_settings {
+        writeln!(out, "  waiting: the daemon has just started and reads the settings of its repositories")?;
+    }
     if !request.bundle_source.is_empty() {
         let (source, lookup) = (text::line(&request.bundle_source), text::microseconds(request.lookup_us));
         writeln!(out, "  bundle from: {source}, lookup {lookup}")?;
@@ -196,13 +199,14 @@ mod tests {
         let mut status = RequestStatus { request_id: 7, bundle_source: "store".into(), ..RequestStatus::default() };
         status.set_state(RequestState::Cancelled);
         status.set_priority(Priority::High);
+        status.waiting_for_settings = true;
         let request = Request { tally, ..Request::from(&status) };
         let mut out = Vec::new();
         print(&mut out, &request).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "request 7: cancelled, 5 objects: 1 cached, 2 fetched (3.00 MB in 2.00 s), 0 joined, 1 failed, 1 skipped \
-             (1: cache full)\n  bundle from: store, lookup 0.0 ms\n  first byte: -\n  critical: 0 objects, cached -\n  \
+             (1: cache full)\n  waiting: the daemon has just started and reads the settings of its repositories\n  bundle from: store, lookup 0.0 ms\n  first byte: -\n  critical: 0 objects, cached -\n  \
              failed: 1 cancelled or timed out\n"
         );
         let json = serde_json::to_value(&request).unwrap();

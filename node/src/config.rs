@@ -71,12 +71,12 @@ pub fn parse<T: DeserializeOwned>(
     Ok(config)
 }
 
-/// Refuses a relative path, which would depend on where the daemon was started. Returns what to write instead.
-pub fn absolute(path: &Path) -> Result<(), String> {
+/// Refuses a relative path as the value of `key`: it would depend on where the daemon was started.
+pub fn absolute(key: &str, path: &Path) -> Result<(), BadValue> {
     if path.is_absolute() {
         return Ok(());
     }
-    Err(format!("{} is not an absolute path; start it with /", path.display()))
+    Err(BadValue::new(key, format!("{} is not an absolute path; start it with /", path.display())))
 }
 
 #[cfg(test)]
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn load(text: &str) -> Result<Config, ConfigError> {
-        let check = |config: &mut Config| absolute(&config.path).map_err(|reason| BadValue::new("path", reason));
+        let check = |config: &mut Config| absolute("path", &config.path);
         parse(text, Path::new("test.toml"), check)
     }
 

@@ -20,6 +20,7 @@
 //! Invariants: no byte gets a name in a cache before its hash and size were verified; no call waits for the
 //! network or a mount; a hung mount, dead server or bad bundle ends one request and nothing else.
 
+pub mod arguments;
 pub mod cache;
 pub mod config;
 pub mod daemon;

@@ -1,14 +1,14 @@
 //! `cvmfs-prefetchd`: warms the CVMFS cache of this node. See the crate `prefetcher`.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
-use node::{logging, paths};
+use clap::Parser;
+use node::logging;
+use prefetcher::arguments::{Arguments, Command};
 use prefetcher::config::Config;
 use prefetcher::daemon::Daemon;
 use prefetcher::server::listen::Listeners;
@@ -21,30 +21,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Time that blocked threads then have to end.
 const LAST_THREADS: Duration = Duration::from_millis(500);
-
-/// Fetches objects of images into the CVMFS cache of this node
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// Configuration file
-    #[arg(long, global = true, env = "CVMFS_PREFETCHD_CONFIG", default_value = paths::PREFETCHD_CONFIG)]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-/// Commands; without one, the daemon serves.
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Show where the objects of each repository come from and go, and why
-    ///
-    /// Exits with 1 if a repository cannot be served.
-    Check {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
@@ -66,9 +42,10 @@ fn main() -> Result<ExitCode> {
 fn check(config: &Config, json: bool) -> Result<ExitCode> {
     let reports = prefetcher::repository::check::check(config)?;
     let mut out = std::io::stdout().lock();
-    match json {
-        true => writeln!(out, "{}", serde_json::to_string_pretty(&reports)?)?,
-        false => reports.iter().try_for_each(|report| writeln!(out, "{report}"))?,
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&reports)?)?;
+    } else {
+        reports.iter().try_for_each(|report| writeln!(out, "{report}"))?;
     }
     let served = reports.iter().all(|report| report.problem.is_none());
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -42,7 +42,9 @@ async fn after_a_kill_the_next_start_cleans_up_and_completes() {
     fs::write(site.path("cache/txn/fetchAbCdEf"), "the client's own").unwrap();
     assert!(site.path("prefetchd.sock").exists());
 
+    // The daemon answers before it has opened its cache.
     let daemon = Daemon::start(&site, &[&origin]).await;
+    until("its own leftovers to be removed", || site.temporary_files().len() == 1).await;
     assert_eq!(site.temporary_files(), [site.path("cache/txn/fetchAbCdEf")]);
     origin.open_gate();
     let status = daemon.prefetch_bundle(&bundle("image", &wanted)).await;

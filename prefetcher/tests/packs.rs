@@ -10,9 +10,9 @@ use std::path::Path;
 use api::proto::{RequestState, Tally};
 use bundles::bundle::{Bundle, PackIndex, PackLocation, PackRef};
 use bundles::image::Digest;
+use bundles::layout::pack_path;
 use bundles::object::ObjectKind;
 use bundles::pack::{PackedObject, assemble};
-use bundles::publish::pack_path;
 use flate2::Compression;
 
 use site::{Behaviour, Daemon, Object, Origin, REPOSITORY, Site, bundle, by_chain, noise, objects, tally, until};

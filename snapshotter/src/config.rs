@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bundles::cvmfs::is_repository_name;
+use bundles::layout::is_repository_name;
 use node::config::{BadValue, ConfigError};
 use node::logging::LogFormat;
 use node::paths;
@@ -141,10 +141,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-fn absolute(key: &str, path: &Path) -> Result<(), BadValue> {
-    node::config::absolute(path).map_err(|reason| BadValue::new(key, reason))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 //! - A layer that cannot be taken from CVMFS for any reason is unpacked, as by containerd's own snapshotter.
 //! - No call waits for CVMFS longer than `lookup_timeout`, nor for the prefetch daemon longer than `max_wait`.
 
+pub mod arguments;
 pub mod check;
 pub mod config;
 pub mod containerd;

@@ -138,11 +138,7 @@ impl Site {
 
     /// Replaces the repository's `.bundles` by `tree/.bundles`.
     pub fn put_bundles(&mut self, tree: &Path) -> Result<()> {
-        self.repository.put_tree(
-            bundles::publish::DIRECTORY,
-            &tree.join(bundles::publish::DIRECTORY),
-            Chunking::None,
-        )?;
+        self.repository.put_tree(bundles::layout::BUNDLES, &tree.join(bundles::layout::BUNDLES), Chunking::None)?;
         self.repository.commit()
     }
 

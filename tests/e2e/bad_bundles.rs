@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::proto::RequestState;
-use bundles::publish::bundle_path;
+use bundles::layout::bundle_path;
 use testbed::node::{Node, NodeSpec};
 use testbed::site::{Site, label, with_round_trip};
 

@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use bundles::cvmfs::is_repository_name;
+use bundles::layout::is_repository_name;
 use bundles::path::RootPath;
 use bundles::trace::{ExcludedReason, MountedRepository};
 

@@ -20,7 +20,7 @@ use testbed::web::Squid;
 use super::cells::Mode;
 use super::options::USUAL_MS;
 use super::prepare::Prepared;
-use super::records::Wire;
+use super::traffic::Traffic;
 use crate::condition::Condition;
 use crate::statistics::peak_per_second;
 
@@ -42,7 +42,7 @@ pub(super) struct Fleet {
     pub(super) squid_peak: usize,
     /// Requests that the squid answered in each second.
     pub(super) squid_by_second: Vec<usize>,
-    pub(super) origin: Wire,
+    pub(super) origin: Traffic,
     pub(super) origin_peak: usize,
 }
 
@@ -85,8 +85,8 @@ pub(super) async fn measure(site: &mut Site, prepared: &Prepared, nodes: usize, 
     let at = times(log.lines().skip(before))?;
     let requests = site.origin.take_requests();
     let on_origin: Vec<f64> = requests.iter().map(|request| request.started.as_secs_f64()).collect();
-    let client = Wire::count(&requests, label::CLIENT);
-    let daemon = Wire::count(&requests, label::DAEMON);
+    let client = Traffic::count(&requests, label::CLIENT);
+    let daemon = Traffic::count(&requests, label::DAEMON);
     drop(fleet);
     site.set_squid(None);
     Ok(Fleet {
@@ -99,7 +99,7 @@ pub(super) async fn measure(site: &mut Site, prepared: &Prepared, nodes: usize, 
         squid_requests: at.len(),
         squid_peak: peak_per_second(&at),
         squid_by_second: by_second(&at),
-        origin: Wire { requests: client.requests + daemon.requests, bytes: client.bytes + daemon.bytes },
+        origin: client + daemon,
         origin_peak: peak_per_second(&on_origin),
     })
 }

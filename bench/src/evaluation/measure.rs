@@ -14,7 +14,8 @@ use super::cells::{Cell, Mode};
 use super::options::USUAL_MS;
 use super::prepare::Prepared;
 use super::ready::{first_output, free_port, wait_for_http};
-use super::records::{Cores, Run, Wire};
+use super::records::{Cores, Run};
+use super::traffic::Traffic;
 use super::workloads::Ready;
 use crate::condition::Condition;
 use crate::statistics::peak_per_second;
@@ -72,8 +73,8 @@ pub(super) async fn measure(
         ready_s: longest(|container| container.ready),
         run_s: longest(|container| container.outcome.timings.run),
         whole_s,
-        client: Wire::count(&requests, label::CLIENT),
-        daemon: Wire::count(&requests, label::DAEMON),
+        client: Traffic::count(&requests, label::CLIENT),
+        daemon: Traffic::count(&requests, label::DAEMON),
         registry_bytes: site.registry_bytes() - registry_bytes,
         peak_requests: peak_per_second(&requests_at),
         requests_at: if is_plotted { requests_at } else { Vec::new() },

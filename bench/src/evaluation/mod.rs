@@ -17,6 +17,7 @@ mod ready;
 mod records;
 mod report;
 mod targets;
+mod traffic;
 mod workloads;
 
 use std::collections::BTreeMap;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use testbed::web::Request;
 
 use super::cells::Cell;
 use super::fleet::Fleet;
 use super::prepare::Facts;
+use super::traffic::Traffic;
 
 const FILE: &str = "records.jsonl";
 
@@ -46,8 +46,8 @@ pub(super) struct Run {
     pub(super) run_s: f64,
     /// Pull, create and run; with several containers, from the begin of the pull to the removal of the last.
     pub(super) whole_s: f64,
-    pub(super) client: Wire,
-    pub(super) daemon: Wire,
+    pub(super) client: Traffic,
+    pub(super) daemon: Traffic,
     pub(super) registry_bytes: u64,
     /// Peak of requests at the origin within one second.
     pub(super) peak_requests: usize,
@@ -59,29 +59,14 @@ pub(super) struct Run {
 
 impl Run {
     /// Traffic from the origin.
-    pub(super) fn origin(&self) -> Wire {
+    pub(super) fn origin(&self) -> Traffic {
         let (client, daemon) = (self.client, self.daemon);
-        Wire { requests: client.requests + daemon.requests, bytes: client.bytes + daemon.bytes }
+        client + daemon
     }
 
     /// All bytes that came over the link.
     pub(super) fn moved(&self) -> u64 {
         self.origin().bytes + self.registry_bytes
-    }
-}
-
-/// Requests to the origin and the bytes of their responses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Wire {
-    pub(super) requests: u64,
-    pub(super) bytes: u64,
-}
-
-impl Wire {
-    /// Counts the requests of `client`, a label of the origin.
-    pub(super) fn count(requests: &[Request], client: &str) -> Self {
-        let own = || requests.iter().filter(|request| request.client == client);
-        Self { requests: own().count() as u64, bytes: own().map(|request| request.bytes).sum() }
     }
 }
 
@@ -205,8 +190,8 @@ pub(super) mod tests {
             ready_s: 0.0,
             run_s: 0.0,
             whole_s,
-            client: Wire::default(),
-            daemon: Wire::default(),
+            client: Traffic::default(),
+            daemon: Traffic::default(),
             registry_bytes: 0,
             peak_requests: 0,
             requests_at: Vec::new(),

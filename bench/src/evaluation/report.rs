@@ -207,7 +207,8 @@ fn fleets(records: &Records) -> String {
 mod tests {
     use super::super::compare::tests::facts;
     use super::super::records::tests::records;
-    use super::super::records::{Cores, Record, Wire};
+    use super::super::records::{Cores, Record};
+    use super::super::traffic::Traffic;
     use super::*;
 
     fn machine() -> Machine {
@@ -236,7 +237,7 @@ mod tests {
         let run = |repetition, run_s, bytes| Run {
             run_s,
             registry_bytes: 1_000_000,
-            daemon: Wire { requests: 7, bytes },
+            daemon: Traffic { requests: 7, bytes },
             cores: Cores { daemon_s: 0.5, ..Cores::default() },
             ..super::super::records::tests::run(cell.clone(), repetition, 2.0)
         };

@@ -131,15 +131,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::compare::tests::facts;
     use super::super::prepare::Facts;
+    use super::super::records::Record;
     use super::super::records::tests::{records, run};
-    use super::super::records::{Record, Wire};
+    use super::super::traffic::Traffic;
     use super::*;
 
     /// A workload's runs at 20 ms, from total time and requests.
     fn runs(name: &str, all: [(Mode, f64, u64); 4]) -> Vec<Record> {
         let record = |(mode, whole, requests): (Mode, f64, u64)| {
             let cell = Cell::new(name, mode, Condition::latency(USUAL_MS));
-            Record::Run(Run { client: Wire { requests, bytes: 1000 }, ..run(cell, 1, whole) })
+            Record::Run(Run { client: Traffic { requests, bytes: 1000 }, ..run(cell, 1, whole) })
         };
         all.map(record).into()
     }
@@ -163,13 +164,13 @@ mod tests {
         }
         all.extend(runs("python", modes(4.0, 4.0, 2.0, 2.0)));
         let waits = run(Cell::new("python", Mode::Waits, Condition::latency(USUAL_MS)), 1, 5.0);
-        all.push(Record::Run(Run { client: Wire { requests: 9, bytes: 1000 }, ..waits }));
+        all.push(Record::Run(Run { client: Traffic { requests: 9, bytes: 1000 }, ..waits }));
         all.push(Record::Facts(Facts { waste: 0.0625, ..facts("root") }));
         all.push(Record::Facts(facts("python")));
         let far = Cell::new("root", Mode::Prefetch, Condition::latency(120));
         all.push(Record::Run(run(far, 1, 4.25)));
         let crowd = Cell { containers: 50, ..Cell::new("python", Mode::Prefetch, Condition::latency(USUAL_MS)) };
-        all.push(Record::Run(Run { daemon: Wire { requests: 3, bytes: 2000 }, ..run(crowd, 1, 9.0) }));
+        all.push(Record::Run(Run { daemon: Traffic { requests: 3, bytes: 2000 }, ..run(crowd, 1, 9.0) }));
         let expected = [
             ("python, 20 ms: total time / limit", 1.0, true),
             ("python, 20 ms: total time / lazy", 0.5, false),

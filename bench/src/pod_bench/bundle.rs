@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bundles::publish::DIRECTORY;
+use bundles::layout::BUNDLES;
 use testbed::images::PYTHON_COMMAND;
 use testbed::node::{Node, NodeSpec};
 use testbed::process::{binary, run};
@@ -34,7 +34,7 @@ impl Bundles {
         let bundle = site.build_bundle(&traces)?.display().to_string();
         let (with, without) = (site.directory.subdirectory("with")?, site.directory.subdirectory("without")?);
         run(binary("cvmfs-prefetch")?, &["bundle", "push", &bundle, "--tree", &with.display().to_string()])?;
-        std::fs::create_dir(without.join(DIRECTORY))?;
+        std::fs::create_dir(without.join(BUNDLES))?;
         Ok(Self { with, without, files })
     }
 

@@ -9,8 +9,9 @@ mod crowd;
 mod daemon;
 mod interference;
 mod limit;
+mod measure;
 mod memory;
-mod methods;
+mod method;
 mod options;
 mod plain;
 mod plots;
@@ -37,7 +38,7 @@ use memory::Memory;
 use rounds::Runs;
 use workload::Workload;
 
-pub use methods::Method;
+pub use method::Method;
 pub use options::Options;
 
 const REPORT: &str = "bench/out/prefetch.json";

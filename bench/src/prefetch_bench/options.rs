@@ -1,6 +1,6 @@
 //! Options of `make bench-prefetch`.
 
-use super::methods::Method;
+use super::method::Method;
 use crate::condition::Condition;
 
 /// 200 Mbit/s, in bytes.

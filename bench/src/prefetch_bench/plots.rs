@@ -1,6 +1,6 @@
 //! Plots of a run.
 
-use super::methods::Method;
+use super::method::Method;
 use super::rounds::Runs;
 use crate::condition::Condition;
 use crate::plot::LinePlot;

@@ -4,7 +4,8 @@ use anyhow::Result;
 use testbed::site::Site;
 
 use super::limit::StoredObjects;
-use super::methods::{self, Method, Run};
+use super::measure::{self, Run};
+use super::method::Method;
 use super::options::Options;
 use super::workload::Workload;
 use crate::condition::Condition;
@@ -28,7 +29,7 @@ impl Runs {
             for condition in options.conditions() {
                 eprintln!("{name}, {}, repetition {repetition} ...", condition.name());
                 for method in options.methods() {
-                    let run = methods::measure(site, (name, workload), stored, condition, method, options).await?;
+                    let run = measure::measure(site, (name, workload), stored, condition, method, options).await?;
                     eprintln!("  {:<20} {:>8.3} s  {} requests", method.name(), run.seconds, run.requests_at.len());
                     runs.push(run);
                 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::methods::{Method, Times};
+use super::measure::Times;
+use super::method::Method;
 use super::rounds::Runs;
 use crate::condition::Condition;
 use crate::statistics::spread;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::Figures;
-use super::methods::Method;
+use super::method::Method;
 use super::rounds::Runs;
 use super::workload::Workload;
 use crate::condition::Condition;

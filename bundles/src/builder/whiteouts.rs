@@ -6,8 +6,9 @@ use tracing::debug;
 
 use super::tree::Root;
 use crate::bundle::{CATALOG_MARKER, PublishedLayer, WhiteoutDirectory};
-use crate::cvmfs::{CvmfsError, Entry, Repository, in_layer};
+use crate::cvmfs::{CvmfsError, Entry, Repository};
 use crate::image::Digest;
+use crate::layout::in_layer;
 use crate::path::RootPath;
 
 /// Most whiteouts in a bundle, over all layers. Nodes search layers beyond that themselves: more are rare, and would make the

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Need, PackIndex};
-use crate::cvmfs::{in_layer, path_in_image};
+use crate::layout::{in_layer, path_in_image};
 use crate::object::{ContentHash, ObjectKind};
 use crate::path::RootPath;
 

@@ -17,8 +17,8 @@ use super::{
     Profile, PublishedLayer, Rebased, Skipped, layer,
 };
 use crate::codec::{Decode, Encode, FormatError, MAX_PAYLOAD, Minor};
-use crate::cvmfs::is_repository_name;
 use crate::image::ImageId;
+use crate::layout::is_repository_name;
 
 const HEAD: u16 = 1;
 const OBJECTS: u16 = 2;

@@ -13,10 +13,8 @@
 
 pub mod catalog;
 pub mod key;
-mod layout;
 pub mod manifest;
 mod mounted;
-mod name;
 mod repository;
 mod server;
 pub mod signed;
@@ -24,9 +22,7 @@ pub mod whitelist;
 
 pub use catalog::{Chunk, Content, ContentError, Entry, EntryKind};
 pub use key::{KeyError, MasterKey};
-pub(crate) use layout::{in_layer, path_in_image};
-pub use mounted::{MountedClient, attribute, content_version};
-pub use name::{MAX_REPOSITORY_NAME, is_repository_name};
+pub use mounted::MountedClient;
 pub use repository::{CatalogRef, Repository};
 pub use server::Server;
 

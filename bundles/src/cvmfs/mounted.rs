@@ -1,17 +1,16 @@
 //! Information from a mounted client about its repository and files, by extended attributes.
 //!
-//! Source: `cvmfs/magic_xattr.cc` of CVMFS. Newer clients split long values into pages `<name>~0`, `<name>~1`, ...
+//! Source of their names: `cvmfs/magic_xattr.cc` of CVMFS.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Chunk, Content, ContentError, CvmfsError, Server, is_repository_name};
+use super::{Chunk, Content, ContentError, CvmfsError, Server};
+use crate::attribute::attribute;
+use crate::layout::is_repository_name;
 use crate::object::ContentHash;
 use crate::path::RootPath;
-
-/// Most pages of a list of chunks: 4 KB or more each, about 100 chunks per page.
-const MAX_PAGES: usize = 10_000;
 
 /// A repository that a client has mounted on this machine.
 #[derive(Debug)]
@@ -74,36 +73,6 @@ impl MountedClient {
         let chunks = chunks(&list, size).map_err(|e| failed(format!("user.chunk_list: {e}")))?;
         Ok(Some((size, Content::Chunks { chunks, compressed })))
     }
-}
-
-/// A text that changes with the content of a file: its hash, if a client reports one, else size and time of change. Symbolic
-/// links are followed. Blocks for as long as the mount does.
-pub fn content_version(path: &Path) -> std::io::Result<String> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(path)?;
-    // Other file systems report a missing attribute in many ways.
-    Ok(match attribute(path, "user.hash") {
-        Ok(Some(hash)) => format!("hash {}", hash.trim()),
-        _ => format!("size {} changed {}.{:09}", metadata.len(), metadata.mtime(), metadata.mtime_nsec()),
-    })
-}
-
-/// An extended attribute as text, with all its pages; `None` if it does not exist. Blocks for as long as the
-/// mount does.
-pub fn attribute(path: &Path, name: &str) -> std::io::Result<Option<String>> {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(std::io::Error::other);
-    if let Some(value) = xattr::get(path, name)? {
-        return text(value).map(Some);
-    }
-    let mut all = Vec::new();
-    for page in 0..MAX_PAGES {
-        match xattr::get(path, format!("{name}~{page}"))? {
-            Some(value) => all.extend(value),
-            None if page == 0 => return Ok(None),
-            None => break,
-        }
-    }
-    text(all).map(Some)
 }
 
 /// Parses a list of chunks: a heading, then a line `hash,offset,size` for each. They must cover `size` bytes.

@@ -20,12 +20,14 @@ mod published;
 mod reader;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "remote")]
 mod writer;
 
 pub use index::{Index, PackedObject};
 pub use plan::{PackLimits, PackPlan, plan};
 pub use published::{PackPart, PublishedPack, decode_published_packs, encode_published_packs};
 pub use reader::PackFile;
+#[cfg(feature = "remote")]
 pub use writer::{PackError, add_packs, assemble};
 
 use crate::codec::Format;

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{PublishError, bundle_path, directory};
+use super::{PublishError, directory};
 use crate::bundle::Bundle;
-use crate::cvmfs::is_repository_name;
+use crate::layout::{bundle_path, is_repository_name};
 use crate::pack::PackFile;
 
 /// Most bytes of a tool's output that an error quotes.

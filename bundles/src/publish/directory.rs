@@ -4,9 +4,10 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::{Content, PublishError, bundle_path, entries};
+use super::{Content, PublishError, entries};
 use crate::bundle::Bundle;
 use crate::file::{self, FileError};
+use crate::layout::bundle_path;
 use crate::pack::PackFile;
 
 /// Writes `bundle` and `packs` below `tree`, the root of a repository open for writing (or a directory to be

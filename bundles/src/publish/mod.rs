@@ -1,15 +1,6 @@
 //! Publishing bundles beside their images: in a repository or in a registry.
 //!
-//! ```text
-//! .bundles/.cvmfscatalog                                   requests a nested catalog, which others need not load
-//! .bundles/<2 hex>/<64 hex of the chain ID>/image.bundle   the bundle
-//! .bundles/manifests/<2 hex>/<64 hex of the manifest digest> -> ../../<2 hex>/<64 hex of the chain ID>
-//! .bundles/packs/<2 hex>/<64 hex of its SHA-256>.pack      packs that bundles refer to
-//! ```
-//!
-//! When an image is pulled, only the manifest digest is known; when a container starts, only the chain ID.
-//!
-//! [`entries`] lists the tree. It is written into a directory ([`publish`]), into a tar file ([`tarball`]), or inside a transaction of
+//! [`entries`] lists the tree, whose paths are in [`crate::layout`]. It is written into a directory ([`publish`]), into a tar file ([`tarball`]), or inside a transaction of
 //! the repository ([`CvmfsServer`]). [`push`] puts the same files beside the image in its registry. `docs/src/publishing.md` is the
 //! operator's guide.
 
@@ -32,38 +23,9 @@ pub use registry::{IndexError, with_entry};
 use crate::bundle::Bundle;
 use crate::codec::FormatError;
 use crate::file::FileError;
-use crate::image::{ChainId, Digest};
+use crate::layout::{BUNDLES, ManifestLink, bundle_path, pack_path};
 use crate::pack::PackFile;
 use crate::registry::RegistryError;
-
-/// Directory of bundles in a repository's root.
-pub const DIRECTORY: &str = ".bundles";
-
-const FILE: &str = "image.bundle";
-
-/// Path of the bundle of a chain ID, relative to the repository's root.
-pub fn bundle_path(chain_id: &ChainId) -> String {
-    format!("{DIRECTORY}/{}/{FILE}", fan_out(&chain_id.0))
-}
-
-/// Path of the bundle of a manifest digest, relative to the repository's root.
-pub fn manifest_path(manifest: &Digest) -> String {
-    format!("{}/{FILE}", manifest_link(manifest))
-}
-
-/// Path of a pack, relative to the repository's root.
-pub fn pack_path(pack: &Digest) -> String {
-    format!("{DIRECTORY}/packs/{}.pack", fan_out(pack))
-}
-
-fn manifest_link(manifest: &Digest) -> String {
-    format!("{DIRECTORY}/manifests/{}", fan_out(manifest))
-}
-
-fn fan_out(digest: &Digest) -> String {
-    let hex = digest.hex();
-    format!("{}/{hex}", &hex[..2])
-}
 
 /// A bundle cannot be published.
 #[derive(Debug, thiserror::Error)]
@@ -121,14 +83,14 @@ enum Content<'a> {
 /// The tree of one bundle, in an order in which readers always find what a name leads to: packs before the
 /// bundle that refers to them, the alias last.
 fn entries<'a>(bundle: &Bundle, packs: &'a [PackFile]) -> Result<Vec<Entry<'a>>, FormatError> {
-    let marker = Entry { path: format!("{DIRECTORY}/.cvmfscatalog"), content: Content::Bytes(Vec::new()) };
+    let marker = Entry { path: format!("{BUNDLES}/.cvmfscatalog"), content: Content::Bytes(Vec::new()) };
     let packs =
         packs.iter().map(|pack| Entry { path: pack_path(&pack.reference().digest), content: Content::Pack(pack) });
     let content = Content::Bytes(bundle.to_bytes()?);
     let file = Entry { path: bundle_path(&bundle.image.chain_id), content };
-    let alias = bundle.image.manifest.map(|manifest| Entry {
-        path: manifest_link(&manifest),
-        content: Content::Link(format!("../../{}", fan_out(&bundle.image.chain_id.0))),
+    let alias = bundle.image.manifest.map(|manifest| {
+        let link = ManifestLink::new(&manifest, &bundle.image.chain_id);
+        Entry { path: link.path, content: Content::Link(link.target) }
     });
     Ok([marker].into_iter().chain(packs).chain([file]).chain(alias).collect())
 }

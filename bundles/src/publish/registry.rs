@@ -21,6 +21,7 @@ use tracing::warn;
 use super::PublishError;
 use crate::bundle::Bundle;
 use crate::image::Digest;
+use crate::layout::BUNDLE_FILE;
 use crate::pack::PackFile;
 use crate::registry::RegistryError;
 use crate::registry::artifact::{
@@ -84,7 +85,7 @@ fn manifest(bundle: &Bundle, bytes: &[u8], packs: &[PackFile], subject: Descript
         annotations: [(TITLE.to_owned(), title)].into(),
         ..descriptor
     };
-    let mut layers = vec![titled(Descriptor::for_content(BUNDLE_TYPE, bytes), super::FILE.to_owned())];
+    let mut layers = vec![titled(Descriptor::for_content(BUNDLE_TYPE, bytes), BUNDLE_FILE.to_owned())];
     layers.extend(packs.iter().map(|pack| {
         let descriptor = Descriptor::new(PACK_TYPE, &pack.reference().digest, pack.reference().size);
         titled(descriptor, format!("{}.pack", pack.reference().digest.hex()))

@@ -65,14 +65,14 @@ pub async fn describe(reference: &str, plain_http: bool) -> Result<Image, Regist
 
 /// The manifest to which `client`'s reference leads on this machine, and its digest.
 async fn resolve(client: &Client) -> Result<(Manifest, Digest), RegistryError> {
-    let wanted = client.tag_or_digest();
+    let name = client.tag_or_digest();
     let absent = |name: &str| client.malformed(format!("the registry has no manifest {name}"));
-    let mut raw = client.manifest(&wanted).await?.ok_or_else(|| absent(&wanted))?;
+    let mut raw = client.manifest(&name).await?.ok_or_else(|| absent(&name))?;
     if raw.media_type == INDEX_TYPE || raw.media_type == DOCKER_INDEX_TYPE {
         let index: OciImageIndex =
-            serde_json::from_slice(&raw.bytes).map_err(|e| client.malformed(format!("the index {wanted}: {e}")))?;
+            serde_json::from_slice(&raw.bytes).map_err(|e| client.malformed(format!("the index {name}: {e}")))?;
         let chosen = current_platform_resolver(&index.manifests);
-        let chosen = chosen.ok_or_else(|| client.malformed(format!("{wanted} has no image for this platform")))?;
+        let chosen = chosen.ok_or_else(|| client.malformed(format!("{name} has no image for this platform")))?;
         let digest: Digest = chosen.parse().map_err(|e: ParseDigestError| client.malformed(e.to_string()))?;
         raw = client.manifest(&digest.to_string()).await?.ok_or_else(|| absent(&chosen))?;
     }

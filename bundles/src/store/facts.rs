@@ -28,7 +28,7 @@ pub struct Facts {
 pub struct Origin {
     /// Mount point of the file's repository.
     pub mount: PathBuf,
-    /// Version of the file's content: [`crate::cvmfs::content_version`].
+    /// Version of the file's content: [`crate::attribute::content_version`].
     pub version: String,
 }
 

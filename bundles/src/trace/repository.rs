@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::codec::{self, Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, impl_borrow_decode};
-use crate::cvmfs::{MAX_REPOSITORY_NAME, is_repository_name};
+use crate::layout::{MAX_REPOSITORY_NAME, is_repository_name};
 use crate::path::RootPath;
 
 /// Most repositories of a trace. A node mounts some dozens; this bounds what a reader keeps.

@@ -26,6 +26,8 @@ pub(crate) struct Request {
     pub(crate) image: RequestImage,
     /// running, done, no_bundle, failed, cancelled or deadline.
     pub(crate) state: String,
+    /// Whether the daemon has just started and does not know the settings of its repositories yet.
+    pub(crate) waiting_for_settings: bool,
     /// The first error; empty if there was none.
     pub(crate) error: String,
     /// store, a path in a mount, registry and a reference, or request; empty before the lookup has ended.
@@ -95,6 +97,7 @@ impl From<&RequestStatus> for Request {
                 profile: image.profile,
             },
             state: status.state().name(),
+            waiting_for_settings: status.waiting_for_settings,
             error: status.error.clone(),
             bundle_source: status.bundle_source.clone(),
             lookup_us: status.lookup_us,

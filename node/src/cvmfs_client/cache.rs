@@ -47,7 +47,7 @@ pub struct CacheDirectory {
 
 impl CacheDirectory {
     /// Whether its quota is kept by a separate process, the cache manager, which reads a FIFO.
-    pub fn has_quota_manager(&self) -> bool {
+    pub fn has_cache_manager(&self) -> bool {
         self.shared && !self.alien && self.counted
     }
 
@@ -210,7 +210,7 @@ mod tests {
             (false, true, 0, false, false),
         ] {
             let directory = at("/c", "/c", shared, alien, quota);
-            assert_eq!((directory.has_quota_manager(), directory.has_inner_quota()), (manager, inner));
+            assert_eq!((directory.has_cache_manager(), directory.has_inner_quota()), (manager, inner));
         }
     }
 }

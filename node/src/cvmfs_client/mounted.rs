@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bundles::cvmfs::attribute;
+use bundles::attribute::attribute;
 use serde::Serialize;
 
 use super::transfer::{self, ProxyError, ProxyGroups};

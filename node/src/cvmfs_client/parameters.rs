@@ -164,7 +164,7 @@ impl ClientConfiguration {
 fn shared_mount(fqrn: &str, values: &Values) -> Option<Mount> {
     let name = values
         .get("CVMFS_CONFIG_REPOSITORY")
-        .filter(|name| *name != fqrn && bundles::cvmfs::is_repository_name(name))?;
+        .filter(|name| *name != fqrn && bundles::layout::is_repository_name(name))?;
     let mounts = values.get("CVMFS_MOUNT_DIR").map_or("/cvmfs", String::as_str);
     Some(Mount::new(Path::new(mounts).join(name)))
 }

@@ -14,6 +14,8 @@ pub type Values = BTreeMap<String, String>;
 /// Maximum length of a value. Longer values come from variables that contain each other.
 const MAX_VALUE: usize = 64 << 10;
 
+const OPEN_QUOTE: Unsupported = Unsupported::Unfinished("a quote is not closed on its line");
+
 /// A line that would have to be executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {reason}")]
@@ -22,8 +24,45 @@ pub struct ShellError {
     pub file: PathBuf,
     /// Number of the line, from 1.
     pub line: usize,
-    /// What the parser does not support.
-    pub reason: String,
+    /// Why it would.
+    pub reason: Unsupported,
+}
+
+/// What this parser does not support.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsupported {
+    /// Another condition than a comparison of two words.
+    #[error("`if {0}` is not a comparison of two words; only a shell could evaluate it")]
+    Condition(String),
+    /// A command.
+    #[error("{0:?} is not an assignment; only a shell could execute it")]
+    Command(String),
+    /// An operator of the shell after a value.
+    #[error("{text:?} after the value of {key}; quote the value")]
+    AfterValue {
+        /// The parameter.
+        key: String,
+        /// The text that follows its value.
+        text: String,
+    },
+    /// A command substitution, in the form of the text.
+    #[error("a command substitution ({0}) is not supported")]
+    Substitution(&'static str),
+    /// `${...}` that is not a variable with or without a default.
+    #[error("${{{0}}} is not just a variable with a default")]
+    Expansion(String),
+    /// A variable that the shell itself sets.
+    #[error("${0} is known only to a shell")]
+    SpecialVariable(char),
+    /// A quote, brace or backslash without its end.
+    #[error("{0}")]
+    Unfinished(&'static str),
+    /// `else` or `fi` outside an `if`.
+    #[error("{0} without if")]
+    WithoutIf(&'static str),
+    /// A value that is too long.
+    #[error("a value of more than {MAX_VALUE} bytes")]
+    Long,
 }
 
 /// An `if` around the current line.
@@ -53,10 +92,14 @@ pub fn read(text: &str, file: &Path, values: &mut Values) -> Result<(), ShellErr
     if branches.is_empty() && pending.is_empty() {
         return Ok(());
     }
-    Err(ShellError { file: file.into(), line: text.lines().count(), reason: "the file ends too early".into() })
+    Err(ShellError {
+        file: file.into(),
+        line: text.lines().count(),
+        reason: Unsupported::Unfinished("the file ends too early"),
+    })
 }
 
-fn execute(statement: &str, values: &mut Values, branches: &mut Vec<Branch>) -> Result<(), String> {
+fn execute(statement: &str, values: &mut Values, branches: &mut Vec<Branch>) -> Result<(), Unsupported> {
     if statement.is_empty() || statement.starts_with('#') {
         return Ok(());
     }
@@ -70,11 +113,11 @@ fn execute(statement: &str, values: &mut Values, branches: &mut Vec<Branch>) -> 
         }
         "then" if rest.is_empty() && !branches.is_empty() => Ok(()),
         "else" if rest.is_empty() => {
-            let branch = branches.last_mut().ok_or("else without if")?;
+            let branch = branches.last_mut().ok_or(Unsupported::WithoutIf("else"))?;
             branch.taken = branch.outside && !branch.taken;
             Ok(())
         }
-        "fi" => branches.pop().map(|_| ()).ok_or_else(|| "fi without if".into()),
+        "fi" => branches.pop().map(drop).ok_or(Unsupported::WithoutIf("fi")),
         "export" | "readonly" if counts && rest.contains('=') => assignments(rest.trim(), values),
         "export" | "readonly" => Ok(()),
         _ if counts => assignments(statement, values),
@@ -83,8 +126,8 @@ fn execute(statement: &str, values: &mut Values, branches: &mut Vec<Branch>) -> 
 }
 
 /// Evaluates `[ left = right ]; then`.
-fn condition(text: &str, values: &mut Values) -> Result<bool, String> {
-    let refused = || format!("`if {text}` is not a comparison of two words; only a shell could evaluate it");
+fn condition(text: &str, values: &mut Values) -> Result<bool, Unsupported> {
+    let refused = || Unsupported::Condition(text.to_owned());
     let inner = text.trim_end_matches("then").trim_end().trim_end_matches(';').trim_end();
     let inner = inner.strip_prefix('[').and_then(|t| t.strip_suffix(']')).ok_or_else(refused)?;
     let mut words = Vec::new();
@@ -104,15 +147,15 @@ fn condition(text: &str, values: &mut Values) -> Result<bool, String> {
 }
 
 /// Executes `KEY=value`, several on a line, with a comment.
-fn assignments(text: &str, values: &mut Values) -> Result<(), String> {
+fn assignments(text: &str, values: &mut Values) -> Result<(), Unsupported> {
     let mut rest = text;
     while !rest.is_empty() && !rest.starts_with('#') {
         let key = rest.split_once('=').map(|(key, _)| key).filter(|key| is_name(key));
-        let key = key.ok_or_else(|| format!("{rest:?} is not an assignment; only a shell could execute it"))?;
+        let key = key.ok_or_else(|| Unsupported::Command(rest.to_owned()))?;
         let (value, after) = word(&rest[key.len() + 1..], values)?;
         let ended = after.trim_start();
         if ended.len() == after.len() && !ended.is_empty() && !ended.starts_with(';') {
-            return Err(format!("{ended:?} after the value of {key}; quote the value"));
+            return Err(Unsupported::AfterValue { key: key.to_owned(), text: ended.to_owned() });
         }
         values.insert(key.to_owned(), value);
         rest = ended.trim_start_matches(';').trim_start();
@@ -126,7 +169,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// The first word of `text` without quotes and with variables replaced, and the rest of the text.
-fn word<'t>(text: &'t str, values: &mut Values) -> Result<(String, &'t str), String> {
+fn word<'t>(text: &'t str, values: &mut Values) -> Result<(String, &'t str), Unsupported> {
     let mut value = String::new();
     let mut rest = text;
     let mut quoted = false;
@@ -138,14 +181,14 @@ fn word<'t>(text: &'t str, values: &mut Values) -> Result<(String, &'t str), Str
                 after
             }
             '\'' if !quoted => {
-                let (literal, after) = after.split_once('\'').ok_or("a quote is not closed on its line")?;
+                let (literal, after) = after.split_once('\'').ok_or(OPEN_QUOTE)?;
                 value.push_str(literal);
                 after
             }
-            '`' => return Err("a command substitution (`...`) is not supported".into()),
+            '`' => return Err(Unsupported::Substitution("`...`")),
             '$' => variable(after, values, &mut value)?,
             '\\' => {
-                let escaped = after.chars().next().ok_or("a backslash without a character")?;
+                let escaped = after.chars().next().ok_or(Unsupported::Unfinished("a backslash without a character"))?;
                 if quoted && !"$`\"\\".contains(escaped) {
                     value.push('\\');
                 }
@@ -160,21 +203,21 @@ fn word<'t>(text: &'t str, values: &mut Values) -> Result<(String, &'t str), Str
             }
         };
         if value.len() > MAX_VALUE {
-            return Err(format!("a value of more than {MAX_VALUE} bytes"));
+            return Err(Unsupported::Long);
         }
     }
-    if quoted { Err("a quote is not closed on its line".into()) } else { Ok((value, rest)) }
+    if quoted { Err(OPEN_QUOTE) } else { Ok((value, rest)) }
 }
 
 /// Appends the value of the variable whose name follows a `$`; returns the rest of the text.
-fn variable<'t>(after: &'t str, values: &mut Values, out: &mut String) -> Result<&'t str, String> {
+fn variable<'t>(after: &'t str, values: &mut Values, out: &mut String) -> Result<&'t str, Unsupported> {
     if let Some(braced) = after.strip_prefix('{') {
-        let (inner, rest) = braced.split_once('}').ok_or("${ without }")?;
+        let (inner, rest) = braced.split_once('}').ok_or(Unsupported::Unfinished("${ without }"))?;
         let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
         let (name, how) = inner.split_at(end);
         let known = values.get(name).cloned().unwrap_or_default();
         if !is_name(name) {
-            return Err(format!("${{{inner}}} is not just a variable with a default"));
+            return Err(Unsupported::Expansion(inner.to_owned()));
         }
         let default = how.strip_prefix(":-").or_else(|| how.strip_prefix(":="));
         match default {
@@ -187,19 +230,19 @@ fn variable<'t>(after: &'t str, values: &mut Values, out: &mut String) -> Result
                     values.insert(name.to_owned(), default);
                 }
             }
-            None => return Err(format!("${{{inner}}} is not just a variable with a default")),
+            None => return Err(Unsupported::Expansion(inner.to_owned())),
         }
         return Ok(rest);
     }
     let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
     let (name, rest) = after.split_at(end);
     match name {
-        "" if after.starts_with('(') => Err("a command substitution ($(...)) is not supported".into()),
+        "" if after.starts_with('(') => Err(Unsupported::Substitution("$(...)")),
         name if is_name(name) => {
             out.push_str(values.get(name).map_or("", String::as_str));
             Ok(rest)
         }
-        _ => Err(format!("${} is known only to a shell", after.chars().next().unwrap_or(' '))),
+        _ => Err(Unsupported::SpecialVariable(after.chars().next().unwrap_or(' '))),
     }
 }
 

@@ -4,17 +4,17 @@
 //!
 //! - a cache directory that objects are written to ([`PosixCache`]): the client's own cache, an alien cache or the lower tier of
 //!   a tiered cache. They differ in owner and modes ([`directory`]), and in whether objects are registered with a cache manager
-//!   ([`quota_manager`]);
+//!   ([`cache_manager`]);
 //! - the mount ([`MountReader`]), if the cache cannot be written to: the client fetches the files that are read through it.
 //!
 //! [`capacity`] computes how much may be written.
 
+pub mod cache_manager;
 pub mod capacity;
 mod destination;
 pub mod directory;
 mod error;
 pub mod mount_reader;
-pub mod quota_manager;
 mod writer;
 
 pub use destination::{Destination, DestinationId};

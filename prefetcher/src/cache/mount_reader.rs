@@ -70,8 +70,8 @@ impl MountReader {
         // Reads that wait before this one may each use up their time.
         let permit = tokio::time::timeout(timeout.saturating_mul(QUEUE), self.reads.acquire()).await;
         let Ok(Ok(_permit)) = permit else { return Err(ReadError::Queue(self.mount.path().to_owned())) };
-        let wanted = object.clone();
-        let read = self.mount.run(timeout, move |call| touch(call.root(), &wanted)).await;
+        let owned = object.clone();
+        let read = self.mount.run(timeout, move |call| touch(call.root(), &owned)).await;
         read.map_err(|source| ReadError::Mount { path: object.path.clone(), source })
     }
 }
@@ -138,10 +138,10 @@ mod tests {
         let mount = dir.path().join("mount");
         nix::unistd::mkfifo(&mount, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let reader = reader(&mount, Duration::from_millis(50), None);
-        let wanted = object("/f", ObjectKind::File, 0, 4);
-        let error = reader.read(&wanted).await.unwrap_err().to_string();
+        let requested = object("/f", ObjectKind::File, 0, 4);
+        let error = reader.read(&requested).await.unwrap_err().to_string();
         assert!(error.contains("/f: ") && error.contains("did not respond"), "{error}");
-        let error = reader.read(&wanted).await.unwrap_err().to_string();
+        let error = reader.read(&requested).await.unwrap_err().to_string();
         assert!(error.contains("is busy") && reader.reads.available_permits() == READS, "{error}");
         // Lets the thread go.
         let _writer = std::fs::File::options().read(true).write(true).open(&mount).unwrap();

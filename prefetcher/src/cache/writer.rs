@@ -26,10 +26,10 @@ use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
 use tracing::{debug, info};
 
+use super::cache_manager::CacheManager;
 use super::capacity::{Allowed, FileSystemSize, FreeSpace};
 use super::directory::{Directory, Rules, failed, remove};
 use super::error::CacheError;
-use super::quota_manager::QuotaManager;
 
 /// Timeout of a status query to the cache manager.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
@@ -44,7 +44,7 @@ pub struct PosixCache(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     directory: Directory,
-    manager: Option<QuotaManager>,
+    manager: Option<CacheManager>,
     allowed: Allowed,
     /// Held from the first [`PosixCache::prepare`] on.
     lock: Mutex<Option<Flock<File>>>,
@@ -69,7 +69,7 @@ impl PosixCache {
     }
 
     /// A cache in `dir`; every object is registered with `manager`.
-    pub fn with(dir: &Path, rules: Rules, allowed: Allowed, manager: Option<QuotaManager>) -> Self {
+    pub fn with(dir: &Path, rules: Rules, allowed: Allowed, manager: Option<CacheManager>) -> Self {
         let directory = Directory { dir: dir.to_owned(), rules };
         Self(Arc::new(Inner { directory, manager, allowed, lock: Mutex::new(None) }))
     }

@@ -59,11 +59,11 @@ impl Config {
         }
         let paths = [("socket", &self.socket), ("store", &self.store), ("client_config", &self.client_config)];
         for (key, path) in paths {
-            absolute(path).map_err(|reason| BadValue::new(key, reason))?;
+            absolute(key, path)?;
         }
         if let Some(tcp) = &self.tcp {
             for (key, path) in [("certificate", &tcp.certificate), ("key", &tcp.key), ("client_ca", &tcp.client_ca)] {
-                absolute(path).map_err(|reason| BadValue::new(format!("tcp: {key}"), reason))?;
+                absolute(&format!("tcp: {key}"), path)?;
             }
         }
         let mut names = HashSet::new();
@@ -81,7 +81,7 @@ impl Config {
 
 impl RepositoryConfig {
     fn check(&mut self) -> Result<(), BadValue> {
-        if !bundles::cvmfs::is_repository_name(&self.name) {
+        if !bundles::layout::is_repository_name(&self.name) {
             let reason = "not a fully qualified repository name, such as \"unpacked.cern.ch\"";
             return Err(BadValue::new("name", reason));
         }

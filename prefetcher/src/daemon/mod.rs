@@ -92,13 +92,15 @@ impl Daemon {
     /// long as `cvmfs_config` and the mounts do, within their timeouts. Must be called in a tokio runtime, off its asynchronous
     /// threads.
     pub fn load_settings(self: &Arc<Self>, config: &Config) -> Result<(), SettingsUnusable> {
-        let settings = Settings::all(config)?;
-        for (repository, note) in settings.iter().flat_map(|one| one.notes.iter().map(move |note| (&one.name, note))) {
-            warn!(repository, note, "cannot read a setting of the CVMFS client");
+        let all_settings = Settings::all(config)?;
+        for settings in &all_settings {
+            for note in &settings.notes {
+                warn!(repository = settings.name, note, "cannot read a setting of the CVMFS client");
+            }
         }
-        let mounts = settings.iter().map(|one| one.mount.clone()).collect();
+        let mounts = all_settings.iter().map(|settings| settings.mount.clone()).collect();
         let mount_reads = Arc::new(Semaphore::new(mount_reader::READS));
-        let repositories = Repository::all(settings, config, &mount_reads)?;
+        let repositories = Repository::all(all_settings, config, &mount_reads)?;
         for repository in repositories.values() {
             match repository.destination.prepare() {
                 Ok(()) => {}
@@ -169,7 +171,7 @@ impl Daemon {
         let id = request.id;
         let span = info_span!("prefetch", request = id, correlation_id = request.correlation_id);
         span.in_scope(|| {
-            let image = request.wanted.to_api();
+            let image = request.query.to_api();
             info!(
                 chain_id = image.chain_id,
                 manifest = image.manifest_digest,

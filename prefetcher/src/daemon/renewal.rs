@@ -58,11 +58,11 @@ async fn pause(daemon: &Daemon, time: Duration) -> bool {
 }
 
 async fn renew(daemon: &Arc<Daemon>) {
-    for wanted in daemon.requests.images() {
-        match daemon.sources.find(&wanted).await {
+    for query in daemon.requests.images() {
+        match daemon.sources.find(&query).await {
             Lookup::Found(found) if !found.is_stored() => {
-                info!(source = found.source, reference = wanted.reference, "new bundle for an image used on this node");
-                if let Err(error) = daemon.prefetch(PrefetchSpec::renewal(wanted)) {
+                info!(source = found.source, reference = query.reference, "new bundle for an image used on this node");
+                if let Err(error) = daemon.prefetch(PrefetchSpec::renewal(query)) {
                     debug!(%error, "request for the new bundle refused");
                 }
             }

@@ -37,8 +37,8 @@ impl Daemon {
             time_to_first_byte_ms = milliseconds(tally.time_to_first_byte),
             time_to_critical_ms = milliseconds(tally.time_to_critical),
             elapsed_ms = milliseconds(tally.elapsed),
-            stored_bytes = tally.of(Outcome::Fetched).stored_bytes,
-            raw_bytes = tally.of(Outcome::Fetched).raw_bytes,
+            stored_bytes = tally.count(Outcome::Fetched).stored_bytes,
+            raw_bytes = tally.count(Outcome::Fetched).raw_bytes,
             transferred_bytes = tally.transferred_bytes,
             packs = tally.packs,
             "request ended"
@@ -53,7 +53,7 @@ impl Daemon {
         request.set_waiting_for_settings(false);
         let lookup = match bundle {
             Some(bundle) => Lookup::Found(Box::new(FoundBundle { bundle: *bundle, source: "request".into() })),
-            None => match self.sources.stored_bundle(&request.wanted).await {
+            None => match self.sources.stored_bundle(&request.query).await {
                 Ok(stored_bundle) => match self.deliver_stored(&context, request, stored_bundle).await {
                     Ok(state) => return state,
                     Err(lookup) => lookup,
@@ -77,7 +77,7 @@ impl Daemon {
 
     async fn search(&self, request: &Request, errors: LookupErrors) -> Lookup {
         tokio::select! {
-            lookup = self.sources.find_outside_store(&request.wanted, errors) => lookup,
+            lookup = self.sources.find_outside_store(&request.query, errors) => lookup,
             () = self.shutdown.cancelled() => Lookup::Incomplete("the daemon is shutting down".into()),
         }
     }
@@ -93,7 +93,7 @@ impl Daemon {
         let delivered = deliver(context, request, FoundBundle::stored(bundle));
         let freshness = async {
             tokio::select! {
-                freshness = self.sources.freshness(&known, &request.wanted) => freshness,
+                freshness = self.sources.freshness(&known, &request.query) => freshness,
                 () = self.shutdown.cancelled() => Freshness::Current,
             }
         };
@@ -112,7 +112,7 @@ impl Daemon {
 }
 
 async fn deliver(context: &Context, request: &Request, found: FoundBundle) -> RequestState {
-    let plan = found.bundle.plan(Some(request.wanted.profile.as_str()));
+    let plan = found.bundle.plan(Some(request.query.profile.as_str()));
     request.found(&found.source, &found.bundle, &plan);
     let name = found.bundle.repository();
     if !context.repositories.contains_key(name) {

@@ -291,7 +291,7 @@ impl<'a> Delivery<'a> {
             return self.shut_down(&[index]);
         }
         let write_failure = Outcome::Failed(FailureCause::Write);
-        if self.request.tally().of(write_failure).objects >= MAX_WRITE_FAILURES {
+        if self.request.tally().count(write_failure).objects >= MAX_WRITE_FAILURES {
             return self.record(index, write_failure, Count::ONE);
         }
         let result = match &repository.destination {

@@ -11,7 +11,7 @@ use crate::request::tally::{Count, FailureCause, Outcome};
 impl Delivery<'_> {
     /// The object was in the cache before.
     pub(super) fn cached(&self, index: ObjectIndex) {
-        self.record(index, Outcome::Cached, Count::of(self.bundle.object(index)));
+        self.record(index, Outcome::Cached, Count::object(self.bundle.object(index)));
     }
 
     /// The object was downloaded.
@@ -22,7 +22,7 @@ impl Delivery<'_> {
             routes.concurrency(routes.first()).round_trip()
         });
         self.request.record_arrival(round_trip);
-        let arrival = self.request.record(index, Outcome::Fetched, Count::of(object));
+        let arrival = self.request.record(index, Outcome::Fetched, Count::object(object));
         match arrival {
             Arrival::Other => self.preloads.lock().others.push(index),
             Arrival::Critical | Arrival::LastCritical => self.preloads.lock().critical.push(index),
@@ -37,7 +37,7 @@ impl Delivery<'_> {
 
     /// Another request downloaded the object.
     pub(super) fn joined(&self, index: ObjectIndex) {
-        self.record(index, Outcome::Joined, Count::of(self.bundle.object(index)));
+        self.record(index, Outcome::Joined, Count::object(self.bundle.object(index)));
     }
 
     pub(super) fn failed(&self, index: ObjectIndex, failure: &Failure) {

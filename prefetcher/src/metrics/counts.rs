@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::cache::quota_manager;
+use crate::cache::cache_manager;
 use crate::request::Requests;
 use crate::request::tally::{Outcome, Tally};
 
@@ -27,14 +27,14 @@ impl Collector for Counts {
         let outcomes = by_label(&tally, |outcome| Some(outcome.name()));
         let failures = by_label(&tally, |outcome| outcome.cause().filter(|_| outcome.is_failure()));
         let skips = by_label(&tally, |outcome| outcome.cause().filter(|_| outcome.is_skip()));
-        let fetched = tally.of(Outcome::Fetched);
+        let fetched = tally.count(Outcome::Fetched);
         let bytes = [("stored", fetched.stored_bytes), ("raw", fetched.raw_bytes)];
         counter(&mut encoder, "requests", "Requests that have ended, by state", "state", &ended)?;
         counter(&mut encoder, "objects", "Objects of requests, by outcome", "outcome", &outcomes)?;
         counter(&mut encoder, "failures", "Objects that failed, by cause", "cause", &failures)?;
         counter(&mut encoder, "skipped", "Objects that were skipped, by cause", "cause", &skips)?;
         let help = "Objects written to a cache with a cache manager, by result of their registration";
-        counter(&mut encoder, "registrations", help, "outcome", &quota_manager::registrations())?;
+        counter(&mut encoder, "registrations", help, "outcome", &cache_manager::registrations())?;
         counter(&mut encoder, "bytes", "Bytes of fetched objects", "kind", &bytes)?;
         let running = ConstGauge::new(totals.running as i64);
         let metric = encoder.encode_descriptor("running_requests", "Running requests", None, running.metric_type())?;

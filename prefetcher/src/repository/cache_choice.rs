@@ -109,9 +109,10 @@ pub fn choose(cache: &ClientCache, has_servers: bool, access: impl FnOnce(&Path)
 }
 
 fn reason(kind: Kind, found: &CacheDirectory) -> String {
-    let told = match found.has_quota_manager() {
-        true => format!("its cache manager listens in {}", found.workspace.display()),
-        false => "nobody keeps a quota there".into(),
+    let quota = if found.has_cache_manager() {
+        format!("its cache manager listens in {}", found.workspace.display())
+    } else {
+        "nobody keeps a quota there".to_owned()
     };
     let what = match kind {
         Kind::Lower => "the client reads what is in the lower tier",
@@ -119,7 +120,7 @@ fn reason(kind: Kind, found: &CacheDirectory) -> String {
         Kind::Managed if found.shared => "the clients of all repositories share the cache",
         Kind::Managed | Kind::Mount => "the client has the cache for itself",
     };
-    format!("{what}, and {told}")
+    format!("{what}, and {quota}")
 }
 
 #[cfg(test)]

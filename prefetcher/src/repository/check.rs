@@ -11,8 +11,8 @@ use node::mount::Mount;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use crate::cache::cache_manager::{CacheManager, PROTOCOL};
 use crate::cache::capacity::FreeSpace;
-use crate::cache::quota_manager::{PROTOCOL, QuotaManager};
 use crate::config::{Config, RepositoryConfig};
 use crate::repository::cache_choice::{Access, Kind};
 use crate::repository::destination as repository_destination;
@@ -70,9 +70,9 @@ pub struct DestinationReport {
     /// Where the cache manager's FIFO is looked for.
     pub workspace: Option<PathBuf>,
     /// The revision that the cache manager speaks, if objects can be registered with it.
-    pub quota_protocol: Option<u32>,
-    /// Why it cannot.
-    pub quota_manager: Option<String>,
+    pub manager_protocol: Option<u32>,
+    /// Why objects cannot be registered.
+    pub manager_error: Option<String>,
     /// What may be written now.
     pub free_space: Option<FreeSpace>,
 }
@@ -93,17 +93,17 @@ pub struct MountReport {
 /// Looks at every repository. Blocks for as long as programs and mounts do, within their deadlines.
 pub fn check(config: &Config) -> Result<Vec<Report>, SettingsError> {
     let client = settings::client_of(config);
-    Ok(settings::repositories(config, &client)?.iter().map(|one| report(one, config, &client)).collect())
+    Ok(settings::repositories(config, &client)?.iter().map(|repository| report(repository, config, &client)).collect())
 }
 
-fn report(one: &RepositoryConfig, config: &Config, client: &ClientConfiguration) -> Report {
-    let mount = mount(one, client);
-    match Settings::of(one, config, client) {
+fn report(repository: &RepositoryConfig, config: &Config, client: &ClientConfiguration) -> Report {
+    let mount = mount(repository, client);
+    match Settings::for_repository(repository, config, client) {
         Ok(settings) => {
             let destination = destination(&settings, config);
             let problem = problem(&destination, &mount);
             Report {
-                repository: one.name.clone(),
+                repository: repository.name.clone(),
                 problem,
                 upstream: Some(upstream(&settings)),
                 notes: settings.notes,
@@ -112,7 +112,7 @@ fn report(one: &RepositoryConfig, config: &Config, client: &ClientConfiguration)
             }
         }
         Err(e) => Report {
-            repository: one.name.clone(),
+            repository: repository.name.clone(),
             problem: Some(e.to_string()),
             notes: Vec::new(),
             upstream: None,
@@ -143,8 +143,8 @@ fn destination(settings: &Settings, config: &Config) -> DestinationReport {
     let directory = choice.directory.as_ref();
     let access = directory.map(|found| Access::to(&found.path));
     let written = directory.filter(|_| choice.kind != Kind::Mount);
-    let workspace = written.filter(|found| found.has_quota_manager()).map(|found| &found.workspace);
-    let manager = workspace.map(|workspace| QuotaManager::in_workspace(workspace).reachable());
+    let workspace = written.filter(|found| found.has_cache_manager()).map(|found| &found.workspace);
+    let manager = workspace.map(|workspace| CacheManager::in_workspace(workspace).reachable());
     let destination = repository_destination(settings, config, &Arc::new(Semaphore::new(1)));
     DestinationReport {
         kind: choice.kind,
@@ -154,20 +154,20 @@ fn destination(settings: &Settings, config: &Config) -> DestinationReport {
         expected_user: access.and_then(|access| access.owner),
         writable: access.map(|access| access.writable),
         workspace: workspace.cloned(),
-        quota_protocol: manager.as_ref().and_then(|manager| manager.is_ok().then_some(PROTOCOL)),
-        quota_manager: manager.and_then(Result::err).map(|why| why.to_string()),
+        manager_protocol: manager.as_ref().and_then(|manager| manager.is_ok().then_some(PROTOCOL)),
+        manager_error: manager.and_then(Result::err).map(|why| why.to_string()),
         free_space: destination.free_space().ok(),
     }
 }
 
-fn mount(one: &RepositoryConfig, client: &ClientConfiguration) -> MountReport {
-    let (mount, timeout) = (Mount::new(one.mount()), client.timeout());
+fn mount(repository: &RepositoryConfig, client: &ClientConfiguration) -> MountReport {
+    let (mount, timeout) = (Mount::new(repository.mount()), client.timeout());
     let path = mount.path().to_owned();
     match mount.run_blocking(timeout, |call| std::fs::read_dir(call.root()).map(drop)) {
         // A mount that hangs is not queried again.
         Err(error) => MountReport { path, answers: false, client: None, why: Some(error.to_string()) },
         Ok(()) => {
-            let live = LiveClient::query(&mount, &one.name, timeout);
+            let live = LiveClient::query(&mount, &repository.name, timeout);
             MountReport { path, answers: true, why: live.as_ref().err().map(ToString::to_string), client: live.ok() }
         }
     }
@@ -231,7 +231,7 @@ impl fmt::Display for DestinationReport {
             let user = self.user;
             writeln!(f, "  directory  {} of {owner}; user {user} {writable} write", directory.display())?;
         }
-        match (&self.quota_protocol, &self.quota_manager) {
+        match (&self.manager_protocol, &self.manager_error) {
             (Some(protocol), _) => writeln!(f, "  manager    listens, protocol {protocol}")?,
             (None, Some(why)) => writeln!(f, "  manager    cannot register objects: {why}")?,
             (None, None) => {}

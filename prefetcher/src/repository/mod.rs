@@ -12,8 +12,8 @@ use node::mount::Mount;
 use tokio::sync::Semaphore;
 use tracing::info;
 
+use crate::cache::cache_manager::CacheManager;
 use crate::cache::capacity::{Allowed, Granted};
-use crate::cache::quota_manager::QuotaManager;
 use crate::cache::{Destination, DestinationId, MountReader, PosixCache, Rules};
 use crate::config::Config;
 use crate::fetch::Target;
@@ -42,32 +42,33 @@ pub struct Repository {
 impl Repository {
     /// All repositories, by name. `readers` limits the reads through all mounts at a time.
     pub fn all(
-        settings: Vec<Settings>,
+        all_settings: Vec<Settings>,
         config: &Config,
         readers: &Arc<Semaphore>,
     ) -> Result<HashMap<String, Arc<Self>>, reqwest::Error> {
         let mut destinations: Vec<(Option<PathBuf>, Destination, Granted)> = Vec::new();
         let mut all = HashMap::new();
         let proxy_limits = ProxyLimits::new(config.max_requests_per_second);
-        for one in settings {
-            let (name, kind, reason) = (&one.name, one.choice.kind, &one.choice.reason);
-            info!(repository = name, destination = %kind, reason, servers = one.upstream.servers.len(), "repository");
-            let directory = shared_directory(&one);
+        for settings in all_settings {
+            let Settings { name, upstream, choice, .. } = &settings;
+            let (kind, reason, servers) = (choice.kind, &choice.reason, upstream.servers.len());
+            info!(repository = name, destination = %kind, reason, servers, "repository");
+            let directory = shared_directory(&settings);
             let shared = destinations.iter().position(|(path, ..)| path.is_some() && *path == directory);
             let number = shared.unwrap_or_else(|| {
-                destinations.push((directory, destination(&one, config, readers), Granted::default()));
+                destinations.push((directory, destination(&settings, config, readers), Granted::default()));
                 destinations.len() - 1
             });
             let (_, destination, granted) = &destinations[number];
             let repository = Self {
-                name: one.name.clone(),
-                mount: one.mount,
-                routes: Routes::new(one.upstream, config.max_connections, &proxy_limits)?,
+                name: name.clone(),
+                mount: settings.mount,
+                routes: Routes::new(settings.upstream, config.max_connections, &proxy_limits)?,
                 destination: destination.clone(),
                 destination_id: DestinationId::new(number),
                 granted: granted.clone(),
             };
-            all.insert(one.name, Arc::new(repository));
+            all.insert(settings.name, Arc::new(repository));
         }
         Ok(all)
     }
@@ -96,10 +97,10 @@ pub fn destination(settings: &Settings, config: &Config, readers: &Arc<Semaphore
         Some(found) => {
             let rules = match kind {
                 Kind::Managed => Rules::Client,
-                Kind::Lower if found.has_quota_manager() => Rules::Client,
+                Kind::Lower if found.has_cache_manager() => Rules::Client,
                 _ => Rules::Group,
             };
-            let manager = found.has_quota_manager().then(|| QuotaManager::in_workspace(&found.workspace));
+            let manager = found.has_cache_manager().then(|| CacheManager::in_workspace(&found.workspace));
             Destination::Cache(PosixCache::with(&canonical(&found.path), rules, allowed, manager))
         }
         None => {

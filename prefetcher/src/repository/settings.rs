@@ -1,16 +1,17 @@
 //! How each repository is served: this daemon's configuration first, then that of the node's CVMFS client, then the attributes of
 //! its mount.
 
+use std::cell::OnceCell;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use node::cvmfs_client::cache::{CacheDirectory, ClientCache, client_cache};
-use node::cvmfs_client::mounted::LiveClient;
+use node::cvmfs_client::mounted::{LiveClient, LiveClientError};
 use node::cvmfs_client::parameters::{ClientConfiguration, ParametersError};
 use node::cvmfs_client::proxy::Proxy;
 use node::cvmfs_client::shell::Values;
-use node::cvmfs_client::transfer::{self, ProxyGroups, TransferPolicy};
+use node::cvmfs_client::transfer::{self, ProxyError, ProxyGroups, TransferPolicy};
 use node::mount::Mount;
 
 use super::cache_choice::{Access, Choice, Kind, choose};
@@ -50,12 +51,41 @@ pub enum SettingsError {
     #[error("there is no repository to serve: {0}; add a [[repositories]] table with its name")]
     NoRepository(String),
     /// The configuration lacks something that the CVMFS client does not define either.
-    #[error("repository {name}: {reason}")]
+    #[error("repository {name}: {missing}")]
     Repository {
         /// Fully qualified name.
         name: String,
-        /// What is missing, and which key to set.
-        reason: String,
+        /// What the configuration lacks.
+        missing: Missing,
+    },
+}
+
+/// What must be set in this daemon's configuration, because the CVMFS client does not define it.
+#[derive(Debug, thiserror::Error)]
+pub enum Missing {
+    /// The servers; with the reasons why the client's are unknown.
+    #[error("its servers are unknown ({0}); set servers = [...]")]
+    Servers(String),
+    /// The cache.
+    #[error("its cache is unknown; set cache = \"...\"")]
+    Cache,
+}
+
+/// Why the proxies of a repository are unknown.
+#[derive(Debug, thiserror::Error)]
+enum UnknownProxies {
+    /// The configured ones cannot be used.
+    #[error(transparent)]
+    Configured(#[from] ProxyError),
+    /// The client's configuration cannot be read.
+    #[error("the configuration of the client's proxies cannot be read")]
+    Unreadable,
+    /// The running client did not help either.
+    #[error("{configured}, and {running}; set proxy = \"...\"")]
+    Client {
+        configured: Box<UnknownProxies>,
+        /// Why the running client's proxies are unknown.
+        running: String,
     },
 }
 
@@ -65,7 +95,7 @@ pub fn repositories(config: &Config, client: &ClientConfiguration) -> Result<Vec
         return Ok(config.repositories.clone());
     }
     let names = client.repositories().map_err(|e| SettingsError::NoRepository(e.to_string()))?;
-    let names: Vec<_> = names.into_iter().filter(|name| bundles::cvmfs::is_repository_name(name)).collect();
+    let names: Vec<_> = names.into_iter().filter(|name| bundles::layout::is_repository_name(name)).collect();
     if names.is_empty() {
         let root = client.root().display();
         let reason = format!("none is configured, and {root} does not set CVMFS_REPOSITORIES");
@@ -86,7 +116,7 @@ impl Settings {
         let mut all = Vec::new();
         for some in repositories(config, client)?.chunks(AT_A_TIME) {
             let found: Vec<Result<Self, SettingsError>> = std::thread::scope(|scope| {
-                let start = |repository| scope.spawn(move || Self::of(repository, config, client));
+                let start = |repository| scope.spawn(move || Self::for_repository(repository, config, client));
                 let threads: Vec<_> = some.iter().map(start).collect();
                 threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
             });
@@ -98,7 +128,7 @@ impl Settings {
     }
 
     /// The settings of a configured repository.
-    pub fn of(
+    pub fn for_repository(
         repository: &RepositoryConfig,
         config: &Config,
         client: &ClientConfiguration,
@@ -116,10 +146,10 @@ impl Settings {
         let mount = Mount::with_max_calls(repository.mount(), MAX_CALLS);
         let source = Source { repository, config, client, mount: mount.clone(), values: values.as_ref() };
         let upstream = source.upstream(&mut notes);
-        let wrong = |reason: String| SettingsError::Repository { name: repository.name.clone(), reason };
-        let choice = source.choice(!upstream.servers.is_empty()).map_err(wrong)?;
+        let missing = |missing| SettingsError::Repository { name: repository.name.clone(), missing };
+        let choice = source.choice(!upstream.servers.is_empty()).map_err(missing)?;
         if choice.kind != Kind::Mount && upstream.servers.is_empty() {
-            return Err(wrong(format!("its servers are unknown ({}); set servers = [...]", notes.join("; "))));
+            return Err(missing(Missing::Servers(notes.join("; "))));
         }
         Ok(Self { name: repository.name.clone(), mount, upstream, choice, notes })
     }
@@ -137,19 +167,14 @@ struct Source<'a> {
 impl Source<'_> {
     fn upstream(&self, notes: &mut Vec<String>) -> Upstream {
         let name = &self.repository.name;
-        let mut live = None;
-        let mut live_client = || {
-            let query = || LiveClient::query(&self.mount, name, self.client.timeout()).map_err(|e| e.to_string());
-            live.get_or_insert_with(query).clone()
-        };
+        let running = RunningClient::new(self);
         let servers = self.repository.servers.clone().or_else(|| {
             let configured = self.values.map(|values| transfer::client_servers(values, name));
             let configured = noted(configured.transpose(), notes).flatten().filter(|servers| !servers.is_empty());
-            configured
-                .or_else(|| noted(live_client().and_then(|live| live.servers(name).map_err(|e| e.to_string())), notes))
+            configured.or_else(|| noted(noted(running.get(), notes)?.servers(name), notes))
         });
         let mut servers = servers.unwrap_or_default();
-        let proxies = self.proxies(&mut live_client, !servers.is_empty());
+        let proxies = self.proxies(&running, !servers.is_empty());
         let proxies = noted(proxies, notes).unwrap_or_else(|| {
             // Otherwise all nodes of a site would bypass its proxies.
             servers.clear();
@@ -183,28 +208,25 @@ impl Source<'_> {
 
     /// The configured proxies; otherwise the client's, as configured or as it uses them now. Servers that are configured without
     /// proxies are reached directly.
-    fn proxies(
-        &self,
-        live_client: &mut impl FnMut() -> Result<LiveClient, String>,
-        has_servers: bool,
-    ) -> Result<ProxyGroups, String> {
+    fn proxies(&self, running: &RunningClient<'_>, has_servers: bool) -> Result<ProxyGroups, UnknownProxies> {
         if let Some(proxy) = &self.repository.proxy {
-            return transfer::proxies(proxy).map_err(|e| e.to_string());
+            return Ok(transfer::proxies(proxy)?);
         }
         if self.repository.servers.is_some() || !has_servers {
             return Ok(direct());
         }
         let configured = match self.values {
-            Some(values) => transfer::client_proxies(values).map_err(|e| e.to_string()),
-            None => Err("the configuration of the client's proxies cannot be read".into()),
+            Some(values) => transfer::client_proxies(values).map_err(UnknownProxies::from),
+            None => Err(UnknownProxies::Unreadable),
         };
-        configured.or_else(|reason: String| {
-            let live = live_client().and_then(|live| live.proxy_groups().map_err(|e| e.to_string()));
-            live.map_err(|other| format!("{reason}, and {other}; set proxy = \"...\""))
+        configured.or_else(|configured| {
+            let unknown = |running| UnknownProxies::Client { configured: Box::new(configured), running };
+            let groups = running.get().map_err(ToString::to_string);
+            groups.and_then(|client| client.proxy_groups().map_err(|e| e.to_string())).map_err(unknown)
         })
     }
 
-    fn choice(&self, has_servers: bool) -> Result<Choice, String> {
+    fn choice(&self, has_servers: bool) -> Result<Choice, Missing> {
         let described = self.values.map(|values| client_cache(values, &self.repository.name));
         let configured =
             self.repository.cache.as_ref().map(|path| self.configured_directory(path.clone(), described.as_ref()));
@@ -239,7 +261,7 @@ impl Source<'_> {
         });
         let reason = "set in this daemon's configuration".to_owned();
         match directory {
-            None if kind != Kind::Mount => Err("its cache is unknown; set cache = \"...\"".into()),
+            None if kind != Kind::Mount => Err(Missing::Cache),
             directory => Ok(Choice { kind, directory, reason }),
         }
     }
@@ -269,6 +291,23 @@ impl Source<'_> {
             directory.counted = quota_mb > 0;
         }
         directory
+    }
+}
+
+/// What the running client says about itself, queried when it is first needed.
+struct RunningClient<'a> {
+    source: &'a Source<'a>,
+    found: OnceCell<Result<LiveClient, LiveClientError>>,
+}
+
+impl<'a> RunningClient<'a> {
+    fn new(source: &'a Source<'a>) -> Self {
+        Self { source, found: OnceCell::new() }
+    }
+
+    fn get(&self) -> Result<&LiveClient, &LiveClientError> {
+        let Source { mount, repository, client, .. } = self.source;
+        self.found.get_or_init(|| LiveClient::query(mount, &repository.name, client.timeout())).as_ref()
     }
 }
 

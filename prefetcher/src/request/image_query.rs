@@ -15,7 +15,7 @@ pub struct ImageQuery {
     pub manifest: Option<Digest>,
     /// For people; looked for only if there is no other name.
     pub reference: String,
-    /// The part of its bundle that is wanted beside the common one; empty for all.
+    /// The part of its bundle to fetch beside the common one; empty for all.
     pub profile: String,
 }
 
@@ -38,23 +38,23 @@ pub enum ImageQueryError {
 impl ImageQuery {
     /// Checks what came over the API.
     pub fn from_api(image: proto::Image) -> Result<Self, ImageQueryError> {
-        let wanted = Self::named(image)?;
-        if wanted.is_nameless() {
+        let query = Self::named(image)?;
+        if query.is_nameless() {
             return Err(ImageQueryError::Nameless);
         }
-        Ok(wanted)
+        Ok(query)
     }
 
     /// The image of a bundle that the caller brings, as far as `image` does not name another one.
     pub fn of_bundle(known: &ImageId, image: proto::Image) -> Result<Option<Self>, ImageQueryError> {
         let named = Self::named(image)?;
-        let wanted = Self {
+        let query = Self {
             chain: Some(known.chain_id),
             manifest: known.manifest,
             reference: cut(known.reference.clone()),
             profile: named.profile.clone(),
         };
-        Ok((named.is_nameless() || named.is(known)).then_some(wanted))
+        Ok((named.is_nameless() || named.is(known)).then_some(query))
     }
 
     fn named(image: proto::Image) -> Result<Self, ImageQueryError> {
@@ -152,12 +152,12 @@ mod tests {
     #[test]
     fn a_search_covers_another_if_it_has_its_names() {
         let (a, b) = (Digest::sha256(b"a").to_string(), Digest::sha256(b"b").to_string());
-        let wanted = |chain: &str, manifest: &str| ImageQuery::from_api(image(chain, manifest)).unwrap();
-        let both = wanted(&a, &b);
-        assert!(both.covers(&both) && both.covers(&wanted(&a, "")) && both.covers(&wanted("", &b)));
-        assert!(!wanted(&a, "").covers(&both) && !wanted("", &b).covers(&both));
-        assert!(!both.covers(&wanted(&b, "")) && !both.covers(&wanted(&a, &a)));
-        let tag = wanted("", "");
+        let query = |chain: &str, manifest: &str| ImageQuery::from_api(image(chain, manifest)).unwrap();
+        let both = query(&a, &b);
+        assert!(both.covers(&both) && both.covers(&query(&a, "")) && both.covers(&query("", &b)));
+        assert!(!query(&a, "").covers(&both) && !query("", &b).covers(&both));
+        assert!(!both.covers(&query(&b, "")) && !both.covers(&query(&a, &a)));
+        let tag = query("", "");
         let other_tag = ImageQuery { reference: "s".into(), ..tag.clone() };
         assert!(tag.covers(&tag) && !tag.covers(&other_tag) && !tag.covers(&both) && !both.covers(&tag));
     }

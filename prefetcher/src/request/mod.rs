@@ -82,7 +82,7 @@ impl Requests {
             !request.brings_bundle
                 && spec.bundle.is_none()
                 && !request.is_cancelled()
-                && request.wanted.covers(&spec.wanted)
+                && request.query.covers(&spec.query)
         };
         if let Some(request) = inner.running.values().find(serves) {
             request.join(spec);
@@ -104,8 +104,8 @@ impl Requests {
         let inner = self.inner.lock();
         let mut images: Vec<ImageQuery> = Vec::new();
         for request in inner.running.values().chain(inner.ended.values()) {
-            if !request.brings_bundle && !images.contains(&request.wanted) {
-                images.push(request.wanted.clone());
+            if !request.brings_bundle && !images.contains(&request.query) {
+                images.push(request.query.clone());
             }
         }
         images

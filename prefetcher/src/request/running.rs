@@ -21,7 +21,7 @@ pub struct Request {
     /// Number of the request, which clients use to refer to it.
     pub id: u64,
     /// The image whose bundle is requested.
-    pub wanted: ImageQuery,
+    pub query: ImageQuery,
     /// Name that the first client gave to its own work.
     pub correlation_id: String,
     /// Whether the client sent the bundle.
@@ -64,7 +64,7 @@ impl Request {
         let started = Instant::now();
         Self {
             id,
-            wanted: spec.wanted.clone(),
+            query: spec.query.clone(),
             correlation_id: spec.correlation_id.clone(),
             brings_bundle: spec.bundle.is_some(),
             limit: RequestLimit::new(spec.bytes_per_second),
@@ -155,7 +155,7 @@ impl Request {
         let deadline = self.deadline.borrow().map_or(Duration::ZERO, |at| at - self.started);
         RequestStatus {
             request_id: self.id,
-            image: Some(self.wanted.to_api()),
+            image: Some(self.query.to_api()),
             state: state.into(),
             error,
             bundle_source,
@@ -191,7 +191,7 @@ impl Request {
     pub fn found(&self, source: &str, bundle: &Bundle, plan: &[ObjectIndex]) {
         let now = self.elapsed();
         let critical = Critical::new(bundle, plan);
-        let total: Count = plan.iter().map(|index| Count::of(bundle.object(*index))).sum();
+        let total: Count = plan.iter().map(|index| Count::object(bundle.object(*index))).sum();
         self.progress.send_modify(|p| {
             p.bundle_source = source.to_owned();
             p.error.clear();

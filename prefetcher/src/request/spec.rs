@@ -18,7 +18,7 @@ const MAX_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Debug)]
 pub struct PrefetchSpec {
     /// The image.
-    pub wanted: ImageQuery,
+    pub query: ImageQuery,
     /// Its bundle, if the caller has it.
     pub bundle: Option<Box<Bundle>>,
     /// How urgent it is.
@@ -67,24 +67,24 @@ impl PrefetchSpec {
         let is_printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
         let correlation_id = call.correlation_id.chars().take(MAX_CORRELATION).filter(is_printable).collect();
         let image = call.image.unwrap_or_default();
-        let (wanted, bundle) = match call.bundle.len() {
+        let (query, bundle) = match call.bundle.len() {
             0 => (ImageQuery::from_api(image)?, None),
             1..=MAX_BUNDLE => {
                 let bundle = Bundle::from_bytes(&call.bundle)?;
-                let wanted = ImageQuery::of_bundle(&bundle.image, image)?;
+                let query = ImageQuery::of_bundle(&bundle.image, image)?;
                 let other = || SpecError::OtherImage(bundle.image.chain_id.to_string());
-                (wanted.ok_or_else(other)?, Some(Box::new(bundle)))
+                (query.ok_or_else(other)?, Some(Box::new(bundle)))
             }
             size => return Err(SpecError::LargeBundle(size)),
         };
-        Ok(Self { wanted, bundle, priority, deadline, correlation_id, bytes_per_second })
+        Ok(Self { query, bundle, priority, deadline, correlation_id, bytes_per_second })
     }
 
     /// An image that has another bundle now. Nobody waits for it.
-    pub fn renewal(wanted: ImageQuery) -> Self {
+    pub fn renewal(query: ImageQuery) -> Self {
         let correlation_id = "renewal".to_owned();
         let (bundle, deadline, bytes_per_second) = (None, None, None);
-        Self { wanted, bundle, priority: Priority::Low, deadline, correlation_id, bytes_per_second }
+        Self { query, bundle, priority: Priority::Low, deadline, correlation_id, bytes_per_second }
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
         let profile = Some(Image { profile: "fit".into(), ..Image::default() });
         for (image, profile) in [(None, ""), (named(&own), "fit"), (profile, "fit")] {
             let asked = with(image, bytes.clone()).unwrap();
-            assert_eq!((asked.wanted.chain, &*asked.wanted.profile), (Some(ChainId(own)), profile));
+            assert_eq!((asked.query.chain, &*asked.query.profile), (Some(ChainId(own)), profile));
             assert_eq!(asked.bundle.as_deref(), Some(&bundle()));
         }
         for (image, bundle, expected) in [

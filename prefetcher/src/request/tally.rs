@@ -182,7 +182,7 @@ impl Count {
     pub const ONE: Self = Self { objects: 1, stored_bytes: 0, raw_bytes: 0 };
 
     /// One object with its sizes.
-    pub fn of(object: &BundleObject) -> Self {
+    pub fn object(object: &BundleObject) -> Self {
         Self { objects: 1, stored_bytes: object.stored_size, raw_bytes: object.raw_size }
     }
 
@@ -229,7 +229,7 @@ impl Tally {
     }
 
     /// Returns the count of one outcome.
-    pub fn of(&self, outcome: Outcome) -> Count {
+    pub fn count(&self, outcome: Outcome) -> Count {
         self.outcomes[outcome.index()]
     }
 
@@ -267,9 +267,9 @@ impl Tally {
             total_objects: self.total.objects,
             total_stored_bytes: self.total.stored_bytes,
             total_raw_bytes: self.total.raw_bytes,
-            cached_raw_bytes: self.of(Outcome::Cached).raw_bytes,
-            fetched_stored_bytes: self.of(Outcome::Fetched).stored_bytes,
-            fetched_raw_bytes: self.of(Outcome::Fetched).raw_bytes,
+            cached_raw_bytes: self.count(Outcome::Cached).raw_bytes,
+            fetched_stored_bytes: self.count(Outcome::Fetched).stored_bytes,
+            fetched_raw_bytes: self.count(Outcome::Fetched).raw_bytes,
             transferred_bytes: self.transferred_bytes,
             packs: self.packs,
             critical_objects: self.critical_objects,
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn every_outcome_has_its_own_count() {
         for (number, outcome) in (1..).zip(Outcome::ALL) {
-            assert_eq!(tally().of(outcome).objects, number, "{outcome:?}");
+            assert_eq!(tally().count(outcome).objects, number, "{outcome:?}");
         }
     }
 
@@ -374,7 +374,7 @@ mod tests {
     fn sums_have_all_counts_and_saturate() {
         let mut sum = tally();
         sum.add(&tally());
-        assert_eq!((sum.total.objects, sum.of(Outcome::Skipped(SkipCause::CacheFull)).objects), (120, 20));
+        assert_eq!((sum.total.objects, sum.count(Outcome::Skipped(SkipCause::CacheFull)).objects), (120, 20));
         let huge = Count { objects: 1, stored_bytes: u64::MAX, raw_bytes: 1 };
         assert_eq!([huge, huge].into_iter().sum::<Count>().stored_bytes, u64::MAX);
     }

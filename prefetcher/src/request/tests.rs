@@ -122,6 +122,7 @@ async fn a_postponed_deadline_passes_later() {
     let given_up = tokio::spawn(async move { request.given_up().await });
     tokio::task::yield_now().await;
     requests.admit(&within(60_000)).unwrap();
+    // Three times the first deadline: nothing may happen.
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert!(!given_up.is_finished());
     running.request().cancel();
@@ -167,7 +168,7 @@ fn totals_never_shrink_and_include_forgotten_requests() {
         assert_eq!(while_running.tally, requests.totals().tally);
     }
     let totals = requests.totals();
-    assert_eq!((totals.tally.of(Outcome::Fetched).objects, totals.ended[&RequestState::Done]), (6, 3));
+    assert_eq!((totals.tally.count(Outcome::Fetched).objects, totals.ended[&RequestState::Done]), (6, 3));
 }
 
 #[test]
@@ -183,7 +184,7 @@ fn a_dropped_request_counts_every_object_once() {
     let tally = request.status().tally.unwrap();
     assert_eq!((tally.skipped_objects, tally.skipped_cache_full_objects, tally.fetched_objects), (3, 2, 1));
     assert_eq!((tally.failed_objects, tally.failed_shutdown), (2, 2));
-    assert_eq!(requests.totals().tally.of(Outcome::Skipped(SkipCause::CacheFull)).objects, 2);
+    assert_eq!(requests.totals().tally.count(Outcome::Skipped(SkipCause::CacheFull)).objects, 2);
 }
 
 #[test]

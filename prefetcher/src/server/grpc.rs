@@ -141,9 +141,9 @@ impl Prefetcher for Service {
         call: Call<proto::RemoveBundleRequest>,
     ) -> Result<Response<proto::RemoveBundleReply>, Status> {
         let image = call.into_inner().image.unwrap_or_default();
-        let wanted = ImageQuery::from_api(image).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let removed = self.daemon.sources().remove(&wanted).await.map_err(|e| Status::internal(e.to_string()))?;
-        info!(removed, image = ?wanted, "bundles removed from the store");
+        let query = ImageQuery::from_api(image).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let removed = self.daemon.sources().remove(&query).await.map_err(|e| Status::internal(e.to_string()))?;
+        info!(removed, image = ?query, "bundles removed from the store");
         Ok(Response::new(proto::RemoveBundleReply { removed_bundles: removed as u64 }))
     }
 }

@@ -92,22 +92,22 @@ impl Sources {
         self.mounts.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Looks up a bundle of `wanted` in all sources.
-    pub async fn find(&self, wanted: &ImageQuery) -> Lookup {
-        let errors = match self.stored_bundle(wanted).await {
-            Ok(Stored { bundle, known }) => match self.freshness(&known, wanted).await {
+    /// Looks up a bundle of `query` in all sources.
+    pub async fn find(&self, query: &ImageQuery) -> Lookup {
+        let errors = match self.stored_bundle(query).await {
+            Ok(Stored { bundle, known }) => match self.freshness(&known, query).await {
                 Freshness::Current => return Lookup::Found(Box::new(FoundBundle::stored(bundle))),
                 Freshness::Replaced(found) => return Lookup::Found(found),
                 Freshness::Removed => LookupErrors::default(),
             },
             Err(errors) => errors,
         };
-        self.find_outside_store(wanted, errors).await
+        self.find_outside_store(query, errors).await
     }
 
-    /// Looks up the bundle of `wanted` in the store. It can be used at once, while its [freshness](Self::freshness) is checked.
-    pub async fn stored_bundle(&self, wanted: &ImageQuery) -> Result<Stored, LookupErrors> {
-        match self.in_store(wanted).await {
+    /// Looks up the bundle of `query` in the store. It can be used at once, while its [freshness](Self::freshness) is checked.
+    pub async fn stored_bundle(&self, query: &ImageQuery) -> Result<Stored, LookupErrors> {
+        match self.in_store(query).await {
             Ok(StoredBundle { bundle, facts, published_packs }) => {
                 self.packs.remember_places(published_packs);
                 let known = StoredOrigin { chain: bundle.image.chain_id, origin: facts.origin };
@@ -122,14 +122,14 @@ impl Sources {
     }
 
     /// Looks up a bundle in all sources but the store, which had `errors`.
-    pub async fn find_outside_store(&self, wanted: &ImageQuery, mut errors: LookupErrors) -> Lookup {
-        let names = (wanted.chain, wanted.manifest);
+    pub async fn find_outside_store(&self, query: &ImageQuery, mut errors: LookupErrors) -> Lookup {
+        let names = (query.chain, query.manifest);
         if self.absent.has(&names) {
             return errors.into_lookup();
         }
         // Repositories have no bundles by reference.
-        let mounts = self.mounts().iter().filter(|_| wanted.only_reference().is_none());
-        let mut lookups: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, None)).collect();
+        let mounts = self.mounts().iter().filter(|_| query.only_reference().is_none());
+        let mut lookups: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, query, None)).collect();
         while let Some(result) = lookups.next().await {
             match result {
                 Ok(MountLookup::Found { found, origin }) => {
@@ -140,7 +140,7 @@ impl Sources {
                 Err(error) => errors.add(error),
             }
         }
-        match in_registry(&self.registries, wanted).await {
+        match in_registry(&self.registries, query).await {
             Ok(found) => {
                 // If the repository has a bundle later, that one replaces it.
                 self.keep(&found.bundle, None).await;
@@ -149,7 +149,7 @@ impl Sources {
             Err(error) => errors.add(error),
         }
         let lookup = errors.into_lookup();
-        if matches!(lookup, Lookup::Absent) && wanted.only_reference().is_none() {
+        if matches!(lookup, Lookup::Absent) && query.only_reference().is_none() {
             self.absent.remember(names);
         }
         lookup
@@ -210,22 +210,22 @@ impl Sources {
     }
 
     /// Removes the bundles of an image from the store; returns how many were removed.
-    pub async fn remove(&self, wanted: &ImageQuery) -> Result<usize, StoreUnavailable> {
-        let (wanted, damaged) = (wanted.clone(), self.damaged.clone());
+    pub async fn remove(&self, query: &ImageQuery) -> Result<usize, StoreUnavailable> {
+        let (query, damaged) = (query.clone(), self.damaged.clone());
         let remove = move |store: &Store| {
-            let chain = |image: &ImageId| wanted.is(image).then_some(image.chain_id);
+            let chain = |image: &ImageId| query.is(image).then_some(image.chain_id);
             let chains = store::list(store, &damaged, |stored| chain(&stored.bundle.image))?;
             store.remove(&chains.into_iter().flatten().collect::<Vec<_>>())
         };
         self.with_store(remove).await
     }
 
-    async fn in_store(&self, wanted: &ImageQuery) -> Result<StoredBundle, LookupError> {
-        let (names, damaged) = (wanted.clone(), self.damaged.clone());
+    async fn in_store(&self, query: &ImageQuery) -> Result<StoredBundle, LookupError> {
+        let (names, damaged) = (query.clone(), self.damaged.clone());
         let look = move |store: &Store| store::find(store, &damaged, &names);
         let started = Instant::now();
         let result = match self.with_store(look).await {
-            Ok(Some(stored)) => check_image(STORE, &stored.bundle, wanted).map(|()| stored),
+            Ok(Some(stored)) => check_image(STORE, &stored.bundle, query).map(|()| stored),
             Ok(None) => Err(LookupError::Absent),
             // A mount may have an intact bundle, which then replaces it.
             Err(StoreUnavailable::Store(error)) => Err(LookupError::Unusable(error.to_string())),
@@ -253,14 +253,14 @@ impl Sources {
 
     /// Compares a stored bundle with the one in its repository. Another bundle replaces it; if the repository has none any more, it is
     /// removed. A bundle that was imported into the store is replaced by that of any repository.
-    pub async fn freshness(&self, known: &StoredOrigin, wanted: &ImageQuery) -> Freshness {
+    pub async fn freshness(&self, known: &StoredOrigin, query: &ImageQuery) -> Freshness {
         let StoredOrigin { chain, origin } = known;
         // By chain ID, which every bundle has: a manifest may no longer lead to it.
-        let wanted = &ImageQuery { chain: Some(*chain), ..wanted.clone() };
+        let query = &ImageQuery { chain: Some(*chain), ..query.clone() };
         let is_origin = |mount: &&MountSource| origin.as_ref().is_none_or(|origin| origin.mount == mount.mount.path());
         let mounts = self.mounts().iter().filter(is_origin);
         let version = Some(origin.as_ref().map_or("", |origin| origin.version.as_str()));
-        let mut lookups: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, wanted, version)).collect();
+        let mut lookups: FuturesUnordered<_> = mounts.map(|mount| in_mount(mount, query, version)).collect();
         while let Some(result) = lookups.next().await {
             match result {
                 Ok(MountLookup::Found { found, origin }) => {
@@ -296,9 +296,9 @@ impl Sources {
     }
 }
 
-async fn in_mount(mount: &MountSource, wanted: &ImageQuery, known: Option<&str>) -> Result<MountLookup, LookupError> {
+async fn in_mount(mount: &MountSource, query: &ImageQuery, known: Option<&str>) -> Result<MountLookup, LookupError> {
     let started = Instant::now();
-    let result = mount.find(wanted, known).await;
+    let result = mount.find(query, known).await;
     let bundle = result.as_ref().map(|found| match found {
         MountLookup::Found { found, .. } => Some(&found.bundle),
         MountLookup::Unchanged => None,
@@ -307,9 +307,9 @@ async fn in_mount(mount: &MountSource, wanted: &ImageQuery, known: Option<&str>)
     result
 }
 
-async fn in_registry(registries: &Registries, wanted: &ImageQuery) -> Result<Box<FoundBundle>, LookupError> {
+async fn in_registry(registries: &Registries, query: &ImageQuery) -> Result<Box<FoundBundle>, LookupError> {
     let started = Instant::now();
-    let result = registries.find(wanted).await;
+    let result = registries.find(query).await;
     log("registry", started, result.as_ref().map(|found| Some(&found.bundle)));
     result
 }

@@ -4,16 +4,16 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use bundles::attribute::content_version;
 use bundles::bundle::{Bundle, PackRef};
-use bundles::cvmfs::content_version;
 use bundles::file::FileError;
+use bundles::layout::{BUNDLES, bundle_path, manifest_path};
 use bundles::pack::PublishedPack as Pack;
-use bundles::publish::{DIRECTORY, bundle_path, manifest_path};
 use bundles::store::Origin;
 use node::mount::{Call, Mount};
 
 use super::lookup::{FoundBundle, LookupError, check_image};
-use super::packs;
+use super::packs::{self, PackLookupError};
 use crate::request::image_query::ImageQuery;
 
 /// A mounted repository.
@@ -36,11 +36,11 @@ impl MountSource {
         Self { mount, timeout }
     }
 
-    /// Looks up the bundle of `wanted`. For one that is stored, `known` is its version; then the lookup does not wait for others on
+    /// Looks up the bundle of `query`. For one that is stored, `known` is its version; then the lookup does not wait for others on
     /// the same mount.
-    pub(super) async fn find(&self, wanted: &ImageQuery, known: Option<&str>) -> Result<MountLookup, LookupError> {
-        let by_chain = wanted.chain.iter().map(bundle_path);
-        let by_manifest = wanted.manifest.iter().map(manifest_path);
+    pub(super) async fn find(&self, query: &ImageQuery, known: Option<&str>) -> Result<MountLookup, LookupError> {
+        let by_chain = query.chain.iter().map(bundle_path);
+        let by_manifest = query.manifest.iter().map(manifest_path);
         let paths: Vec<_> = by_chain.chain(by_manifest).collect();
         let version = known.map(str::to_owned);
         let find = move |call: &Call| {
@@ -53,7 +53,7 @@ impl MountSource {
                 }
             }
             // Without the directory of bundles, the repository is not mounted.
-            Ok(if call.root().join(DIRECTORY).is_dir() { Ok(None) } else { Err(LookupError::Absent) })
+            Ok(if call.root().join(BUNDLES).is_dir() { Ok(None) } else { Err(LookupError::Absent) })
         };
         let found = match known {
             None => self.mount.run(self.timeout, find).await,
@@ -64,7 +64,7 @@ impl MountSource {
             Some((_, (_, None))) => Ok(MountLookup::Unchanged),
             Some((path, (version, Some(bundle)))) => {
                 let source = path.to_string_lossy().into_owned();
-                check_image(&source, &bundle, wanted)?;
+                check_image(&source, &bundle, query)?;
                 let origin = Origin { mount: self.mount.path().to_owned(), version };
                 Ok(MountLookup::Found { found: Box::new(FoundBundle { bundle, source }), origin })
             }
@@ -72,10 +72,13 @@ impl MountSource {
     }
 
     /// Looks up the objects that packs consist of.
-    pub(super) async fn packs(&self, packs: &[PackRef], timeout: Duration) -> Result<Vec<Option<Pack>>, String> {
-        let wanted = packs.to_vec();
-        let located = self.mount.try_run(timeout, move |call| Ok(packs::locate(call.root(), &wanted))).await;
-        located.map_err(|error| error.to_string())?
+    pub(super) async fn packs(
+        &self,
+        packs: &[PackRef],
+        timeout: Duration,
+    ) -> Result<Vec<Option<Pack>>, PackLookupError> {
+        let packs = packs.to_vec();
+        self.mount.try_run(timeout, move |call| Ok(packs::locate(call.root(), &packs))).await?
     }
 }
 

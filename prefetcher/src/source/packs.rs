@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bundles::bundle::PackRef;
-use bundles::cvmfs::{Content, MountedClient};
+use bundles::cvmfs::{Content, CvmfsError, MountedClient};
 use bundles::image::Digest;
+use bundles::layout::pack_path;
 use bundles::object::ObjectKind;
 use bundles::pack::{PackPart as Part, PublishedPack as Pack};
 use bundles::path::RootPath;
-use bundles::publish::pack_path;
+use node::mount::MountError;
 use parking_lot::{Mutex, MutexGuard};
 use tracing::debug;
 
@@ -71,23 +72,37 @@ impl Packs {
     }
 }
 
+/// Why a pack cannot be located.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PackLookupError {
+    /// The mount did not answer.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// No CVMFS client answers there, or not with a pack's attributes.
+    #[error(transparent)]
+    Client(#[from] CvmfsError),
+    /// The file is not the pack that the bundle refers to.
+    #[error("{path} has {found} bytes, its bundle says {expected}")]
+    Size { path: RootPath, found: u64, expected: u64 },
+}
+
 /// Looks up the objects that `packs` consist of; `None` for packs that are missing or other files. Blocks.
-pub(super) fn locate(mount: &Path, packs: &[PackRef]) -> Result<Vec<Option<Pack>>, String> {
-    let mounted = MountedClient::at(mount).map_err(|e| e.to_string())?;
+pub(super) fn locate(mount: &Path, packs: &[PackRef]) -> Result<Vec<Option<Pack>>, PackLookupError> {
+    let mounted = MountedClient::at(mount)?;
     let locate = |pack| {
         locate_one(&mounted, pack).unwrap_or_else(|error| {
-            debug!(error, "cannot locate a pack");
+            debug!(%error, "cannot locate a pack");
             None
         })
     };
     Ok(packs.iter().map(locate).collect())
 }
 
-fn locate_one(mounted: &MountedClient, pack: &PackRef) -> Result<Option<Pack>, String> {
-    let path = RootPath::new(format!("/{}", pack_path(&pack.digest))).map_err(|e| e.to_string())?;
-    let Some((size, content)) = mounted.content(&path).map_err(|e| e.to_string())? else { return Ok(None) };
+fn locate_one(mounted: &MountedClient, pack: &PackRef) -> Result<Option<Pack>, PackLookupError> {
+    let path = RootPath::new(format!("/{}", pack_path(&pack.digest))).map_err(CvmfsError::from)?;
+    let Some((size, content)) = mounted.content(&path)? else { return Ok(None) };
     if size != pack.size {
-        return Err(format!("{path} has {size} bytes, its bundle says {}", pack.size));
+        return Err(PackLookupError::Size { path, found: size, expected: pack.size });
     }
     Ok(match content {
         Content::Whole { hash, compressed } => {

@@ -23,26 +23,26 @@ impl Registries {
         Self { hosts, timeout }
     }
 
-    /// Looks up the bundle of `wanted` if its registry is configured.
-    pub(super) async fn find(&self, wanted: &ImageQuery) -> Result<Box<FoundBundle>, LookupError> {
-        let Some((reference, plain_http)) = self.reference(wanted) else { return Err(LookupError::Absent) };
+    /// Looks up the bundle of `query` if its registry is configured.
+    pub(super) async fn find(&self, query: &ImageQuery) -> Result<Box<FoundBundle>, LookupError> {
+        let Some((reference, plain_http)) = self.reference(query) else { return Err(LookupError::Absent) };
         let source = format!("registry {reference}");
         let response = tokio::time::timeout(self.timeout, fetch_bundle(&reference, plain_http)).await;
         let late =
             |_| LookupError::NoAnswer(format!("{source} did not respond within {} s", self.timeout.as_secs_f32()));
         let bundle: Option<Bundle> = response.map_err(late)?.map_err(|e| LookupError::NoAnswer(e.to_string()))?;
         let bundle = bundle.ok_or(LookupError::Absent)?;
-        check_image(&source, &bundle, wanted)?;
+        check_image(&source, &bundle, query)?;
         Ok(Box::new(FoundBundle { bundle, source }))
     }
 
     /// The reference to look up, by digest if it is known, and whether to connect without TLS.
-    fn reference(&self, wanted: &ImageQuery) -> Option<(String, bool)> {
-        let (host, rest) = wanted.reference.split_once('/')?;
+    fn reference(&self, query: &ImageQuery) -> Option<(String, bool)> {
+        let (host, rest) = query.reference.split_once('/')?;
         let is_registry = |configured: &&String| configured.strip_prefix("http://").unwrap_or(configured) == host;
         let registry = self.hosts.iter().find(is_registry)?;
-        let reference = match wanted.manifest {
-            None => wanted.reference.clone(),
+        let reference = match query.manifest {
+            None => query.reference.clone(),
             Some(manifest) => {
                 let name = rest.split('@').next().unwrap_or(rest);
                 let end = name.rfind(':').filter(|colon| !name[*colon..].contains('/')).unwrap_or(name.len());
@@ -65,8 +65,8 @@ mod tests {
         let registries = Registries::new(hosts, Duration::from_secs(1));
         let manifest = Digest::sha256(b"m");
         let asked = |reference: &str, manifest| {
-            let wanted = ImageQuery { chain: None, manifest, reference: reference.into(), profile: String::new() };
-            registries.reference(&wanted)
+            let query = ImageQuery { chain: None, manifest, reference: reference.into(), profile: String::new() };
+            registries.reference(&query)
         };
         let by_digest = |name: &str| format!("{name}@{manifest}");
         let tag = "registry.example.org/physics/root:6.36";

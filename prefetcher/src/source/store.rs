@@ -17,21 +17,21 @@ pub(super) fn list<T>(
 }
 
 /// An image's bundle, by its most specific name. The store has no index of references: all bundles are read.
-pub(super) fn find(store: &Store, damaged: &Counter, wanted: &ImageQuery) -> Result<Option<StoredBundle>, StoreError> {
-    if let Some(chain) = &wanted.chain
+pub(super) fn find(store: &Store, damaged: &Counter, query: &ImageQuery) -> Result<Option<StoredBundle>, StoreError> {
+    if let Some(chain) = &query.chain
         && let Some(stored) = store.by_chain(chain)?
     {
         return Ok(Some(stored));
     }
-    if let Some(manifest) = &wanted.manifest {
+    if let Some(manifest) = &query.manifest {
         return store.by_manifest(manifest);
     }
-    if wanted.only_reference().is_none() {
+    if query.only_reference().is_none() {
         return Ok(None);
     }
     let named = |stored: &StoredBundle| {
         let image = &stored.bundle.image;
-        wanted.is(image).then_some((stored.facts.used, image.chain_id))
+        query.is(image).then_some((stored.facts.used, image.chain_id))
     };
     let last_used = list(store, damaged, named)?.into_iter().flatten().max_by_key(|(used, _)| *used);
     last_used.map_or(Ok(None), |(_, chain)| store.by_chain(&chain))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use bundles::cvmfs::attribute;
+use bundles::attribute::attribute;
 use futures::FutureExt;
 use node::mount::{Call, Mount, MountError};
 use prometheus_client::metrics::gauge::Gauge;

@@ -21,7 +21,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon for `site` and waits until it answers.
+    /// Starts a daemon for `site` and waits until it answers. It may not have opened its cache yet.
     pub async fn start(site: &Site, origins: &[&Origin]) -> Self {
         Self::start_with(site, origins, "").await
     }

@@ -4,9 +4,9 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(unreachable_pub, missing_docs, reason = "a module of tests, not a library")]
 
+mod cache_manager;
 mod daemon;
 mod origin;
-mod quota_manager;
 
 use std::fs;
 use std::io::Write;
@@ -19,12 +19,12 @@ use bundles::image::{ChainId, Digest, ImageId};
 use bundles::object::{ContentHash, ObjectKind};
 use bundles::path::RootPath;
 
+#[allow(unused_imports, reason = "not every test has a cache manager")]
+pub use cache_manager::{Registered, TestManager, make_fifo, open_reader};
 pub use daemon::Daemon;
 #[allow(unused_imports, reason = "not every test has a server that misbehaves")]
 pub use origin::Behaviour;
 pub use origin::Origin;
-#[allow(unused_imports, reason = "not every test has a cache manager")]
-pub use quota_manager::{Registered, TestManager, make_fifo, open_reader};
 
 /// The repository of all tests.
 pub const REPOSITORY: &str = "unpacked.test.example";
@@ -152,7 +152,7 @@ impl Site {
 
     pub fn publish(&self, bundle: &Bundle) -> PathBuf {
         bundles::publish::publish(bundle, &self.mount(), &[]).unwrap();
-        self.mount().join(bundles::publish::bundle_path(&bundle.image.chain_id))
+        self.mount().join(bundles::layout::bundle_path(&bundle.image.chain_id))
     }
 
     /// The object is in the cache with its right content, and nothing but right objects is.

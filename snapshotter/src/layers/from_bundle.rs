@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bundles::bundle::{Bundle, PublishedLayer};
 use bundles::file::FileError;
 use bundles::image::Digest;
-use bundles::publish::manifest_path;
+use bundles::layout::manifest_path;
 use parking_lot::Mutex;
 
 use crate::tree::DEPTH_LIMIT;

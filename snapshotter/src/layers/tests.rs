@@ -112,7 +112,7 @@ async fn a_hundred_concurrent_lookups_all_succeed() {
 async fn a_layer_in_the_images_bundle_is_not_listed() {
     let site = site(&["one"]);
     let manifest = Digest::sha256(b"manifest");
-    let file = site.directory.path().join("one").join(bundles::publish::manifest_path(&manifest));
+    let file = site.directory.path().join("one").join(bundles::layout::manifest_path(&manifest));
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     // The bundle lists a whiteout that does not exist, to see that the layer is not listed.
     let publish = |layer: &str, mode| {
@@ -158,7 +158,7 @@ async fn a_layer_in_the_images_bundle_is_not_listed() {
     for (layer, content) in [("d", None), ("e", Some("rubbish"))] {
         publish(layer, 0o755);
         let manifest = Digest::sha256(layer.as_bytes());
-        let file = site.directory.path().join("one").join(bundles::publish::manifest_path(&manifest));
+        let file = site.directory.path().join("one").join(bundles::layout::manifest_path(&manifest));
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         content.iter().for_each(|content| fs::write(&file, content).unwrap());
         assert_eq!(deleted(layer, Some(manifest)).await, ["really"]);

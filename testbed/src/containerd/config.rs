@@ -22,10 +22,7 @@ pub(super) fn socket(directory: &Path) -> PathBuf {
 pub(super) fn write(directory: &Path, spec: &ContainerdSpec) -> Result<()> {
     let path = path(directory);
     fs::create_dir_all(directory.join("cni"))?;
-    let runc = match limits_can_be_set() {
-        true => PathBuf::from("runc"),
-        false => write_runc_without_limits(directory)?,
-    };
+    let runc = if limits_can_be_set() { PathBuf::from("runc") } else { write_runc_without_limits(directory)? };
     fs::write(&path, text(directory, spec, &runc)).with_context(|| format!("cannot write {}", path.display()))?;
     for registry in &spec.registries {
         let folder = directory.join("certs.d").join(registry);

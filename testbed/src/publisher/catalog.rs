@@ -8,6 +8,7 @@ use rusqlite::{Connection, Statement, params};
 
 use super::objects::Objects;
 use super::tree::{Attributes, Content, Directory, Node, path_hash};
+use super::written::{COUNTERS, Counts, Written};
 
 const SCHEMA: &str = "
 PRAGMA page_size = 4096;
@@ -38,50 +39,6 @@ const SPECIAL: u32 = 16;
 const NESTED_ROOT: u32 = 32;
 const CHUNKED: u32 = 64;
 // Bits 8 to 10, the hash algorithm, and 11 to 13, the compression, are 0: SHA-1 and zlib.
-
-/// Names of the counters, which exist for the catalog itself (`self_`) and for those below it (`subtree_`).
-const COUNTERS: [&str; 12] = [
-    "chunked",
-    "chunked_size",
-    "chunks",
-    "dir",
-    "external",
-    "external_file_size",
-    "file_size",
-    "nested",
-    "regular",
-    "special",
-    "symlink",
-    "xattr",
-];
-
-/// Counters in the order of [`COUNTERS`].
-#[derive(Debug, Clone, Default)]
-pub(super) struct Counts([u64; 12]);
-
-impl Counts {
-    fn add(&mut self, counter: &str, by: u64) {
-        for (value, name) in self.0.iter_mut().zip(COUNTERS) {
-            if name == counter {
-                *value += by;
-            }
-        }
-    }
-
-    fn add_all(&mut self, other: &Counts) {
-        self.0.iter_mut().zip(other.0).for_each(|(value, by)| *value += by);
-    }
-}
-
-/// A catalog that is stored.
-#[derive(Debug, Clone)]
-pub(super) struct Written {
-    pub(super) hash: ContentHash,
-    /// Size of the database.
-    pub(super) size: u64,
-    /// Counters of it and the catalogs below it.
-    counts: Counts,
-}
 
 /// Writes the changed catalogs below `root`, the repository's root directory, and returns the root catalog. Their hashes are
 /// added to `written`.

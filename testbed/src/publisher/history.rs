@@ -1,10 +1,9 @@
 //! The history database: which revisions have names.
 
+use super::written::Written;
 use anyhow::{Context, Result};
 use bundles::object::ContentHash;
 use rusqlite::Connection;
-
-use super::catalog::Written;
 
 const SCHEMA: &str = "
 PRAGMA page_size = 4096;

@@ -25,6 +25,7 @@ mod local;
 mod objects;
 mod reflog;
 mod tree;
+mod written;
 
 pub use chunks::Chunking;
 
@@ -37,11 +38,11 @@ use bundles::path::RootPath;
 
 use crate::images::{Image, Layer};
 
-use catalog::Written;
 use keys::Keys;
 use objects::Objects;
 use reflog::Reflog;
 use tree::{Attributes, Content, Directory, Node};
+use written::Written;
 
 /// How long a client may believe a manifest, in seconds.
 const TIME_TO_LIVE: u64 = 240;

@@ -10,8 +10,8 @@ use bundles::object::ContentHash;
 use bundles::path::RootPath;
 use md5::{Digest, Md5};
 
-use super::catalog::Written;
 use super::objects::Stored;
+use super::written::Written;
 
 /// The file that makes its directory the root of a catalog.
 pub(super) const CATALOG_MARKER: &[u8] = b".cvmfscatalog";

@@ -9,7 +9,7 @@
 
 use super::csv::Rows;
 use super::{FirstUses, ImportError, Imported, Source, used};
-use crate::cvmfs::path_in_image;
+use crate::layout::path_in_image;
 use crate::path::RootPath;
 use crate::trace::{BlindSpots, LossCause, Use};
 

@@ -108,7 +108,7 @@ fn a_shared_cache_has_group_modes_whatever_the_umask() {
 fn free_space_without_a_manager_is_the_share() {
     let dir = tempfile::tempdir().unwrap();
     let allowed = Allowed { share: 0.5, quota: Some(1 << 20) };
-    let manager = QuotaManager::in_workspace(dir.path());
+    let manager = CacheManager::in_workspace(dir.path());
     let free_space = PosixCache::with(dir.path(), Rules::Client, allowed, Some(manager)).free_space().unwrap();
     assert_eq!(free_space, FreeSpace { bytes: 1 << 19, quota: Some(1 << 20), used: None, pinned: None });
     assert!(PosixCache::new(&dir.path().join("none")).free_space().is_err());

@@ -79,12 +79,13 @@ impl StoredSize {
         timeout.saturating_mul(2).saturating_add(Duration::from_secs(self.max / MIN_BYTES_PER_SECOND))
     }
 
-    fn check_announced(&self, length: u64) -> Result<(), String> {
-        match self.exact {
-            Some(exact) if length != exact => Err(format!("the server announces {length} bytes, {exact} are expected")),
-            _ if length > self.max => Err(format!("the server announces {length} bytes, at most {} fit", self.max)),
-            _ => Ok(()),
-        }
+    fn check_announced(&self, length: u64) -> Result<(), Failure> {
+        let expected = match self.exact {
+            Some(exact) if length != exact => format!("{exact} are expected"),
+            _ if length > self.max => format!("at most {} fit", self.max),
+            _ => return Ok(()),
+        };
+        Err(Failure::wrong(format!("the server announces {length} bytes, {expected}")))
     }
 }
 
@@ -108,10 +109,11 @@ pub async fn send<'a>(
     let response =
         time.limit(request.send()).await.ok_or_else(|| time.exceeded(&url))?.map_err(|e| transfer(&url, &e))?;
     let round_trip = sent.elapsed();
-    check_head(&response, range.as_ref()).map_err(|failure| Failure { why: format!("{url}: {failure}"), ..failure })?;
+    let about_url = |failure: Failure| Failure { why: format!("{url}: {failure}"), ..failure };
+    check_head(&response, range.as_ref()).map_err(about_url)?;
     let size = range.as_ref().map_or(size, |range| StoredSize::exactly(range.end - range.start));
     if let Some(length) = response.content_length() {
-        size.check_announced(length).map_err(|why| Failure::wrong(format!("{url}: {why}")))?;
+        size.check_announced(length).map_err(about_url)?;
     }
     Ok((Body { response, received: 0, size, time, bandwidth, rate_limit }, round_trip))
 }

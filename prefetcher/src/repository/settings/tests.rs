@@ -59,9 +59,9 @@ fn values_set_in_the_daemons_configuration_win() {
     let more = format!("{BY_HAND}workspace = \"/w\"\nquota_mb = 7\n");
     let directory = settings(CLIENT, &more).unwrap().choice.directory.unwrap();
     assert_eq!((directory.workspace.as_path(), directory.quota), (Path::new("/w"), Some(7 * MIB)));
-    assert!(directory.has_quota_manager(), "a quota is assumed if unknown");
+    assert!(directory.has_cache_manager(), "a quota is assumed if unknown");
     let uncounted = settings("absent", &format!("{BY_HAND}quota_mb = 0\n")).unwrap().choice.directory.unwrap();
-    assert!(!uncounted.has_quota_manager());
+    assert!(!uncounted.has_cache_manager());
     for (destination, kind) in [("alien", Kind::Alien), ("lower", Kind::Lower), ("mount", Kind::Mount)] {
         let found = settings("absent", &format!("{BY_HAND}destination = {destination:?}")).unwrap();
         assert_eq!(found.choice.kind, kind);

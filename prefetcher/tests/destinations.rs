@@ -237,7 +237,11 @@ fn check_shows_what_is_used_and_why() {
     assert_eq!(one["upstream"]["proxies"], serde_json::json!([["http://a:1", "http://b:2"], ["DIRECT"]]));
     assert_eq!(one["upstream"]["timeout_s"], 5);
     let destination = &one["destination"];
-    assert_eq!((&destination["kind"], &destination["quota_protocol"]), (&"managed".into(), &2.into()), "{destination}");
+    assert_eq!(
+        (&destination["kind"], &destination["manager_protocol"]),
+        (&"managed".into(), &2.into()),
+        "{destination}"
+    );
     let user = nix::unistd::geteuid().as_raw();
     assert_eq!((&destination["user"], &destination["expected_user"]), (&user.into(), &user.into()));
     let free_space = serde_json::json!({"bytes": 1 << 20, "quota": 2 << 20, "used": 5000, "pinned": 4000});

@@ -46,7 +46,7 @@ fn a_record_is_written_only_for_a_manager_of_our_revision() {
     for (protocol, written) in [("2", true), ("2\n", true), ("3", false), ("1", false), ("", false), ("two", false)] {
         let (dir, fifo) = workspace(protocol);
         let mut reader = reader(&fifo);
-        let manager = QuotaManager::in_workspace(dir.path());
+        let manager = CacheManager::in_workspace(dir.path());
         let hash = ContentHash::sha1([7; 20]);
         manager.insert(&hash, 9, b"/x");
         let mut bytes = [0; 600];
@@ -58,14 +58,14 @@ fn a_record_is_written_only_for_a_manager_of_our_revision() {
     let (dir, fifo) = workspace("2");
     fs::remove_file(dir.path().join("cachemgr.protocol")).unwrap();
     let _reader = reader(&fifo);
-    let said = QuotaManager::in_workspace(dir.path()).reachable().unwrap_err();
+    let said = CacheManager::in_workspace(dir.path()).reachable().unwrap_err();
     assert!(matches!(said, ManagerError::UnsupportedProtocol { .. }), "{said}");
 }
 
 #[test]
 fn failed_registrations_are_counted_by_cause() {
     let (dir, fifo) = workspace("2");
-    let manager = QuotaManager::in_workspace(dir.path());
+    let manager = CacheManager::in_workspace(dir.path());
     let hash = ContentHash::sha1([7; 20]);
     use Registration::{Failed, NoManager, PipeFull, Registered};
     let before = Registration::ALL.map(Registration::count);
@@ -91,7 +91,7 @@ fn failed_registrations_are_counted_by_cause() {
 #[test]
 fn a_status_query_ends_with_the_answer_or_the_timeout() {
     let (dir, fifo) = workspace("2");
-    let manager = QuotaManager::in_workspace(dir.path());
+    let manager = CacheManager::in_workspace(dir.path());
     let mut requests = reader(&fifo);
     let root = dir.path().to_owned();
     let answering = std::thread::spawn(move || {

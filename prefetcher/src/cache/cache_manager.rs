@@ -169,7 +169,7 @@ fn record(command: u32, size: u64, return_pipe: i32, digest: &[u8; 20], descript
 
 /// The cache manager of one workspace.
 #[derive(Debug)]
-pub struct QuotaManager {
+pub struct CacheManager {
     workspace: PathBuf,
     /// Whether the log has a warning about the protocol. Later ones are only counted.
     warned: AtomicBool,
@@ -177,7 +177,7 @@ pub struct QuotaManager {
     late: Mutex<Option<File>>,
 }
 
-impl QuotaManager {
+impl CacheManager {
     /// The manager whose FIFO is in `workspace`. It need not run yet.
     pub fn in_workspace(workspace: &Path) -> Self {
         Self { workspace: workspace.to_owned(), warned: AtomicBool::new(false), late: Mutex::new(None) }
