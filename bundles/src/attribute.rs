@@ -8,6 +8,9 @@ use std::path::Path;
 /// Most pages of a list of chunks: 4 KB or more each, about 100 chunks per page.
 const MAX_PAGES: usize = 10_000;
 
+/// Most bytes of all pages together: a list of some 300,000 chunks.
+const MAX_LENGTH: usize = 16 << 20;
+
 /// A text that changes with the content of a file: its hash, if a client reports one, else size and time of change. Symbolic
 /// links are followed. Blocks for as long as the mount does.
 pub fn content_version(path: &Path) -> std::io::Result<String> {
@@ -19,20 +22,41 @@ pub fn content_version(path: &Path) -> std::io::Result<String> {
     })
 }
 
-/// An extended attribute as text, with all its pages; `None` if it does not exist. Blocks for as long as the
-/// mount does.
+/// An extended attribute as text, with all its pages; `None` if it does not exist. Symbolic links are followed, also those of
+/// `/proc/self/fd`, by which a file is named that was opened before. Blocks for as long as the mount does.
 pub fn attribute(path: &Path, name: &str) -> std::io::Result<Option<String>> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(std::io::Error::other);
-    if let Some(value) = xattr::get(path, name)? {
+    if let Some(value) = xattr::get_deref(path, name)? {
         return text(value).map(Some);
     }
     let mut all = Vec::new();
     for page in 0..MAX_PAGES {
-        match xattr::get(path, format!("{name}~{page}"))? {
+        match xattr::get_deref(path, format!("{name}~{page}"))? {
+            Some(value) if all.len() + value.len() > MAX_LENGTH => {
+                return Err(std::io::Error::other(format!("{name} has more than {MAX_LENGTH} bytes")));
+            }
             Some(value) => all.extend(value),
             None if page == 0 => return Ok(None),
             None => break,
         }
     }
     text(all).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn the_version_of_an_open_file_is_its_hash() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        xattr::set(file.path(), "user.hash", b"abc").unwrap();
+        let open = format!("/proc/self/fd/{}", file.as_file().as_raw_fd());
+        for path in [file.path(), Path::new(&open)] {
+            assert_eq!(content_version(path).unwrap(), "hash abc");
+            assert_eq!(attribute(path, "user.none").unwrap(), None);
+        }
+    }
 }

@@ -3,10 +3,12 @@
 //! A FUSE mount whose process hangs blocks every call for ever, and a thread in such a call cannot be stopped. So:
 //!
 //! - A call runs on a thread of a pool that serves nothing else, and its caller waits no longer than its timeout.
-//! - A mount has at most [`Mount::max_calls`] calls outstanding, those included that nobody waits for any more. Further calls wait
-//!   for their turn within their timeout. A hung mount costs that many threads and no more.
-//! - While a call that timed out has not returned, further calls are refused at once, apart from one every
-//!   [`RETRY_AFTER`] that finds out whether the mount works again. So nobody waits for a mount that is known to hang.
+//! - A mount has at most [`Mount::max_calls`] calls outstanding, those included that nobody waits for any more, and all mounts
+//!   together have [`MAX_THREADS`]. Further calls wait for their turn within their timeout.
+//! - While a call that timed out has not returned, further calls are refused at once, apart from one that finds out whether the
+//!   mount works again, [`RETRY_AFTER`] later. If that does not return either, the next is let through when it has, or when
+//!   something else is mounted there. So nobody waits for a mount that is known to hang, and it keeps the threads of the calls
+//!   that were under way, and one more.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -26,33 +28,44 @@
 //! # });
 //! ```
 //!
-//! Concurrency: clones of a [`Mount`] share their slots. A process should have one [`Mount`] for each mount point.
+//! Concurrency: all guards of a mount point in this process share their slots, whoever creates them.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::mount_table::{MountId, MountTable};
+
 /// Outstanding calls of a mount unless [`Mount::with_max_calls`] sets another number. The CVMFS client serves 10 requests at a time
 /// by default and must have some left for containers.
 pub const DEFAULT_MAX_CALLS: usize = 4;
 
-/// How often one call is let through to a mount that hangs. The mount point may have been mounted anew while a call of the old
-/// mount never returns.
+/// How long after the last call timed out one call is let through to a mount that hangs.
 pub const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// The thread pool of all mounts of this process. It is bounded by the slots of the mounts and never shut down, so threads that
-/// hang do not keep the process from ending.
+/// Maximum number of outstanding calls to all mounts of a process, and with it of threads.
+pub const MAX_THREADS: usize = 96;
+
+/// The thread pool of all mounts of this process. It is never shut down, so threads that hang do not keep the process from ending.
 static POOL: LazyLock<Option<Runtime>> = LazyLock::new(|| {
-    let pool = tokio::runtime::Builder::new_current_thread().thread_name("mount").build();
+    let mut pool = tokio::runtime::Builder::new_current_thread();
+    let pool = pool.thread_name("mount").max_blocking_threads(MAX_THREADS).build();
     pool.inspect_err(|error| tracing::error!(%error, "cannot start the thread pool for mounts")).ok()
 });
+
+/// The threads of the pool: a call that has no thread is not started, so that it does not count as hung.
+static THREADS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_THREADS)));
+
+/// The guards of this process. A guard stays as long as somebody has it, or a call has not returned.
+static GUARDS: LazyLock<Mutex<HashMap<PathBuf, Weak<Inner>>>> = LazyLock::new(Mutex::default);
 
 /// A mount point whose file system may hang. Clones share the guard.
 #[derive(Debug, Clone)]
@@ -67,8 +80,31 @@ struct Inner {
     slots: Arc<Semaphore>,
     /// Calls that timed out before the mount responded, and have not returned.
     hung: AtomicUsize,
-    /// When the last of them timed out, or the last call was let through to a mount that hangs.
-    last_attempt: Mutex<Option<Instant>>,
+    attempts: Mutex<Attempts>,
+}
+
+/// The calls that are let through to a mount that hangs.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// When a call last timed out, or was let through.
+    last: Option<Instant>,
+    /// The last call that was let through, as long as it has not returned.
+    outstanding: Weak<Attempt>,
+}
+
+/// A call that was let through to a mount that hangs.
+#[derive(Debug)]
+struct Attempt {
+    /// What was mounted there.
+    mounted: Option<MountId>,
+}
+
+/// What a call needs before it is made, given back when the call returns, however late.
+#[derive(Debug)]
+struct Slot {
+    _slot: OwnedSemaphorePermit,
+    _thread: OwnedSemaphorePermit,
+    _attempt: Option<Arc<Attempt>>,
 }
 
 /// Why a call has no result.
@@ -115,8 +151,7 @@ impl MountError {
 pub struct Call {
     mount: Mount,
     state: Arc<AtomicU8>,
-    /// Given back when the call returns, however late.
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 /// States of a call: the caller waits and the mount has not responded; it has; the caller gave up before it did.
@@ -151,16 +186,24 @@ impl Mount {
         Self::with_max_calls(path, DEFAULT_MAX_CALLS)
     }
 
-    /// Guards the mount at `path`, with at most `max_calls` outstanding calls.
+    /// Guards the mount at `path`, with at most `max_calls` outstanding calls. If this process has a guard of this path already,
+    /// it is shared, and its number of calls applies.
     pub fn with_max_calls(path: impl Into<PathBuf>, max_calls: usize) -> Self {
-        let inner = Inner {
-            path: path.into(),
+        let path = path.into();
+        let mut guards = GUARDS.lock();
+        if let Some(inner) = guards.get(&path).and_then(Weak::upgrade) {
+            return Self { inner };
+        }
+        guards.retain(|_, guard| guard.strong_count() > 0);
+        let inner = Arc::new(Inner {
+            path: path.clone(),
             max_calls,
             slots: Arc::new(Semaphore::new(max_calls)),
             hung: AtomicUsize::new(0),
-            last_attempt: Mutex::new(None),
-        };
-        Self { inner: Arc::new(inner) }
+            attempts: Mutex::default(),
+        });
+        guards.insert(path, Arc::downgrade(&inner));
+        Self { inner }
     }
 
     /// The mount point.
@@ -186,13 +229,13 @@ impl Mount {
         call: impl FnOnce(&Call) -> io::Result<T> + Send + 'static,
     ) -> Result<T, MountError> {
         let started = Instant::now();
-        let is_attempt = self.check_hung()?;
-        let slot = tokio::time::timeout(timeout, self.inner.slots.clone().acquire_owned()).await;
-        let Ok(Ok(slot)) = slot else { return Err(self.busy()) };
+        let attempt = self.check_hung()?;
+        let permits =
+            async { tokio::try_join!(self.inner.slots.clone().acquire_owned(), THREADS.clone().acquire_owned()) };
+        let Ok(Ok((slot, thread))) = tokio::time::timeout(timeout, permits).await else { return Err(self.busy()) };
         // While this call waited, another one may have hung.
-        if !is_attempt {
-            self.check_hung()?;
-        }
+        let attempt = if attempt.is_some() { attempt } else { self.check_hung()? };
+        let slot = Slot { _slot: slot, _thread: thread, _attempt: attempt };
         self.call(slot, timeout, timeout.saturating_sub(started.elapsed()), call).await
     }
 
@@ -227,7 +270,7 @@ impl Mount {
 
     async fn call<T: Send + 'static>(
         &self,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
         timeout: Duration,
         rest: Duration,
         call: impl FnOnce(&Call) -> io::Result<T> + Send + 'static,
@@ -247,7 +290,7 @@ impl Mount {
     /// Starts a call on the pool; its state.
     fn start<T: Send + 'static>(
         &self,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
         call: impl FnOnce(&Call) -> io::Result<T> + Send + 'static,
         done: impl FnOnce(io::Result<T>) + Send + 'static,
     ) -> Arc<AtomicU8> {
@@ -265,28 +308,37 @@ impl Mount {
         state
     }
 
-    fn free_slot(&self) -> Result<OwnedSemaphorePermit, MountError> {
-        self.check_hung()?;
-        self.inner.slots.clone().try_acquire_owned().map_err(|_| self.busy())
+    fn free_slot(&self) -> Result<Slot, MountError> {
+        let attempt = self.check_hung()?;
+        let slot = self.inner.slots.clone().try_acquire_owned().map_err(|_| self.busy())?;
+        let thread = THREADS.clone().try_acquire_owned().map_err(|_| self.busy())?;
+        Ok(Slot { _slot: slot, _thread: thread, _attempt: attempt })
     }
 
-    /// Refuses a call while an earlier one hangs, apart from one now and then. `true`: the call is that one.
-    fn check_hung(&self) -> Result<bool, MountError> {
+    /// Refuses a call while an earlier one hangs, unless it is time to find out whether the mount works again.
+    fn check_hung(&self) -> Result<Option<Arc<Attempt>>, MountError> {
+        let is_due = |attempts: &Attempts| attempts.last.is_none_or(|last| last.elapsed() >= RETRY_AFTER);
         if !self.is_hung() {
-            return Ok(false);
+            return Ok(None);
         }
-        let mut last = self.inner.last_attempt.lock();
-        if last.is_some_and(|last| last.elapsed() < RETRY_AFTER) {
+        if !is_due(&self.inner.attempts.lock()) {
             return Err(self.busy());
         }
-        *last = Some(Instant::now());
-        Ok(true)
+        let mounted = MountTable::read().ok().and_then(|table| table.at(self.path()));
+        let mut attempts = self.inner.attempts.lock();
+        let is_pointless = attempts.outstanding.upgrade().is_some_and(|last| last.mounted == mounted);
+        if is_pointless || !is_due(&attempts) {
+            return Err(self.busy());
+        }
+        let attempt = Arc::new(Attempt { mounted });
+        *attempts = Attempts { last: Some(Instant::now()), outstanding: Arc::downgrade(&attempt) };
+        Ok(Some(attempt))
     }
 
     fn timed_out(&self, state: &AtomicU8, timeout: Duration) -> MountError {
         // Counted before the call can take it back.
         self.inner.hung.fetch_add(1, Ordering::AcqRel);
-        *self.inner.last_attempt.lock() = Some(Instant::now());
+        self.inner.attempts.lock().last = Some(Instant::now());
         if state.compare_exchange(WAITING, HUNG, Ordering::AcqRel, Ordering::Acquire).is_err() {
             self.inner.hung.fetch_sub(1, Ordering::AcqRel);
         }
@@ -325,6 +377,11 @@ mod tests {
         })
     }
 
+    /// From now on, a call may be let through again.
+    fn is_due(mount: &Mount) {
+        mount.inner.attempts.lock().last = Instant::now().checked_sub(RETRY_AFTER);
+    }
+
     async fn until(what: impl Fn() -> bool) {
         let end = Instant::now() + LONG;
         while !what() {
@@ -348,11 +405,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_hung_mount_refuses_calls_until_the_call_returns() {
-        let mount = Mount::new("/m");
+        let mount = Mount::new("/hung");
         let (release, call) = hanging();
         let error = mount.run(SHORT, call).await.unwrap_err();
         assert!(matches!(error, MountError::Hung { .. }) && mount.is_hung());
-        assert_eq!(error.to_string(), "mount /m did not respond within 0.02 s");
+        assert_eq!(error.to_string(), "mount /hung did not respond within 0.02 s");
         for refused in [mount.run(LONG, |_| Ok(())).await, mount.run_blocking(LONG, |_| Ok(()))] {
             assert!(matches!(refused, Err(MountError::Busy { calls: 1, .. })), "{refused:?}");
         }
@@ -363,17 +420,28 @@ mod tests {
 
     #[tokio::test]
     async fn one_call_is_let_through_to_a_hung_mount_now_and_then() {
-        let mount = Mount::new("/m");
+        let mount = Mount::new("/let-through");
         let (_release, call) = hanging();
         mount.run(SHORT, call).await.unwrap_err();
-        *mount.inner.last_attempt.lock() = Instant::now().checked_sub(RETRY_AFTER);
+        is_due(&mount);
         mount.run(LONG, |_| Ok(())).await.unwrap();
         assert!(matches!(mount.run(LONG, |_| Ok(())).await, Err(MountError::Busy { .. })));
+        // This one hangs as well.
+        is_due(&mount);
+        let (release, call) = hanging();
+        assert!(matches!(mount.run(SHORT, call).await, Err(MountError::Hung { .. })));
+        is_due(&mount);
+        assert!(matches!(mount.run(LONG, |_| Ok(())).await, Err(MountError::Busy { .. })), "a thread for each attempt");
+        // Another file system is mounted there.
+        let other = Arc::new(Attempt { mounted: MountTable::read().unwrap().at(Path::new("/proc")) });
+        mount.inner.attempts.lock().outstanding = Arc::downgrade(&other);
+        mount.run(LONG, |_| Ok(())).await.unwrap();
+        drop(release);
     }
 
     #[tokio::test]
     async fn a_slow_call_that_the_mount_responded_to_does_not_count_as_hung() {
-        let mount = Mount::new("/m");
+        let mount = Mount::new("/slow");
         let (release, wait) = channel::<()>();
         let slow = move |call: &Call| {
             call.responded();
@@ -389,7 +457,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_beyond_the_maximum_wait_for_a_slot() {
-        let mount = Mount::with_max_calls("/m", 1);
+        let mount = Mount::with_max_calls("/full", 1);
         let (release, call) = hanging();
         let first = tokio::spawn({
             let mount = mount.clone();
@@ -407,17 +475,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_hung_mount_costs_no_more_threads_than_it_has_slots() {
-        let mount = Mount::with_max_calls("/m", 3);
+        let mount = Mount::with_max_calls("/threads", 3);
         let calls: Vec<_> = (0..9).map(|_| hanging()).collect();
         let (releases, calls): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
         let mut hung = 0;
         for call in calls {
             // As if each was the one that is let through.
-            *mount.inner.last_attempt.lock() = None;
+            *mount.inner.attempts.lock() = Attempts::default();
             hung += usize::from(matches!(mount.run(SHORT, call).await, Err(MountError::Hung { .. })));
         }
         assert_eq!((hung, mount.inner.hung.load(Ordering::Acquire)), (3, 3));
         drop(releases);
+        until(|| !mount.is_hung()).await;
+    }
+
+    #[tokio::test]
+    async fn all_guards_of_a_mount_point_are_one() {
+        let mount = Mount::with_max_calls("/shared", 1);
+        let (release, call) = hanging();
+        mount.run(SHORT, call).await.unwrap_err();
+        // The call keeps the guard.
+        drop(mount);
+        let mount = Mount::new("/shared");
+        assert!(mount.is_hung() && mount.max_calls() == 1);
+        drop(release);
         until(|| !mount.is_hung()).await;
     }
 }

@@ -11,6 +11,8 @@ use super::shell::Values;
 const DEFAULT_BASE: &str = "/var/lib/cvmfs";
 /// What a client without a quota limit uses, in MB.
 const DEFAULT_QUOTA_MB: i64 = 1024;
+/// Directory of the clients' sockets if `CVMFS_RELOAD_SOCKETS` is not set.
+const DEFAULT_SOCKETS: &str = "/var/run/cvmfs";
 /// The instance whose parameters have short names.
 const DEFAULT_INSTANCE: &str = "default";
 /// Maximum nesting of tiered caches; more is a circle, which the client refuses.
@@ -43,6 +45,8 @@ pub struct CacheDirectory {
     pub quota: Option<u64>,
     /// Whether the client keeps a quota. Assumed if unknown.
     pub counted: bool,
+    /// Exists while `cvmfs_config` reloads the clients or wipes their caches: see [`pause_marker`].
+    pub pause: PathBuf,
 }
 
 impl CacheDirectory {
@@ -114,7 +118,15 @@ fn directory(values: &Values, instance: &str, fqrn: &str) -> CacheDirectory {
         alien: alien.is_some(),
         quota,
         counted: quota.is_some(),
+        pause: pause_marker(Some(values)),
     }
+}
+
+/// The directory that `cvmfs_config reload`, `wipecache` and similar make at their beginning and remove at their end. While it
+/// exists, no repository is mounted, and a cache may be removed. Older versions make a file.
+pub fn pause_marker(values: Option<&Values>) -> PathBuf {
+    let sockets = values.and_then(|values| values.get("CVMFS_RELOAD_SOCKETS")).filter(|value| !value.is_empty());
+    PathBuf::from(sockets.map_or(DEFAULT_SOCKETS, String::as_str)).join("cvmfs.pause")
 }
 
 fn is_on(value: &str) -> bool {
@@ -154,7 +166,17 @@ mod tests {
             alien,
             quota,
             counted: quota.is_some(),
+            pause: "/var/run/cvmfs/cvmfs.pause".into(),
         }
+    }
+
+    #[test]
+    fn the_pause_marker_is_beside_the_clients_sockets() {
+        let ClientCache::Directory(found) = cache(STOCK, &[("CVMFS_RELOAD_SOCKETS", "/run/sockets")]) else {
+            panic!("a stock cache is a directory")
+        };
+        assert_eq!(found.pause, PathBuf::from("/run/sockets/cvmfs.pause"));
+        assert_eq!(pause_marker(None), PathBuf::from("/var/run/cvmfs/cvmfs.pause"));
     }
 
     #[test]

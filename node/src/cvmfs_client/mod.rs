@@ -6,10 +6,12 @@
 //!    read from the files ([`shell`]).
 //! 2. [`transfer`] makes servers, proxies and time-outs of them, [`cache`] the cache they describe.
 //! 3. [`mounted`] asks the live mount for what the parameters lack.
+//! 4. [`changes`] says when to read all of it again.
 //!
 //! Everything below a mount is read through its guard, [`crate::mount`].
 
 pub mod cache;
+pub mod changes;
 pub mod mounted;
 pub mod parameters;
 pub mod proxy;

@@ -3,8 +3,12 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
+use super::changes::{Fingerprint, MAX_FILES};
 use super::shell::{self, ShellError, Values};
 use super::showconfig;
 use crate::mount::{Mount, MountError};
@@ -17,8 +21,9 @@ const SHARED: &str = "etc/cvmfs";
 
 /// Maximum size of a configuration file.
 const MAX_FILE: u64 = 1 << 20;
-/// Maximum number of files in `default.d` that are read.
-const MAX_FILES: usize = 256;
+
+/// A name for `cvmfs_config` when what it prints for every repository is of interest.
+const ANY_REPOSITORY: &str = "any.invalid";
 
 /// Why the parameters cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,13 +56,28 @@ pub struct ClientConfiguration {
     root: PathBuf,
     program: Option<PathBuf>,
     timeout: Duration,
+    extended_until: Instant,
+    /// The configuration repository that the parameters named last.
+    config_repository: Arc<Mutex<Option<Mount>>>,
 }
 
 impl ClientConfiguration {
     /// The configuration in `root`. `timeout` is that of every program and mount that is queried.
     pub fn at(root: &Path, timeout: Duration) -> Self {
         let program = (root == Path::new(STOCK_ROOT)).then(showconfig::program).flatten();
-        Self { root: root.to_owned(), program, timeout }
+        Self {
+            root: root.to_owned(),
+            program,
+            timeout,
+            extended_until: Instant::now(),
+            config_repository: Arc::default(),
+        }
+    }
+
+    /// The same, with timeouts that end `time` from now at the earliest. After a node's boot, `cvmfs_config` has the configuration
+    /// repository mounted first, which takes a while.
+    pub fn extended(self, time: Duration) -> Self {
+        Self { extended_until: Instant::now() + time, ..self }
     }
 
     /// The directory of the configuration.
@@ -65,9 +85,15 @@ impl ClientConfiguration {
         &self.root
     }
 
-    /// Timeout of every program and mount that is queried.
+    /// Timeout of a program or mount that is queried now.
     pub fn timeout(&self) -> Duration {
-        self.timeout
+        self.timeout.max(self.extended_until.saturating_duration_since(Instant::now()))
+    }
+
+    /// What the configuration looks like now, see [`Fingerprint::of`].
+    pub fn fingerprint(&self) -> Fingerprint {
+        let config_repository = self.config_repository.lock().clone();
+        Fingerprint::of(&self.root, config_repository.as_ref())
     }
 
     /// The parameters for the repository `fqrn`.
@@ -75,13 +101,27 @@ impl ClientConfiguration {
         if !self.root.is_dir() {
             return Err(ParametersError::Absent(self.root.clone()));
         }
-        if let Some(program) = &self.program {
-            match showconfig::query(program, fqrn, self.timeout) {
-                Ok(values) => return Ok(values),
-                Err(error) => tracing::warn!(%error, "cvmfs_config failed; reading the client's files instead"),
+        match self.printed(fqrn) {
+            Some(values) => {
+                self.remember_config_repository(fqrn, &values);
+                Ok(values)
             }
+            None => self.read(Some(fqrn)),
         }
-        self.read(Some(fqrn))
+    }
+
+    /// What `cvmfs_config` prints, if it can be used.
+    fn printed(&self, fqrn: &str) -> Option<Values> {
+        let printed = showconfig::query(self.program.as_ref()?, fqrn, self.timeout());
+        printed
+            .inspect_err(|error| tracing::warn!(%error, "cvmfs_config failed; reading the client's files instead"))
+            .ok()
+    }
+
+    fn remember_config_repository(&self, fqrn: &str, values: &Values) -> Option<Mount> {
+        let found = shared_mount(fqrn, values)?;
+        *self.config_repository.lock() = Some(found.clone());
+        Some(found)
     }
 
     /// The repositories that the client is configured for: `CVMFS_REPOSITORIES`.
@@ -89,7 +129,9 @@ impl ClientConfiguration {
         if !self.root.is_dir() {
             return Err(ParametersError::Absent(self.root.clone()));
         }
-        let values = self.read(None)?;
+        // Stock packages have files that only a shell can read.
+        let printed = self.printed(ANY_REPOSITORY).filter(|values| values.contains_key("CVMFS_REPOSITORIES"));
+        let values = printed.map_or_else(|| self.read(None), Ok)?;
         let domain = values.get("CVMFS_DEFAULT_DOMAIN");
         let names = values.get("CVMFS_REPOSITORIES").map_or("", String::as_str).split([',', ' ', ';']);
         let qualified = |name: &str| match (name.contains('.'), domain) {
@@ -107,7 +149,7 @@ impl ClientConfiguration {
         for path in self.defaults()? {
             self.file(&path, &mut values)?;
         }
-        let shared = fqrn.and_then(|fqrn| shared_mount(fqrn, &values));
+        let shared = fqrn.and_then(|fqrn| self.remember_config_repository(fqrn, &values));
         let shared_file = |name: &str, values: &mut Values| match &shared {
             Some(mount) => self.file_in_mount(mount, name, values),
             None => Ok(()),
@@ -152,7 +194,7 @@ impl ClientConfiguration {
     fn file_in_mount(&self, mount: &Mount, name: &str, values: &mut Values) -> Result<(), ParametersError> {
         let below = Path::new(SHARED).join(name);
         let path = mount.path().join(&below);
-        let found = mount.run_blocking(self.timeout, move |call| Ok(text(&call.root().join(below))));
+        let found = mount.run_blocking(self.timeout(), move |call| Ok(text(&call.root().join(below))));
         match found?? {
             Some(text) => Ok(shell::read(&text, &path, values)?),
             None => Ok(()),
@@ -249,6 +291,35 @@ mod tests {
         nix::unistd::mkfifo(&hung, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let message = ClientConfiguration::at(dir.path(), Duration::from_millis(50)).parameters("unpacked.cern.ch");
         assert!(message.unwrap_err().to_string().contains("did not respond"));
+    }
+
+    /// A configuration whose parameters `script` prints.
+    fn printed_by(root: &Path, script: &str, timeout: Duration) -> ClientConfiguration {
+        let program = root.join("cvmfs_config");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        ClientConfiguration { program: Some(program), ..ClientConfiguration::at(root, timeout) }
+    }
+
+    #[test]
+    fn a_slow_program_is_waited_for_while_timeouts_are_extended() {
+        let dir = files(&[]);
+        let short = Duration::from_millis(20);
+        let slow = |timeout| printed_by(dir.path(), "sleep 0.3; echo CVMFS_TIMEOUT=7", timeout);
+        assert!(!slow(short).parameters("a.b").unwrap().contains_key("CVMFS_TIMEOUT"), "it was waited for");
+        assert_eq!(slow(short).extended(LONG).parameters("a.b").unwrap()["CVMFS_TIMEOUT"], "7");
+        assert_eq!(slow(LONG).extended(Duration::ZERO).parameters("a.b").unwrap()["CVMFS_TIMEOUT"], "7");
+    }
+
+    #[test]
+    fn repositories_are_known_although_only_a_shell_can_read_the_files() {
+        let dir = files(&[]);
+        write(dir.path(), "default.d/50-cern-debian.conf", "if [ -f /x ] && grep -q y /x; then\nCVMFS_A=b\nfi\n");
+        assert!(ClientConfiguration::at(dir.path(), LONG).repositories().is_err());
+        let client = printed_by(dir.path(), "echo CVMFS_REPOSITORIES=a.b,c.d", LONG);
+        assert_eq!(client.repositories().unwrap(), ["a.b", "c.d"]);
+        // Nothing is printed about repositories, and the files still cannot be read.
+        assert!(printed_by(dir.path(), "echo CVMFS_TIMEOUT=7", LONG).repositories().is_err());
     }
 
     #[test]

@@ -1,17 +1,36 @@
 //! The output of `cvmfs_config showconfig`: the parameters as the client itself reads its files.
+//!
+//! The program is a shell script that reads the configuration repository through its mount. If that hangs, its processes cannot even
+//! be killed, so their number is limited.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
 
 use super::shell::Values;
 
 /// Maximum number of bytes of output that are read.
 const MAX_OUTPUT: usize = 1 << 20;
+
+/// Maximum number of runs whose processes did not end when they were killed. Then no more are started.
+const MAX_HUNG: usize = 4;
+/// How long killed processes have to end.
+const END: Duration = Duration::from_millis(500);
+/// Interval at which that is checked.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Runs whose processes did not end when they were killed.
+static HUNG: LazyLock<Mutex<Vec<Run>>> = LazyLock::new(Mutex::default);
 
 /// Path of `cvmfs_config`, if it is in `PATH`.
 pub fn program() -> Option<PathBuf> {
@@ -38,6 +57,14 @@ pub enum ShowconfigError {
         /// The timeout.
         timeout: Duration,
     },
+    /// The program was not started.
+    #[error("{command} was not started: {runs} earlier runs hang; see whether the configuration repository responds")]
+    Hung {
+        /// The command line.
+        command: String,
+        /// Number of earlier runs that hang.
+        runs: usize,
+    },
     /// The output has no parameter.
     #[error("{command} printed no parameters")]
     Empty {
@@ -50,17 +77,21 @@ pub enum ShowconfigError {
 pub fn query(program: &Path, fqrn: &str, timeout: Duration) -> Result<Values, ShowconfigError> {
     let command = format!("{} showconfig -s {fqrn}", program.display());
     let io = |source| ShowconfigError::Io { command: command.clone(), source };
+    let runs = hung();
+    if runs >= MAX_HUNG {
+        return Err(ShowconfigError::Hung { command, runs });
+    }
     let mut child = Command::new(program)
         .args(["showconfig", "-s", fqrn])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
         .map_err(io)?;
     let read = child.stdout.take().map_or(Ok(Some(Vec::new())), |output| read(output, timeout));
     // It has closed its output or is late; in neither case is it still needed.
-    let _ = child.kill();
-    let _ = child.wait();
+    Run(child).end();
     let Some(output) = read.map_err(io)? else { return Err(ShowconfigError::Timeout { command, timeout }) };
     let values = parse(&String::from_utf8_lossy(&output));
     if values.keys().any(|key| key.starts_with("CVMFS_")) {
@@ -68,6 +99,54 @@ pub fn query(program: &Path, fqrn: &str, timeout: Duration) -> Result<Values, Sh
     } else {
         Err(ShowconfigError::Empty { command })
     }
+}
+
+/// A run of the program: a process group.
+#[derive(Debug)]
+struct Run(Child);
+
+impl Run {
+    /// Kills all processes of the run. Those that do not end are remembered.
+    fn end(mut self) {
+        // The group may have ended already.
+        let _ = killpg(self.group(), Signal::SIGKILL);
+        let end = Instant::now() + END;
+        while !self.has_ended() {
+            if Instant::now() >= end {
+                HUNG.lock().push(self);
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        // While a process of the group is left, no other group gets its number.
+        let is_left = |run: &Self| killpg(run.group(), None) != Err(Errno::ESRCH) && has_living_process(run.group());
+        !matches!(self.0.try_wait(), Ok(None)) && !is_left(self)
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(self.0.id() as i32)
+    }
+}
+
+/// Whether a process group has a process that has not ended. Ended ones may stay for as long as nobody waits for them.
+fn has_living_process(group: Pid) -> bool {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut stats = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+    // After the name, which may contain any character: state, parent, group.
+    stats.any(|stat| match stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().collect::<Vec<_>>()) {
+        Some(fields) => !matches!(fields[..], ["Z" | "X", ..]) && fields.get(2) == Some(&group.to_string().as_str()),
+        None => false,
+    })
+}
+
+/// Number of earlier runs whose processes are still there.
+fn hung() -> usize {
+    let mut hung = HUNG.lock();
+    hung.retain_mut(|run| !run.has_ended());
+    hung.len()
 }
 
 /// Reads the output of a program to its end, or to [`MAX_OUTPUT`] bytes; none if it does not end in time.
@@ -130,7 +209,7 @@ Warning: a = b
         let cases = [
             ("prints", format!("test \"$*\" = 'showconfig -s a.b' && cat <<'X'\n{PRINTED}X"), ""),
             ("nothing", "exit 0".into(), "no parameters"),
-            ("hangs", "exec sleep 60".into(), "did not end"),
+            ("hangs", "sleep 60; echo".into(), "did not end"),
         ];
         for (name, script, expected) in cases {
             let program = dir.path().join(name);
@@ -144,5 +223,6 @@ Warning: a = b
                 }
             }
         }
+        assert_eq!(hung(), 0, "processes were left");
     }
 }
