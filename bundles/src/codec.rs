@@ -74,6 +74,35 @@ pub(crate) fn text<D: Decoder>(decoder: &mut D, what: &str, max: usize) -> Resul
     String::from_utf8(bytes).map_err(|_| DecodeError::OtherString(format!("{what} is not UTF-8")))
 }
 
+/// A list of at most `MAX` values. A longer one is refused before memory is taken for it, because the count is what a file says.
+#[derive(Debug)]
+pub(crate) struct AtMost<T, const MAX: usize>(pub(crate) Vec<T>);
+
+impl<Context, T: Decode<Context>, const MAX: usize> Decode<Context> for AtMost<T, MAX> {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let mut left = MAX;
+        list(decoder, &mut left).map(Self)
+    }
+}
+
+/// A list of at most `left` values, which are subtracted from `left`.
+pub(crate) fn list<T: Decode<D::Context>, D: Decoder>(
+    decoder: &mut D,
+    left: &mut usize,
+) -> Result<Vec<T>, DecodeError> {
+    let count = count(decoder, left)?;
+    (0..count).map(|_| T::decode(decoder)).collect()
+}
+
+/// The number of values that follow: at most `left`, from which it is subtracted.
+pub(crate) fn count<D: Decoder>(decoder: &mut D, left: &mut usize) -> Result<usize, DecodeError> {
+    let count = u64::decode(decoder)?;
+    let rest = usize::try_from(count).ok().and_then(|count| left.checked_sub(count));
+    let too_many = || DecodeError::OtherString(format!("a list has {count} entries, at most {left} are allowed here"));
+    let rest = rest.ok_or_else(too_many)?;
+    Ok(std::mem::replace(left, rest) - rest)
+}
+
 /// A kind of file, with the version that this program writes.
 #[derive(Debug)]
 pub struct Format {

@@ -29,7 +29,7 @@ pub enum FileError {
 }
 
 /// Largest file that is read: the largest payload, and the envelope around it.
-const MAX_FILE: u64 = MAX_PAYLOAD as u64 + 4096;
+pub const MAX_FILE: u64 = MAX_PAYLOAD as u64 + 4096;
 
 /// Reads the file `path` and decodes it.
 pub(crate) fn read<T>(path: &Path, decode: impl FnOnce(&[u8]) -> Result<T, FormatError>) -> Result<T, FileError> {

@@ -1,6 +1,6 @@
 //! A bundle's objects in columns: similar values stand side by side, which compresses well.
 
-use super::{BundleObject, FORMAT, MAX_OBJECTS, Need, PackIndex, PackLocation, ProfileSet, Share};
+use super::{BundleObject, FORMAT, MAX_OBJECTS, Need, OBJECT_MEMORY, PackIndex, PackLocation, ProfileSet, Share};
 use crate::codec::{Decode, Encode, FormatError};
 use crate::object::{ContentHash, HashAlgorithm, ObjectKind};
 use crate::path::RootPath;
@@ -92,7 +92,8 @@ pub(super) fn objects(objects: &[BundleObject]) -> Objects {
     columns
 }
 
-pub(super) fn from_objects(columns: Objects) -> Result<Vec<BundleObject>, FormatError> {
+/// The objects of the columns, for which at most `memory` bytes are taken.
+pub(super) fn from_objects(columns: Objects, memory: usize) -> Result<Vec<BundleObject>, FormatError> {
     let count = columns.kinds.len();
     let lengths = [
         columns.hashes.len() / 20,
@@ -116,6 +117,9 @@ pub(super) fn from_objects(columns: Objects) -> Result<Vec<BundleObject>, Format
     }
     if lengths.iter().any(|length| *length != count) || !columns.hashes.len().is_multiple_of(20) {
         return Err(FORMAT.content(format!("its columns have {lengths:?} entries, expected {count} each")));
+    }
+    if count * OBJECT_MEMORY + paths_length(&columns)? > memory {
+        return Err(no_memory());
     }
     let mut paths = Paths::new(&columns);
     let mut objects = Vec::with_capacity(count);
@@ -149,17 +153,30 @@ pub(super) fn from_objects(columns: Objects) -> Result<Vec<BundleObject>, Format
     Ok(objects)
 }
 
+/// A bundle needs more memory than there is for it.
+pub(super) fn no_memory() -> FormatError {
+    FORMAT.content("it takes more memory than this program uses for a bundle; build it with fewer objects")
+}
+
+/// The length of all paths together.
+fn paths_length(columns: &Objects) -> Result<usize, FormatError> {
+    let lengths = columns.path_shared.iter().zip(&columns.path_rest);
+    match lengths.map(|(shared, rest)| usize::from(*shared) + usize::from(*rest)).sum() {
+        length if length > MAX_PATHS => Err(FORMAT.content(format!("its paths have more than {MAX_PATHS} bytes"))),
+        length => Ok(length),
+    }
+}
+
 /// Reader of the path columns.
 struct Paths<'a> {
     columns: &'a Objects,
     rest: &'a [u8],
     before: Vec<u8>,
-    total: usize,
 }
 
 impl<'a> Paths<'a> {
     fn new(columns: &'a Objects) -> Self {
-        Self { columns, rest: &columns.path_bytes, before: Vec::new(), total: 0 }
+        Self { columns, rest: &columns.path_bytes, before: Vec::new() }
     }
 
     fn next(&mut self, index: usize) -> Result<RootPath, FormatError> {
@@ -172,10 +189,6 @@ impl<'a> Paths<'a> {
         self.rest = rest;
         self.before.truncate(usize::from(shared));
         self.before.extend_from_slice(bytes);
-        self.total += self.before.len();
-        if self.total > MAX_PATHS {
-            return Err(FORMAT.content(format!("its paths have more than {MAX_PATHS} bytes")));
-        }
         RootPath::new(self.before.as_slice()).map_err(|e| FORMAT.content(e.to_string()))
     }
 

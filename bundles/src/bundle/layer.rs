@@ -7,11 +7,11 @@ use std::collections::HashSet;
 
 use serde::{Serialize, Serializer};
 
-use crate::codec::{Decode, Encode, FormatError};
+use crate::codec::{Decode, DecodeError, Decoder, Encode, FormatError, count, list};
 use crate::image::Digest;
 use crate::path::RootPath;
 
-use super::FORMAT;
+use super::{FORMAT, HEAP_ENTRY};
 
 /// Most layers that a bundle may describe.
 pub const MAX_LAYERS: usize = 4_096;
@@ -33,7 +33,7 @@ pub const CATALOG_MARKER: &[u8] = b".cvmfscatalog";
 const MAX_NAME: usize = 255;
 
 /// A published layer of the image, with its whiteouts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode)]
 #[bincode(crate = "crate::codec")]
 pub struct PublishedLayer {
     /// Digest of the layer's blob, which names the layer directory in the repository.
@@ -43,7 +43,7 @@ pub struct PublishedLayer {
 }
 
 /// A directory of a layer. A node recreates it in the companion directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Encode)]
 #[bincode(crate = "crate::codec")]
 pub struct WhiteoutDirectory {
     /// Path in the layer.
@@ -108,7 +108,43 @@ enum LayerError {
     Directory(RootPath),
 }
 
+/// Most directories that a bundle may describe, over all layers.
+const MAX_DIRECTORIES: usize = 2 * MAX_WHITEOUTS;
+
+/// The layers of a file. Their counts are checked before memory is taken for them.
+#[derive(Debug, Default)]
+pub(super) struct Layers(pub(super) Vec<PublishedLayer>);
+
+impl<Context> Decode<Context> for Layers {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (mut layers_left, mut directories_left, mut whiteouts_left) = (MAX_LAYERS, MAX_DIRECTORIES, MAX_WHITEOUTS);
+        let mut directory = |decoder: &mut D| {
+            Ok(WhiteoutDirectory {
+                path: Decode::decode(decoder)?,
+                mode: Decode::decode(decoder)?,
+                uid: Decode::decode(decoder)?,
+                gid: Decode::decode(decoder)?,
+                mtime: Decode::decode(decoder)?,
+                whiteouts: list(decoder, &mut whiteouts_left)?,
+            })
+        };
+        let mut layers = Vec::new();
+        for _ in 0..count(decoder, &mut layers_left)? {
+            let digest = Decode::decode(decoder)?;
+            let directories = (0..count(decoder, &mut directories_left)?).map(|_| directory(decoder));
+            layers.push(PublishedLayer { digest, directories: directories.collect::<Result<_, DecodeError>>()? });
+        }
+        Ok(Self(layers))
+    }
+}
+
 impl WhiteoutDirectory {
+    /// How many bytes of memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        let names: usize = self.whiteouts.iter().map(|name| name.len() + HEAP_ENTRY).sum();
+        size_of::<Self>() + self.path.as_bytes().len() + names
+    }
+
     /// Whether `name` can be that of a whiteout in this directory.
     fn may_hold(&self, name: &[u8]) -> bool {
         let is_whiteout = name.starts_with(WHITEOUT) || (name == CATALOG_MARKER && self.path.as_bytes() == b"/");

@@ -10,6 +10,7 @@
 mod columns;
 mod index;
 mod layer;
+mod locations;
 mod need;
 mod object;
 mod profile;
@@ -48,6 +49,12 @@ pub const MAX_CATALOGS: usize = 100_000;
 
 /// Most packs of a bundle.
 pub const MAX_PACKS: usize = 4_096;
+
+/// Bytes that a list entry on the heap takes beside its content: pointer, length, capacity, and the allocator's share.
+const HEAP_ENTRY: usize = 40;
+
+/// Bytes of memory for an object without the bytes of its path.
+const OBJECT_MEMORY: usize = size_of::<BundleObject>() + 16;
 
 /// The objects to have in a node's cache before a container of one image starts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -146,8 +153,30 @@ impl Bundle {
 
     /// Decodes the bytes of a bundle file and checks what the format guarantees.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
+        Self::from_bytes_within(bytes, usize::MAX)
+    }
+
+    /// Decodes as [`Bundle::from_bytes`] does, and takes at most some `memory` bytes for it at a time, beside `bytes`. A bundle that
+    /// needs more is refused before that memory is taken.
+    pub fn from_bytes_within(bytes: &[u8], memory: usize) -> Result<Self, FormatError> {
         let (payload, minor) = FORMAT.unwrap(bytes)?;
-        sections::decode(payload, minor)
+        sections::decode(payload, minor, memory)
+    }
+
+    /// How many bytes of memory the bundle takes, within a few percent.
+    pub fn memory(&self) -> usize {
+        let paths: usize = self.objects.iter().map(|object| object.path.as_bytes().len()).sum();
+        let catalogs: usize =
+            self.catalogs.iter().map(|catalog| catalog.mountpoint.as_bytes().len() + HEAP_ENTRY).sum();
+        let directories = self.layers.iter().flat_map(|layer| &layer.directories);
+        let layers: usize = directories.map(WhiteoutDirectory::memory).sum();
+        self.objects.len() * OBJECT_MEMORY + paths + catalogs + layers + self.packs.len() * size_of::<PackRef>()
+    }
+
+    /// Decodes only the layers in the bytes of a bundle file. `max` bounds what they may take, in bytes, encoded.
+    pub fn layers_from_bytes(bytes: &[u8], max: usize) -> Result<Vec<PublishedLayer>, FormatError> {
+        let (payload, minor) = FORMAT.unwrap(bytes)?;
+        sections::decode_layers(payload, minor, max)
     }
 
     /// Encodes the bundle as the bytes of a bundle file.

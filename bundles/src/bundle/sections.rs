@@ -12,11 +12,12 @@
 use serde::Serialize;
 
 use super::columns::{self, Locations, Objects};
+use super::layer::Layers;
 use super::{
     Bundle, FORMAT, MAX_CATALOGS, MAX_OBJECTS, MAX_PACKS, MAX_PROFILES, MAX_REPOSITORIES, NeededCatalog, PackRef,
-    Profile, PublishedLayer, Rebased, Skipped, layer,
+    Profile, PublishedLayer, Rebased, Skipped, layer, locations,
 };
-use crate::codec::{Decode, Encode, FormatError, MAX_PAYLOAD, Minor};
+use crate::codec::{AtMost, Decode, Encode, FormatError, MAX_PAYLOAD, Minor};
 use crate::image::ImageId;
 use crate::layout::is_repository_name;
 
@@ -99,15 +100,34 @@ fn put<T: Encode>(payload: &mut Vec<u8>, number: u16, flags: u16, content: &T) -
     Ok(())
 }
 
-/// Decodes the payload of a bundle file.
-pub(super) fn decode(payload: &[u8], minor: Minor) -> Result<Bundle, FormatError> {
+/// Decodes only the layers in the payload of a bundle file. `max` bounds their size in bytes, encoded.
+pub(super) fn decode_layers(payload: &[u8], minor: Minor, max: usize) -> Result<Vec<PublishedLayer>, FormatError> {
+    let mut rest = payload;
+    while !rest.is_empty() {
+        let section = Section::take(&mut rest)?;
+        if section.number != LAYERS {
+            continue;
+        }
+        if section.raw > max {
+            return Err(FORMAT.content(format!("its layers take {} bytes, at most {max} are read", section.raw)));
+        }
+        let Layers(layers) = section.decode(minor)?;
+        layer::check(&layers)?;
+        return Ok(layers);
+    }
+    Ok(Vec::new())
+}
+
+/// Decodes the payload of a bundle file. `memory` bounds the bytes that are taken for it at a time.
+pub(super) fn decode(payload: &[u8], minor: Minor, memory: usize) -> Result<Bundle, FormatError> {
+    let memory_for_objects = memory.checked_sub(memory_to_decode(payload)?).ok_or_else(columns::no_memory)?;
     let mut head = None;
     let mut objects = None;
-    let mut profiles = Vec::<Profile>::new();
-    let mut catalogs = Vec::<NeededCatalog>::new();
-    let mut packs: Option<(Vec<PackRef>, Locations)> = None;
+    let mut profiles = AtMost::<Profile, MAX_PROFILES>(Vec::new());
+    let mut catalogs = AtMost::<NeededCatalog, MAX_CATALOGS>(Vec::new());
+    let mut packs: Option<(AtMost<PackRef, MAX_PACKS>, Locations)> = None;
     let mut rebased: Option<Rebased> = None;
-    let mut layers = Vec::<PublishedLayer>::new();
+    let mut layers = Layers::default();
     let mut rest = payload;
     let mut last = 0;
     let mut total = 0;
@@ -140,9 +160,9 @@ pub(super) fn decode(payload: &[u8], minor: Minor) -> Result<Bundle, FormatError
     }
     let missing = |what: &str| FORMAT.content(format!("it has no {what}"));
     let Head { image, repositories, traces, incomplete_traces, skipped } = head.ok_or_else(|| missing("head"))?;
-    let mut objects = columns::from_objects(objects.ok_or_else(|| missing("objects"))?)?;
+    let mut objects = columns::from_objects(objects.ok_or_else(|| missing("objects"))?, memory_for_objects)?;
     let packs = match packs {
-        Some((packs, locations)) => {
+        Some((AtMost(packs), locations)) => {
             columns::add_locations(&mut objects, locations)?;
             packs
         }
@@ -154,15 +174,41 @@ pub(super) fn decode(payload: &[u8], minor: Minor) -> Result<Bundle, FormatError
         traces,
         incomplete_traces,
         objects,
-        profiles,
-        catalogs,
+        profiles: profiles.0,
+        catalogs: catalogs.0,
         packs,
         rebased,
-        layers,
+        layers: layers.0,
         skipped,
     };
     check(&bundle)?;
     Ok(bundle)
+}
+
+/// How many bytes of memory the sections of a payload take at most while they are decoded, without the objects that are then made
+/// of their columns. It follows from the sizes in the sections' headers.
+fn memory_to_decode(payload: &[u8]) -> Result<usize, FormatError> {
+    let (mut rest, mut sum) = (payload, 0_usize);
+    while !rest.is_empty() {
+        let section = Section::take(&mut rest)?;
+        sum = sum.saturating_add(section.raw.saturating_mul(growth(section.number)));
+    }
+    Ok(sum)
+}
+
+/// How many bytes of memory a decoded byte of a section becomes at most, itself included.
+fn growth(number: u16) -> usize {
+    match number {
+        // An object has 36 bytes or more, and 86 in its columns.
+        OBJECTS => 4,
+        // A location has 2 bytes or more, and then 10.
+        PACKS => 6,
+        // An empty name of a whiteout has 1 byte, and then 24.
+        LAYERS => 25,
+        // Strings, which may be as short.
+        HEAD | PROFILES | CATALOGS | CARRIED => 33,
+        _ => 0,
+    }
 }
 
 struct Section<'a> {
@@ -231,6 +277,7 @@ fn check(bundle: &Bundle) -> Result<(), FormatError> {
             return Err(FORMAT.content(reason));
         }
     }
+    locations::check(bundle)?;
     layer::check(&bundle.layers)?;
     match bundle.catalogs.iter().find(|catalog| usize::from(catalog.repository) >= repositories) {
         Some(catalog) => Err(FORMAT.content(format!("catalog {} refers to an unknown repository", catalog.mountpoint))),

@@ -133,6 +133,48 @@ fn malformed_sections_are_refused() {
 }
 
 #[test]
+fn counts_are_checked_before_memory_is_taken() {
+    let list = |count: usize, entry: &[u8]| {
+        let raw = [FORMAT.encode(&(count as u64)).unwrap(), entry.repeat(count)].concat();
+        (raw.len() as u32, zstd::bulk::compress(&raw, 3).unwrap())
+    };
+    // Entries of one byte or a few, as a hostile file has them. Only the first of the counted ones is looked at.
+    for (number, count, entry) in
+        [(3, MAX_PROFILES + 1, &[0, 0][..]), (4, MAX_CATALOGS + 1, &[0, 1, b'/']), (7, layer::MAX_LAYERS + 1, &[0; 33])]
+    {
+        let (raw, stored) = list(count, entry);
+        let only = section(number, 0, raw, &stored);
+        let message = Bundle::from_bytes(&FORMAT.wrap(&only).unwrap()).unwrap_err().to_string();
+        assert!(message.contains(&format!("a list has {count} entries")), "{number}: {message}");
+    }
+    // One layer whose root has too many whiteouts with empty names.
+    let root = [vec![1], vec![0; 32], vec![1, 1, b'/', 0, 0, 0, 0, 0]].concat();
+    let (count, names) = (FORMAT.encode(&(MAX_WHITEOUTS as u64 + 1)).unwrap(), vec![0; MAX_WHITEOUTS + 1]);
+    let raw = [root, count, names].concat();
+    let only = section(7, 0, raw.len() as u32, &zstd::bulk::compress(&raw, 3).unwrap());
+    let message = Bundle::from_bytes(&FORMAT.wrap(&only).unwrap()).unwrap_err().to_string();
+    assert!(message.contains(&format!("a list has {} entries", MAX_WHITEOUTS + 1)), "{message}");
+}
+
+#[test]
+fn a_bundle_that_needs_too_much_memory_is_refused() {
+    let long = format!("/{}", "x".repeat(200)).repeat(15);
+    let object = |n: u32| {
+        let hash = ContentHash::sha1_of(&n.to_le_bytes());
+        BundleObject::file(hash, 1, path(&format!("{long}/{n}")))
+    };
+    let bundle = Bundle { objects: (0..1_000).map(object).collect(), ..bundle() };
+    let bytes = bundle.to_bytes().unwrap();
+    // The paths share nearly all of their bytes, so the file does not show what they take in memory.
+    assert!(bytes.len() < 60_000 && bundle.memory() > 3_000_000, "{} {}", bytes.len(), bundle.memory());
+    assert_eq!(Bundle::from_bytes_within(&bytes, 4_000_000).unwrap(), bundle);
+    for memory in [0, 100_000, 3_000_000] {
+        let message = Bundle::from_bytes_within(&bytes, memory).unwrap_err().to_string();
+        assert!(message.contains("takes more memory"), "{memory}: {message}");
+    }
+}
+
+#[test]
 fn dangling_references_are_refused_on_write() {
     let object = |change: fn(&mut BundleObject)| {
         let mut bundle = bundle();
@@ -192,11 +234,12 @@ fn an_object_takes_less_than_60_bytes() {
         BundleObject {
             stored_size: raw_size / 3,
             need: Need { first_us, typical_us: first_us + next() % 4_000, ..Need::always(5) },
-            packed: Some(PackLocation { pack: PackIndex::new(0), offset: n * 9_000 }),
+            packed: Some(PackLocation { pack: PackIndex::new(0), offset: n * 20_000 }),
             ..BundleObject::file(ContentHash::sha1(digest.try_into().unwrap()), raw_size, path(&name))
         }
     });
-    let bundle = Bundle { objects: objects.collect(), ..bundle() };
+    let packs = vec![PackRef { digest: Digest::sha256(b"pack"), size: 5_000 * 20_000 }];
+    let bundle = Bundle { objects: objects.collect(), packs, ..bundle() };
     let each = bundle.to_bytes().unwrap().len() / bundle.objects.len();
     assert!(each < 60, "{each} bytes an object");
 }

@@ -22,7 +22,7 @@ pub mod whitelist;
 
 pub use catalog::{Chunk, Content, ContentError, Entry, EntryKind};
 pub use key::{KeyError, MasterKey};
-pub use mounted::MountedClient;
+pub use mounted::{MountedClient, content_of};
 pub use repository::{CatalogRef, Repository};
 pub use server::Server;
 

@@ -61,18 +61,25 @@ impl MountedClient {
             }
             Err(e) => return Err(failed(e.to_string())),
         };
-        let value_of = |name: &str| attribute(&full, name).map_err(|e| failed(format!("{name}: {e}")));
-        if value_of("user.external_file")?.is_some_and(|external| external.trim() == "1") {
-            return Ok(Some((size, Content::External)));
-        }
-        let compressed = value_of("user.compression")?.is_none_or(|how| how.trim() != "none");
-        if let Some(hash) = value_of("user.hash")? {
-            return Ok(Some((size, Content::Whole { hash: hash.trim().parse()?, compressed })));
-        }
-        let list = value_of("user.chunk_list")?.ok_or_else(|| failed("it has neither a hash nor chunks".into()))?;
-        let chunks = chunks(&list, size).map_err(|e| failed(format!("user.chunk_list: {e}")))?;
-        Ok(Some((size, Content::Chunks { chunks, compressed })))
+        content_of(&full, size).map(|content| Some((size, content)))
     }
+}
+
+/// The content of the regular file `path` of a mounted repository, which has `size` bytes. Links in `path` are followed: a caller
+/// that must stay below the mount passes a path to exactly one file.
+pub fn content_of(path: &Path, size: u64) -> Result<Content, CvmfsError> {
+    let failed = |reason: String| CvmfsError::MountedClient { path: path.to_owned(), reason };
+    let value_of = |name: &str| attribute(path, name).map_err(|e| failed(format!("{name}: {e}")));
+    if value_of("user.external_file")?.is_some_and(|external| external.trim() == "1") {
+        return Ok(Content::External);
+    }
+    let compressed = value_of("user.compression")?.is_none_or(|how| how.trim() != "none");
+    if let Some(hash) = value_of("user.hash")? {
+        return Ok(Content::Whole { hash: hash.trim().parse()?, compressed });
+    }
+    let list = value_of("user.chunk_list")?.ok_or_else(|| failed("it has neither a hash nor chunks".into()))?;
+    let chunks = chunks(&list, size).map_err(|e| failed(format!("user.chunk_list: {e}")))?;
+    Ok(Content::Chunks { chunks, compressed })
 }
 
 /// Parses a list of chunks: a heading, then a line `hash,offset,size` for each. They must cover `size` bytes.

@@ -82,9 +82,12 @@ impl ChainId {
     /// The chain ID of a stack of layers, given the diff IDs (digests of the uncompressed layers) from the
     /// lowest to the topmost. `None` without layers.
     pub fn from_diff_ids(diff_ids: &[Digest]) -> Option<Self> {
-        let (lowest, rest) = diff_ids.split_first()?;
-        let chain = rest.iter().fold(*lowest, |chain, diff| Digest::sha256(format!("{chain} {diff}").as_bytes()));
-        Some(Self(chain))
+        diff_ids.iter().fold(None, |below, diff_id| Some(Self::of_layer(below, *diff_id)))
+    }
+
+    /// The chain ID of the layer with this diff ID on the layers `below`.
+    pub fn of_layer(below: Option<Self>, diff_id: Digest) -> Self {
+        Self(below.map_or(diff_id, |below| Digest::sha256(format!("{below} {diff_id}").as_bytes())))
     }
 }
 

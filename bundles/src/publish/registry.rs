@@ -7,10 +7,12 @@
 //!   config   {}                                      [`EMPTY_TYPE`]
 //!   layers   image.bundle                            [`BUNDLE_TYPE`]
 //!            <64 hex>.pack ...                       [`PACK_TYPE`]
+//! <repository>:sha256-<64 hex of the image's manifest>.cvmfs-prefetch   the same artifact: nodes find it by this tag
 //! <repository>:sha256-<64 hex of the image's manifest>   index of artifacts, in registries without the referrers API
 //! ```
 //!
-//! An image has one bundle: a new one replaces an older one. Artifacts of others are left alone.
+//! An image has one bundle, the one with the tag: a new one takes the tag over, and older ones are deleted where the registry allows
+//! it. Artifacts of others are left alone.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +28,7 @@ use crate::pack::PackFile;
 use crate::registry::RegistryError;
 use crate::registry::artifact::{
     BUNDLE_TYPE, CHAIN_ID, Descriptor, EMPTY, EMPTY_TYPE, INDEX_TYPE, MANIFEST_TYPE, Manifest, PACK_TYPE, TRACES,
+    bundle_tag,
 };
 use crate::registry::client::{Client, Content, Right};
 use crate::registry::referrers::{self, fallback_tag};
@@ -42,7 +45,7 @@ pub struct Pushed {
     pub artifact: String,
     /// The tag that lists it, in registries without the referrers API.
     pub fallback_tag: Option<String>,
-    /// Number of older bundles of the image that were removed.
+    /// Number of older bundles of the image that were removed from the list of its artifacts.
     pub replaced: usize,
 }
 
@@ -113,7 +116,9 @@ async fn list(client: &Client, image: &Digest, manifest: &Manifest) -> Result<Pu
         annotations: manifest.annotations.clone(),
         ..Descriptor::for_content(MANIFEST_TYPE, &bytes)
     };
-    let headers = client.put_manifest(&listed.digest, MANIFEST_TYPE, bytes).await?;
+    let headers = client.put_manifest(&listed.digest, MANIFEST_TYPE, bytes.clone()).await?;
+    // The content is the same, so nodes find the new bundle from here on, whatever happens to older ones.
+    client.put_manifest(&bundle_tag(image), MANIFEST_TYPE, bytes).await?;
     let artifact = format!("{}@{}", client.name(), listed.digest);
     if headers.contains_key("oci-subject") {
         return Ok(Pushed { artifact, fallback_tag: None, replaced: delete_older(client, image, &listed).await? });
@@ -133,7 +138,7 @@ async fn delete_older(client: &Client, image: &Digest, listed: &Descriptor) -> R
             Ok(()) => deleted += 1,
             Err(error) => warn!(
                 artifact = older.digest, %error,
-                "cannot delete an older bundle; readers use the one built from the most traces"
+                "cannot delete an older bundle; nodes use the new one"
             ),
         }
     }

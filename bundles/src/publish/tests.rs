@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
-use crate::image::ImageId;
+use crate::image::{ChainId, Digest, ImageId};
+use crate::layout::manifest_path;
 use crate::pack;
 
 fn bundle(manifest: &[u8], traces: u32) -> Bundle {

@@ -18,6 +18,12 @@ pub const CHAIN_ID: &str = "io.github.cvmfs-prefetch.chain-id";
 /// Annotation: number of traces that the bundle was built from.
 pub const TRACES: &str = "io.github.cvmfs-prefetch.traces";
 
+/// The tag of an image's bundle. An image has one: whoever may push to the image's repository decides which, as with the image's own
+/// tags, and a request with HEAD shows whether it is still the same.
+pub fn bundle_tag(image: &Digest) -> String {
+    format!("sha256-{}.cvmfs-prefetch", image.hex())
+}
+
 /// Largest bundle file that is read: payload and envelope.
 pub const MAX_BUNDLE: u64 = MAX_PAYLOAD as u64 + 4096;
 /// Largest manifest or index, as the OCI distribution specification asks registries to accept.

@@ -10,7 +10,9 @@ use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, LOCATION};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, LOCATION, RETRY_AFTER,
+};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 
@@ -27,6 +29,10 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application
 const SHORT: Duration = Duration::from_secs(60);
 /// Timeout for the transfer of a blob.
 const LONG: Duration = Duration::from_secs(30 * 60);
+/// How long to wait after a response 429 without a number of seconds.
+const DEFAULT_WAIT: Duration = Duration::from_secs(15 * 60);
+/// How long to wait at most, whatever the registry says.
+const MAX_WAIT: Duration = Duration::from_secs(6 * 3600);
 /// Most redirects that are followed: registries redirect readers to their blob storage.
 const MAX_REDIRECTS: usize = 5;
 
@@ -51,7 +57,6 @@ pub(crate) struct Client {
 /// A manifest or index as the registry sent it.
 pub(crate) struct RawManifest {
     pub(crate) media_type: String,
-    pub(crate) digest: Digest,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -108,6 +113,7 @@ impl Client {
                 _ => return Ok(None),
             },
             Err(OciDistributionError::AuthenticationFailure(_)) => return Err(self.refused("issue a token for")),
+            Err(OciDistributionError::ServerError { code: 429, .. }) => return Err(self.too_many_requests(None)),
             Err(OciDistributionError::RequestError(e)) => return Err(transfer_error(&display(&self.base), e)),
             Err(e) => return Err(transfer(e.to_string())),
         };
@@ -141,7 +147,22 @@ impl Client {
         if name.contains(':') && name != digest.to_string() {
             return Err(wrong_digest(&url, name, &digest));
         }
-        Ok(Some(RawManifest { media_type, digest, bytes }))
+        Ok(Some(RawManifest { media_type, bytes }))
+    }
+
+    /// Digest and media type of a manifest or index, by tag or digest, without its content; `None` if there is none. Registries do not
+    /// count this as a pull. The digest is not verified: what it leads to must be.
+    pub(crate) async fn manifest_head(&self, name: &str) -> Result<Option<(Digest, String)>, RegistryError> {
+        let url = self.url(&format!("manifests/{name}"))?;
+        let request = self.request(Method::HEAD, &url, SHORT).header(ACCEPT, MANIFESTS);
+        let response = self.send(request, &url, "read").await?;
+        let Some(response) = self.expect(response, &[StatusCode::OK]).await? else {
+            return Ok(None);
+        };
+        let digest = response.headers().get("docker-content-digest").and_then(|digest| digest.to_str().ok());
+        let digest = digest.and_then(|digest| digest.parse().ok());
+        let digest = digest.ok_or_else(|| self.malformed(format!("the registry names no digest of {name}")))?;
+        Ok(Some((digest, content_type(response.headers()))))
     }
 
     /// Fetches a blob of at most `limit` bytes and verifies it against `descriptor`.
@@ -254,8 +275,13 @@ impl Client {
         let response = request.send().await.map_err(|e| transfer_error(&display(url), e))?;
         match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refused(what)),
+            StatusCode::TOO_MANY_REQUESTS => Err(self.too_many_requests(response.headers().get(RETRY_AFTER))),
             _ => Ok(response),
         }
+    }
+
+    fn too_many_requests(&self, retry_after: Option<&HeaderValue>) -> RegistryError {
+        RegistryError::TooManyRequests { registry: self.reference.registry().to_owned(), wait: wait(retry_after) }
     }
 
     fn refused(&self, what: &str) -> RegistryError {
@@ -322,6 +348,12 @@ fn content_type(headers: &HeaderMap) -> String {
     text.split(';').next().unwrap_or_default().trim().to_owned()
 }
 
+/// How long a registry is to be left alone after a response 429.
+fn wait(retry_after: Option<&HeaderValue>) -> Duration {
+    let seconds = retry_after.and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok());
+    seconds.map_or(DEFAULT_WAIT, |seconds| Duration::from_secs(seconds).min(MAX_WAIT))
+}
+
 fn wrong_digest(url: &Url, expected: &str, found: &Digest) -> RegistryError {
     RegistryError::Digest { url: display(url), expected: expected.to_owned(), found: found.to_string() }
 }
@@ -331,4 +363,20 @@ pub fn next_page(link: &str, url: &Url) -> Option<Url> {
     let (target, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
     let next = url.join(target).ok()?;
     (rest.contains("next") && next.origin() == url.origin()).then_some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_left_alone_for_as_long_as_it_says() {
+        let waits = |text: &'static str| wait(Some(&HeaderValue::from_static(text)));
+        assert_eq!((waits("60"), waits(" 7 ")), (Duration::from_secs(60), Duration::from_secs(7)));
+        assert_eq!((waits("99999999999"), waits("18446744073709551615")), (MAX_WAIT, MAX_WAIT));
+        for text in ["", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT"] {
+            assert_eq!(waits(text), DEFAULT_WAIT, "{text}");
+        }
+        assert_eq!(wait(None), DEFAULT_WAIT);
+    }
 }

@@ -29,6 +29,14 @@ pub enum RegistryError {
         /// What was denied, and what to do.
         reason: String,
     },
+    /// The registry has answered too many requests for now.
+    #[error("registry {registry}: too many requests (status 429); it is not asked again for {} s", wait.as_secs())]
+    TooManyRequests {
+        /// Host of the registry.
+        registry: String,
+        /// How long to wait: its header `Retry-After`, if that is a number of seconds.
+        wait: std::time::Duration,
+    },
     /// The transfer failed.
     #[error("{url}: {reason}")]
     Transfer {

@@ -10,7 +10,7 @@ mod login;
 pub(crate) mod referrers;
 
 pub use error::RegistryError;
-pub use fetch::fetch_bundle;
+pub use fetch::{BundleFile, bundle_artifact, fetch_bundle, fetch_bundle_file};
 
 // For fuzz targets.
 #[doc(hidden)]
@@ -28,7 +28,7 @@ use crate::image::{ChainId, Digest, ImageId, ParseDigestError};
 /// Most layers of an image (overlayfs itself stops at 500).
 const MAX_LAYERS: usize = 1000;
 /// Largest image configuration in bytes.
-const MAX_CONFIGURATION: u64 = 8 << 20;
+const MAX_CONFIGURATION: u64 = 2 << 20;
 const DOCKER_INDEX_TYPE: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// An image, as its manifest and configuration describe it.
@@ -57,28 +57,38 @@ struct RootFs {
 /// `plain_http` is for registries without TLS.
 pub async fn describe(reference: &str, plain_http: bool) -> Result<Image, RegistryError> {
     let client = Client::open(reference, plain_http, Right::Read).await?;
-    let (manifest, digest) = resolve(&client).await?;
+    let digest = resolve(&client).await?;
+    described(&client, reference, &digest).await
+}
+
+/// The image with this manifest digest. Manifest and configuration are verified against their digests, so the chain ID is the image's.
+async fn described(client: &Client, reference: &str, digest: &Digest) -> Result<Image, RegistryError> {
+    let raw = client.manifest(&digest.to_string()).await?.ok_or_else(|| absent(client, &digest.to_string()))?;
+    let manifest: Manifest =
+        serde_json::from_slice(&raw.bytes).map_err(|e| client.malformed(format!("the manifest {digest}: {e}")))?;
     let config = client.blob(&manifest.config, MAX_CONFIGURATION).await?;
     let layers: Vec<_> = manifest.layers.iter().map(|l| (l.digest.as_str(), l.size)).collect();
     image(reference, &digest.to_string(), &layers, &config)
 }
 
-/// The manifest to which `client`'s reference leads on this machine, and its digest.
-async fn resolve(client: &Client) -> Result<(Manifest, Digest), RegistryError> {
+/// The digest of the manifest to which `client`'s reference leads on this machine. Only an index is fetched for that, which
+/// registries count as a pull.
+async fn resolve(client: &Client) -> Result<Digest, RegistryError> {
     let name = client.tag_or_digest();
-    let absent = |name: &str| client.malformed(format!("the registry has no manifest {name}"));
-    let mut raw = client.manifest(&name).await?.ok_or_else(|| absent(&name))?;
-    if raw.media_type == INDEX_TYPE || raw.media_type == DOCKER_INDEX_TYPE {
-        let index: OciImageIndex =
-            serde_json::from_slice(&raw.bytes).map_err(|e| client.malformed(format!("the index {name}: {e}")))?;
-        let chosen = current_platform_resolver(&index.manifests);
-        let chosen = chosen.ok_or_else(|| client.malformed(format!("{name} has no image for this platform")))?;
-        let digest: Digest = chosen.parse().map_err(|e: ParseDigestError| client.malformed(e.to_string()))?;
-        raw = client.manifest(&digest.to_string()).await?.ok_or_else(|| absent(&chosen))?;
+    let (digest, media_type) = client.manifest_head(&name).await?.ok_or_else(|| absent(client, &name))?;
+    if media_type != INDEX_TYPE && media_type != DOCKER_INDEX_TYPE {
+        return Ok(digest);
     }
-    let manifest = serde_json::from_slice(&raw.bytes)
-        .map_err(|e| client.malformed(format!("the manifest {}: {e}", raw.digest)))?;
-    Ok((manifest, raw.digest))
+    let raw = client.manifest(&digest.to_string()).await?.ok_or_else(|| absent(client, &name))?;
+    let index: OciImageIndex =
+        serde_json::from_slice(&raw.bytes).map_err(|e| client.malformed(format!("the index {name}: {e}")))?;
+    let chosen = current_platform_resolver(&index.manifests);
+    let chosen = chosen.ok_or_else(|| client.malformed(format!("{name} has no image for this platform")))?;
+    chosen.parse().map_err(|e: ParseDigestError| client.malformed(e.to_string()))
+}
+
+fn absent(client: &Client, name: &str) -> RegistryError {
+    client.malformed(format!("the registry has no manifest {name}"))
 }
 
 /// The image with this manifest digest, these layers (digest and size) and this configuration.

@@ -58,3 +58,10 @@ pub enum StoreError {
         source: FormatError,
     },
 }
+
+impl StoreError {
+    /// Whether the store itself is damaged, so that it cannot be opened.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if source.kind() == rocksdb::ErrorKind::Corruption)
+    }
+}

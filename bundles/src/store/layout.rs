@@ -29,6 +29,9 @@ pub(super) fn options() -> Options {
     options.set_max_total_wal_size(4 * BUFFER as u64);
     options.set_keep_log_file_num(2);
     options.set_max_open_files(64);
+    // Few threads, on any number of cores.
+    options.set_max_background_jobs(2);
+    options.set_max_file_opening_threads(1);
     options
 }
 

@@ -36,7 +36,7 @@ mod tests {
     fn least_recently_used_bundles_are_evicted() {
         let chain = |name: &str| ChainId(Digest::sha256(name.as_bytes()));
         let all = [("b", 10, 2), ("a", 10, 1), ("c", 10, 3)].map(|(name, size, second)| {
-            (chain(name), Facts { size, used: UNIX_EPOCH + Duration::from_secs(second), origin: None })
+            (chain(name), Facts::new(size, UNIX_EPOCH + Duration::from_secs(second), None))
         });
         let cases: [(&str, u64, u64, &[&str]); 6] = [
             ("new", 10, 40, &[]),

@@ -30,6 +30,19 @@ pub struct StoredBundle {
     pub published_packs: Vec<(Digest, PublishedPack)>,
 }
 
+/// The file of a bundle in a store, not decoded, and what the store knows about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredFile {
+    /// The chain ID under which it is stored. The bundle must have it.
+    pub chain: ChainId,
+    /// The bytes of the file.
+    pub file: Vec<u8>,
+    /// Size, last use and origin.
+    pub facts: Facts,
+    /// Where the repository has its packs, as far as known.
+    pub published_packs: Vec<(Digest, PublishedPack)>,
+}
+
 /// Attempts to open: the daemon may remove a file after it was listed.
 const ATTEMPTS: usize = 5;
 
@@ -63,6 +76,13 @@ impl View {
         self.stored(chain, &bytes)?.map(Some).map_err(|source| self.damaged(*chain, source))
     }
 
+    pub(super) fn file_by_chain(&self, chain: &ChainId) -> Result<Option<StoredFile>, StoreError> {
+        let file = self.database.get_cf(self.family(BUNDLES), chain.0.as_bytes()).map_err(|e| self.failed(e))?;
+        let Some(file) = file else { return Ok(None) };
+        let facts = self.facts_of(chain)?.ok_or_else(|| self.damaged(*chain, no_facts()))?;
+        Ok(Some(StoredFile { chain: *chain, file, facts, published_packs: self.published_packs_of(chain)? }))
+    }
+
     /// Looks up the bundle of an image by manifest digest.
     pub fn by_manifest(&self, manifest: &Digest) -> Result<Option<StoredBundle>, StoreError> {
         self.chain_of(manifest)?.map_or(Ok(None), |chain| self.by_chain(&chain))
@@ -88,7 +108,7 @@ impl View {
         };
         Ok(match self.facts_of(chain)? {
             Some(facts) => Ok(StoredBundle { bundle, facts, published_packs: self.published_packs_of(chain)? }),
-            None => Err(FORMAT.content("the store has no facts about it")),
+            None => Err(no_facts()),
         })
     }
 
@@ -147,6 +167,10 @@ impl View {
     pub(super) fn damaged(&self, chain: ChainId, source: FormatError) -> StoreError {
         StoreError::Bundle { path: self.path.clone(), chain, source }
     }
+}
+
+fn no_facts() -> FormatError {
+    FORMAT.content("the store has no facts about it")
 }
 
 fn chain(key: &[u8]) -> Option<ChainId> {

@@ -26,6 +26,8 @@ pub enum End {
     Settled,
     /// The readiness probe succeeded.
     Ready,
+    /// The recording was cut short: the container was running and no condition held, or the recorder could not find out any more.
+    CutShort,
     /// The file has no end block: the recorder was killed, or the file was truncated. It holds the beginning
     /// of the trace.
     Unfinished(Cut),
@@ -43,6 +45,14 @@ pub enum Cut {
     InBlock,
 }
 
+impl End {
+    /// Whether the trace may lack uses because of the way in which its recording ended. A reason that only newer recorders know may
+    /// be such a way.
+    pub fn is_cut(self) -> bool {
+        matches!(self, Self::CutShort | Self::Unfinished(_) | Self::Other(_))
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,6 +64,7 @@ impl fmt::Display for End {
             Self::Port(port) => write!(f, "port {port} answered"),
             Self::Settled => f.write_str("settled"),
             Self::Ready => f.write_str("ready"),
+            Self::CutShort => f.write_str("cut short while the container was running"),
             Self::Unfinished(Cut::BetweenBlocks) => f.write_str("unfinished: the recorder did not write an end block"),
             Self::Unfinished(Cut::InBlock) => f.write_str("unfinished: the file ends within a block"),
             Self::Other(code) => write!(f, "ended for reason {code}"),
@@ -72,6 +83,7 @@ impl Encode for End {
             Self::Port(port) => (6, u32::from(*port)),
             Self::Settled => (7, 0),
             Self::Ready => (8, 0),
+            Self::CutShort => (9, 0),
             Self::Other(code) => (*code, 0),
             Self::Unfinished(_) => return Err(EncodeError::Other("an unfinished trace has no end block")),
         };
@@ -90,6 +102,7 @@ impl<C> Decode<C> for End {
             (6, port) => Self::Port(u16::try_from(port).map_err(|_| DecodeError::Other("a port is above 65535"))?),
             (7, _) => Self::Settled,
             (8, _) => Self::Ready,
+            (9, _) => Self::CutShort,
             (code, _) => Self::Other(code),
         })
     }

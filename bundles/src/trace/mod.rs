@@ -57,7 +57,7 @@ use crate::path::RootPath;
 use crate::phase::Phase;
 
 /// The format of trace files, `CPFT`.
-pub const FORMAT: Format = Format { name: "trace file", magic: *b"CPFT", major: 1, minor: 2 };
+pub const FORMAT: Format = Format { name: "trace file", magic: *b"CPFT", major: 1, minor: 3 };
 
 /// One container's use of its root file system, from time zero to the end of the recording. Time zero is when
 /// the recorder began to follow the container, or the first exec if the recorder sees no more.
@@ -130,10 +130,10 @@ impl Trace {
 
     /// Why uses may be missing, in words; nothing if the trace is complete.
     pub fn faults(&self) -> Vec<String> {
-        let unfinished = matches!(self.end, End::Unfinished(_)).then(|| self.end.to_string());
+        let cut = self.end.is_cut().then(|| self.end.to_string());
         let lost = self.losses.by_cause().map(|(cause, count)| format!("{count} events lost: {cause}"));
         let blind_spots = self.blind_spots.missing_uses().names().map(|name| format!("blind spot: {name}"));
-        unfinished.into_iter().chain(lost).chain(blind_spots).collect()
+        cut.into_iter().chain(lost).chain(blind_spots).collect()
     }
 
     /// Decodes a trace file, or a prefix of one.

@@ -55,7 +55,7 @@ fn damage(store: &Store, name: &str, bytes: &[u8]) {
 fn bundles_are_found_by_both_names_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (bundle("one", Some("m1")), bundle("two", None));
-    let origin = Origin { mount: "/cvmfs/a.b".into(), version: "hash x".into() };
+    let origin = Origin::Repository { mount: "/cvmfs/a.b".into(), version: "hash x".into() };
     {
         let store = Store::open(directory.path(), LIMIT).unwrap();
         store.put(&one, Some(origin.clone())).unwrap();
@@ -277,4 +277,80 @@ fn published_packs_live_as_long_as_their_bundle() {
     store.put(&bundle("two", None), None).unwrap();
     store.view.database.put_cf(store.view.family(PLACES), chain("two").0.as_bytes(), b"x").unwrap();
     assert_eq!(store.by_chain(&chain("two")).unwrap().unwrap().published_packs, []);
+}
+
+#[test]
+fn what_is_wrong_with_a_bundle_holds_until_another_one_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Store { now: tick, ..Store::open(directory.path(), LIMIT).unwrap() };
+    let store = open();
+    let one = bundle("one", Some("one"));
+    let version = |version: &str| Some(Origin::Repository { mount: "/m".into(), version: version.into() });
+    let is_bad = |facts: Facts| facts.bad_at(tick()).map(|bad| bad.reason);
+    assert_eq!(store.begin_delivery(&chain("one"), 0).unwrap(), None);
+    assert_eq!(is_bad(store.put(&one, version("a")).unwrap()), None);
+    assert_eq!(is_bad(store.begin_delivery(&chain("one"), 0).unwrap().unwrap()), None);
+    store.end_delivery(&chain("one"), Some(BadReason::ObjectsMissing)).unwrap();
+    drop(store);
+    let store = open();
+    let stored = || store.file_by_chain(&chain("one")).unwrap().unwrap().facts;
+    assert_eq!(is_bad(store.begin_delivery(&chain("one"), 0).unwrap().unwrap()), Some(BadReason::ObjectsMissing));
+    // The same one again is as bad, another one is not.
+    assert_eq!(is_bad(store.put(&one, version("a")).unwrap()), Some(BadReason::ObjectsMissing));
+    assert_eq!((is_bad(store.put(&one, version("b")).unwrap()), is_bad(stored())), (None, None));
+    store.end_delivery(&chain("one"), Some(BadReason::ObjectsMissing)).unwrap();
+    assert_eq!(is_bad(store.put(&one, None).unwrap()), None);
+    store.end_delivery(&chain("one"), Some(BadReason::ObjectsMissing)).unwrap();
+    assert_eq!(is_bad(store.put(&one, None).unwrap()), None, "an imported one may be another each time");
+}
+
+#[test]
+fn a_bundle_that_takes_all_memory_again_and_again_is_bad() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = chain("one");
+    Store::open(directory.path(), LIMIT).unwrap().put(&bundle("one", None), None).unwrap();
+    // Each life of the daemon begins with a count of the kernel, and ends without a record of the delivery's end unless `ends`.
+    let lives = |count: u64, ends: bool| {
+        let store = Store { now: tick, ..Store::open(directory.path(), LIMIT).unwrap() };
+        let facts = store.begin_delivery(&name, count).unwrap().unwrap();
+        if ends {
+            store.end_delivery(&name, None).unwrap();
+        }
+        facts.bad_at(tick()).map(|bad| bad.reason)
+    };
+    // Killed by a person, and by a restart of the machine: the kernel did not do it.
+    for count in [5, 5, 5, 0, 0] {
+        assert_eq!(lives(count, false), None, "{count}");
+    }
+    // Once for its memory, then one that ends clears it of suspicion.
+    assert_eq!((lives(1, true), lives(2, false), lives(3, false)), (None, None, None));
+    for count in [4, 4, 9] {
+        assert_eq!(lives(count, false), Some(BadReason::OutOfMemory), "{count}");
+    }
+}
+
+#[test]
+fn layout_3_is_migrated_with_its_facts() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), LIMIT).unwrap();
+    for name in ["imported", "published", "damaged"] {
+        store.put(&bundle(name, Some(name)), None).unwrap();
+    }
+    let put = |name: &str, origin: &[u8]| {
+        let facts = [&7u64.to_le_bytes()[..], &1_000_000u64.to_le_bytes(), origin].concat();
+        store.view.database.put_cf(store.view.family(FACTS), chain(name).0.as_bytes(), facts).unwrap();
+    };
+    put("imported", b"");
+    put("published", b"/cvmfs/a.b\0hash x");
+    put("damaged", b"/cvmfs/a.b");
+    store.view.database.put(SCHEMA_KEY, 3u32.to_le_bytes()).unwrap();
+    drop(store);
+    let store = Store::open(directory.path(), LIMIT).unwrap();
+    let facts = |name: &str| store.view.facts_of(&chain(name)).unwrap();
+    let used = UNIX_EPOCH + Duration::from_secs(1);
+    let origin = Origin::Repository { mount: "/cvmfs/a.b".into(), version: "hash x".into() };
+    assert_eq!(facts("imported"), Some(Facts::new(7, used, None)));
+    assert_eq!(facts("published"), Some(Facts::new(7, used, Some(origin))));
+    assert_eq!(facts("damaged"), None);
+    assert_eq!(store.list(|stored| stored.bundle.image.reference.clone()).unwrap().damaged, 1);
 }

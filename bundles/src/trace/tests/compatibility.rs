@@ -98,7 +98,7 @@ fn version_1_0_is_read_with_defaults() {
     assert_eq!(read, expected);
     // Written again, it is a file of this version with the same content.
     let again = read.to_bytes().unwrap();
-    assert_eq!((again[6], Trace::from_bytes(&again).unwrap()), (2, expected));
+    assert_eq!((again[6], Trace::from_bytes(&again).unwrap()), (3, expected));
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn finished(blind_spots: BlindSpots, write: impl Fn(&mut TraceWriter<Vec<u8>>)) 
 
 #[test]
 fn traces_survive_a_round_trip() {
-    for end in [End::Exited(137), End::Timeout, End::Stopped, End::Unknown, End::Other(77)] {
+    for end in [End::Exited(137), End::Timeout, End::Stopped, End::Unknown, End::CutShort, End::Other(77)] {
         for count in [0, 1, 20_000] {
             let written = trace(count, end);
             assert_eq!(Trace::from_bytes(&written.to_bytes().unwrap()).unwrap(), written);
@@ -146,6 +146,18 @@ fn changed_bytes_never_pass_as_complete() {
         // A changed length may look like a truncation.
         let read = Trace::from_bytes(&changed);
         assert!(read.is_err() || read.is_ok_and(|t| !t.is_complete()), "byte {at}");
+    }
+}
+
+#[test]
+fn recordings_that_were_cut_are_not_complete() {
+    let with_end = |end| Trace { losses: Losses::default(), ..trace(5, end) };
+    for end in [End::CutShort, End::Other(77), End::Unfinished(Cut::BetweenBlocks)] {
+        let faults = with_end(end).faults();
+        assert_eq!(faults, [end.to_string()], "{end:?}");
+    }
+    for end in [End::Exited(1), End::Timeout, End::Stopped, End::Unknown, End::Settled, End::Ready, End::Port(1)] {
+        assert!(with_end(end).is_complete(), "{end:?}");
     }
 }
 
