@@ -17,6 +17,7 @@ pub struct Arguments {
     /// Configuration file.
     #[arg(long, global = true, value_name = "FILE", default_value = paths::SNAPSHOTTER_CONFIG, env = "CVMFS_PREFETCH_SNAPSHOTTER_CONFIG")]
     pub config: PathBuf,
+    /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -27,6 +28,7 @@ Examples:
   cvmfs-prefetch-snapshotter check                         Check this node's setup
 ";
 
+/// Commands; without one, the snapshotter serves.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check this node's setup and print what to change.
@@ -49,6 +51,7 @@ pub enum Command {
     Config(Show),
 }
 
+/// Configurations to print.
 #[derive(Debug, Subcommand)]
 pub enum Show {
     /// Print the configuration in use, with defaults.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bundles::layout::is_repository_name;
-use node::config::{BadValue, ConfigError};
+use node::config::{BadValue, ConfigError, absolute};
 use node::logging::LogFormat;
 use node::paths;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,11 @@ pub struct Config {
     /// Time limit of the lookup of a layer in all repositories, and of the check of a container's mounts.
     #[serde(with = "humantime_serde")]
     pub lookup_timeout: Duration,
+    /// Time from the pull of a layer whose whiteouts a bundle listed to the comparison with the layer itself.
+    #[serde(with = "humantime_serde")]
+    pub check_bundles_after: Duration,
+    /// What happens to a published layer whose diff ID its repository does not state.
+    pub unverified_layers: UnverifiedLayers,
     /// Whether the start of a container waits for its prefetch.
     pub wait: WaitPolicy,
     /// Maximum time that the start of a container waits for its prefetch.
@@ -40,6 +45,17 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Repositories with container layers, in order of preference.
     pub repositories: Vec<Repository>,
+}
+
+/// What happens to a published layer whose diff ID its repository does not state, so that the chain ID of the image cannot be verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnverifiedLayers {
+    /// containerd downloads, verifies and unpacks it.
+    #[default]
+    Unpack,
+    /// It is taken from CVMFS. An image can then take the chain ID of another image.
+    Trust,
 }
 
 /// What a container's Prepare does after the prefetch request.
@@ -86,6 +102,8 @@ impl Default for Config {
             root: paths::SNAPSHOTTER_ROOT.into(),
             prefetch_socket: None,
             lookup_timeout: Duration::from_secs(2),
+            check_bundles_after: Duration::from_secs(600),
+            unverified_layers: UnverifiedLayers::Unpack,
             wait: WaitPolicy::None,
             max_wait: Duration::from_secs(2),
             prefetch_at_start: false,

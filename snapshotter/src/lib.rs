@@ -35,5 +35,7 @@ pub mod root;
 pub mod server;
 pub mod service;
 pub mod snapshots;
+#[cfg(test)]
+mod test_trees;
 pub mod tree;
 pub mod whiteouts;

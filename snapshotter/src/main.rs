@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use node::logging;
+use node::{logging, runtime};
 use snapshotter::arguments::{Arguments, Command, Show};
 use snapshotter::check::{self, Finding};
 use snapshotter::config::Config;
@@ -17,7 +17,7 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let config = Config::read(&arguments.config)?;
     logging::start(config.log_format);
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the tokio runtime")?;
+    let runtime = runtime::start().context("cannot start the tokio runtime")?;
     let result = match arguments.command {
         None => runtime.block_on(serve(&config)).map(|()| ExitCode::SUCCESS),
         Some(Command::Check { containerd_config, client_config, json }) => {

@@ -60,6 +60,10 @@ label! {
         Absent = "absent",
         /// A repository could not be read, so containerd unpacks the layer.
         Fallback = "fallback",
+        /// Nobody states the layer's diff ID, so containerd unpacks the layer and verifies it.
+        Unverified = "unverified",
+        /// The image gives the layer a chain ID that is not the layer's. containerd unpacks it, and refuses the image.
+        Mismatch = "mismatch",
     }
 }
 
@@ -70,6 +74,16 @@ label! {
         Bundle = "bundle",
         /// By listing the layer's directories.
         Listing = "listing",
+    }
+}
+
+label! {
+    /// Whether a layer has the whiteouts that a bundle lists.
+    BundleScan "outcome" {
+        /// It has them.
+        Confirmed = "confirmed",
+        /// It has others.
+        Wrong = "wrong",
     }
 }
 
@@ -175,6 +189,8 @@ pub struct Metrics {
     pub layers: Counters<LayerOrigin>,
     /// New published layers.
     pub scanned_layers: Counters<ScanSource>,
+    /// Comparisons of a bundle's whiteouts with the layer itself.
+    pub bundle_scans: Counters<BundleScan>,
     /// Lookups in repositories that gave no answer.
     pub failed_lookups: Counters<LookupFailure>,
     /// Containers on mounts that are dead or gone.
@@ -213,6 +229,11 @@ impl Metrics {
         Self {
             layers: Counters::register(r, "layers", "Layers that containerd prepared, by origin"),
             scanned_layers: Counters::register(r, "scanned_layers", "New published layers, by source of the whiteouts"),
+            bundle_scans: Counters::register(
+                r,
+                "bundle_scans",
+                "Comparisons of the whiteouts in a bundle with the layer",
+            ),
             failed_lookups: Counters::register(r, "failed_lookups", "Lookups in repositories that gave no answer"),
             dead_mounts: Counters::register(r, "dead_mounts", "Containers whose layers are in a dead or missing mount"),
             prefetch_requests: Counters::register(r, "prefetch_requests", "Requests to the prefetch daemon"),

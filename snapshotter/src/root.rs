@@ -1,5 +1,6 @@
 //! The root: the database and the directories of snapshots, kept consistent. All functions block.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -35,8 +36,25 @@ impl Root {
         let store = Arc::new(Store::open(&directories.metadata())?);
         let metrics = Arc::new(Metrics::new().with_snapshots_of(Arc::clone(&store)));
         let root = Self { store, directories, metrics, index_off: overlay::index_can_be_off() };
+        root.remove_records_without_directory()?;
         root.clean_up()?;
         Ok(root)
+    }
+
+    /// Removes snapshots that have no directory. No caller knows of them: the write of their records failed, and yet reached the disk.
+    fn remove_records_without_directory(&self) -> Result<(), Error> {
+        let present: HashSet<u64> = self.directories.ids()?.into_iter().collect();
+        let missing = |state: &State| -> Vec<String> {
+            let missing = state.iter().filter(|(_, snapshot)| !present.contains(&snapshot.id));
+            missing.map(|(name, _)| name.clone()).collect()
+        };
+        for name in self.store.read(missing) {
+            match self.store.update(|state| state.remove(&name).map_err(Error::from)) {
+                Ok(_) => tracing::warn!(name, "removed a snapshot that has no directory"),
+                Err(error) => tracing::error!(name, %error, "a snapshot has no directory"),
+            }
+        }
+        Ok(())
     }
 
     /// The mounts of a snapshot, for containerd.
@@ -60,7 +78,11 @@ impl Root {
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<(), Error> {
         labels::check(&labels)?;
         let active = self.store.read(|state| state.check_commit(key, name).cloned())?;
-        let usage = self.measure(active.id)?;
+        // A layer is worth more than its size: it is committed even if that cannot be measured.
+        let usage = self.measure(active.id).unwrap_or_else(|error| {
+            tracing::warn!(name, %error, "a layer is committed without its size");
+            Usage::default()
+        });
         self.store.update(|state| Ok((state.commit(key, name, labels, usage, SystemTime::now())?, ())))
     }
 
@@ -77,8 +99,16 @@ impl Root {
 
     /// Removes the snapshot `key`.
     pub fn remove(&self, key: &str) -> Result<(), Error> {
+        if self.store.forget_damaged(key)? {
+            return Ok(());
+        }
         let removed = self.store.update(|state| state.remove(key).map_err(Error::from))?;
         self.delete_directory(removed.id);
+        if let Some(layer) = removed.cvmfs()
+            && let Err(error) = self.store.forget_unused_layer(&layer.repository, &layer.digest)
+        {
+            tracing::warn!(%error, "cannot delete the scan of a layer; the next start tries again");
+        }
         Ok(())
     }
 
@@ -87,6 +117,11 @@ impl Root {
         // In this order: a directory that is made after the listing is not in it.
         let present = self.directories.ids()?;
         let used = self.store.used_ids();
+        // A directory without a record may be that of a snapshot whose record is damaged, and a container may use it.
+        if let [first, ..] = self.store.damaged().as_slice() {
+            tracing::warn!(snapshot = first, "directories are not cleaned up: the record of a snapshot is damaged");
+            return Ok(());
+        }
         for id in present.into_iter().filter(|id| !used.contains(id)) {
             self.delete_directory(id);
         }

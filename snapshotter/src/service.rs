@@ -10,18 +10,19 @@ use bundles::image::Digest;
 use containerd_snapshots::api::types::Mount;
 use containerd_snapshots::{Info, Snapshotter, Usage as ApiUsage, tonic};
 
-use crate::config::Config;
+use crate::config::{Config, UnverifiedLayers};
 use crate::error::Error;
 use crate::layers::{FoundLayer, NotFound, Repositories};
 use crate::metrics::{LayerOrigin, Metrics};
 use crate::prefetch::client::PrefetchClient;
 use crate::prepare::plan::{PreparePlan, published_layers};
+use crate::prepare::verify::{Verdict, verify};
 use crate::prepare::{Request, local, published};
 use crate::root::Root;
 use crate::snapshots::Kind;
 use crate::snapshots::filter::Filter;
 use crate::snapshots::labels::{Labels, LayerLabels};
-use crate::snapshots::state::{State, StateError};
+use crate::snapshots::state::{Existing, State, StateError};
 
 /// The snapshotter.
 #[derive(Debug)]
@@ -29,25 +30,31 @@ pub struct Service {
     root: Arc<Root>,
     repositories: Repositories,
     prefetch: PrefetchClient,
+    unverified_layers: UnverifiedLayers,
     /// For one warning that containerd does not pass the digests of layers.
     digests_missing: Once,
+    /// For one warning that a repository does not state the diff IDs of its layers.
+    diff_ids_missing: Once,
 }
 
 impl Service {
     /// Opens the root. Must be called in a tokio runtime.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let root = Arc::new(Root::open(&config.root)?);
-        let repositories = Repositories::new(
-            &config.repositories,
-            config.lookup_timeout,
-            Arc::clone(&root.store),
-            Arc::clone(&root.metrics),
-        );
+        let repositories = Repositories::new(config, &root.store, &root.metrics);
+        repositories.confirm_pending();
         let prefetch = PrefetchClient::start(config, Arc::clone(&root.metrics));
         if config.prefetch_at_start {
             root.store.read(State::images).iter().for_each(|chain_id| prefetch.image_present(chain_id));
         }
-        Ok(Self { root, repositories, prefetch, digests_missing: Once::new() })
+        Ok(Self {
+            root,
+            repositories,
+            prefetch,
+            unverified_layers: config.unverified_layers,
+            digests_missing: Once::new(),
+            diff_ids_missing: Once::new(),
+        })
     }
 
     /// The metrics of this service.
@@ -66,7 +73,8 @@ impl Service {
     /// Prepare and View. A layer that need not be unpacked is answered with `AlreadyExists`: that is containerd's protocol.
     async fn create(&self, kind: Kind, key: String, parent: String, labels: Labels) -> Result<Vec<Mount>, Error> {
         let request = Request::new(kind, key, parent, labels)?;
-        let plan = self.root.store.read(|state| PreparePlan::read(state, &request))?;
+        let trust_unverified = self.unverified_layers == UnverifiedLayers::Trust;
+        let plan = self.root.store.read(|state| PreparePlan::read(state, &request, trust_unverified))?;
         if let Some(name) = self.published_layer(&request, &plan).await? {
             return Err(StateError::AlreadyExists(name).into());
         }
@@ -81,13 +89,64 @@ impl Service {
     async fn published_layer(&self, request: &Request, plan: &PreparePlan) -> Result<Option<String>, Error> {
         let Some(layer) = request.layer() else { return Ok(None) };
         self.prefetch.layer_pulled(&layer);
-        if let Some(existing) = &plan.existing {
-            self.root.metrics.layers.increment(LayerOrigin::Shared);
-            return Ok(Some(existing.clone()));
+        match &plan.existing {
+            Existing::None => {}
+            Existing::Layer(existing) => {
+                self.root.metrics.layers.increment(LayerOrigin::Shared);
+                return Ok(Some(existing.clone()));
+            }
+            Existing::Unverified => {
+                self.root.metrics.layers.increment(LayerOrigin::Unverified);
+                let chain_id = layer.chain_id;
+                tracing::warn!(chain_id, "layer will be unpacked: an unverified snapshot has the same chain ID");
+                return Ok(None);
+            }
         }
         let Some(found) = self.find(&layer).await else { return Ok(None) };
-        let request = request.clone();
-        self.blocking(move |root| published::create(root, request, found)).await.map(Some)
+        let verdict = verify(layer.chain_id, request.parent.as_deref(), found.diff_id);
+        if !self.accepts(verdict, &layer, &found) {
+            return Ok(None);
+        }
+        let (request, trust_unverified) = (request.clone(), self.unverified_layers == UnverifiedLayers::Trust);
+        let create =
+            move |root: &Root| published::create(root, request, found, verdict == Verdict::Verified, trust_unverified);
+        match self.blocking(create).await {
+            Ok(name) => Ok(name),
+            // Anything in a repository, or in its bundles, must cost no more than an unpacked layer.
+            Err(Error::Disk(error)) => {
+                self.root.metrics.layers.increment(LayerOrigin::Fallback);
+                tracing::warn!(%error, "layer will be unpacked: its snapshot cannot be made");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a published layer is handed out as the requested one.
+    fn accepts(&self, verdict: Verdict, layer: &LayerLabels<'_>, found: &FoundLayer) -> bool {
+        let (chain_id, digest, repository) = (layer.chain_id, &found.layer.digest, &found.layer.repository);
+        let origin = match (verdict, self.unverified_layers) {
+            (Verdict::Verified, _) | (Verdict::Unknown, UnverifiedLayers::Trust) => return true,
+            (Verdict::Unknown, UnverifiedLayers::Unpack) => {
+                self.diff_ids_missing.call_once(|| {
+                    tracing::warn!(
+                        repository, %digest,
+                        "layers of this repository are unpacked: it does not state their diff IDs in .metadata/layers.json, so the \
+                         chain IDs of images cannot be verified; have the publisher add them, or set unverified_layers = \"trust\""
+                    );
+                });
+                LayerOrigin::Unverified
+            }
+            (Verdict::Other, _) => {
+                tracing::warn!(
+                    chain_id, %digest, repository, reference = layer.reference,
+                    "layer will be unpacked: the image gives it a chain ID that is not the layer's"
+                );
+                LayerOrigin::Mismatch
+            }
+        };
+        self.root.metrics.layers.increment(origin);
+        false
     }
 
     async fn find(&self, layer: &LayerLabels<'_>) -> Option<FoundLayer> {

@@ -5,6 +5,7 @@
 mod bad_bundles;
 mod builder;
 mod chain;
+mod chain_ids;
 mod daemon_alone;
 mod daemon_faults;
 mod dead_client;
@@ -23,5 +24,6 @@ mod support;
 mod tree;
 mod user_namespaces;
 mod waits;
+mod watch_restart;
 mod watch_service;
 mod whiteouts;

@@ -1,5 +1,6 @@
 //! `cvmfs-prefetch-snapshotter check`: what this node lacks for the snapshotter to work. Changes nothing.
 
+mod diff_ids;
 mod file_systems;
 
 use std::fmt;
@@ -64,6 +65,8 @@ pub async fn check(config: &Config, containerd_config: &Path, client_config: &Pa
         let is_mounted = mounted.ok;
         findings.push(mounted);
         if is_mounted {
+            let stated = diff_ids::check(repository, config.unverified_layers).await;
+            findings.push(Finding::new(format!("diff IDs in {name}"), stated));
             let subject = format!("overlayfs on {}", repository.mount.display());
             findings.push(Finding::new(subject, check_overlay(config, repository)));
         }

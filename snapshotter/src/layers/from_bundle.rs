@@ -10,13 +10,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bundles::bundle::{Bundle, PublishedLayer};
-use bundles::file::FileError;
 use bundles::image::Digest;
 use bundles::layout::manifest_path;
+use node::below;
 use parking_lot::Mutex;
 
-use crate::tree::DEPTH_LIMIT;
-use crate::whiteouts::LayerScan;
+use crate::whiteouts::{LayerScan, MAX_DEPTH};
+
+/// Largest bundle that is read, in bytes. Of a larger one, the layers are listed instead.
+const MAX_BUNDLE: u64 = 32 << 20;
+/// Most bytes of a bundle's layers, encoded. The memory that they take is a small multiple of it.
+const MAX_LAYERS: usize = 4 << 20;
 
 /// The bundles of one repository.
 #[derive(Debug, Default)]
@@ -33,7 +37,7 @@ impl BundleLayers {
         let listed = layers.iter().find(|listed| listed.digest == *layer)?;
         let root = listed.directories.first()?;
         // Making a companion takes one descriptor for each directory of a path, as a walk does.
-        if listed.directories.iter().any(|directory| directory.path.components().count() > DEPTH_LIMIT) {
+        if listed.directories.iter().any(|directory| directory.path.components().count() > MAX_DEPTH) {
             return None;
         }
         let found = std::fs::symlink_metadata(layerfs).ok()?;
@@ -51,15 +55,20 @@ impl BundleLayers {
             return Arc::clone(layers);
         }
         // The lock is not held during the read: the mount may hang.
-        let layers: Arc<[PublishedLayer]> = match Bundle::read(&mount.join(manifest_path(manifest))) {
-            Ok(bundle) => bundle.layers.into(),
-            Err(FileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Arc::default(),
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the image's bundle; its layers are listed instead");
-                Arc::default()
-            }
-        };
+        let layers = read(mount, manifest).unwrap_or_else(|error| {
+            tracing::warn!(%manifest, %error, "cannot read the image's bundle; its layers are listed instead");
+            Arc::default()
+        });
         *self.last.lock() = Some((*manifest, Arc::clone(&layers)));
         layers
+    }
+}
+
+/// Reads the layers of the bundle; none if there is no bundle.
+fn read(mount: &Path, manifest: &Digest) -> io::Result<Arc<[PublishedLayer]>> {
+    match below::read(mount, Path::new(&manifest_path(manifest)), MAX_BUNDLE) {
+        Ok(bundle) => Bundle::layers_from_bytes(&bundle, MAX_LAYERS).map(Into::into).map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Arc::default()),
+        Err(error) => Err(error),
     }
 }

@@ -5,9 +5,11 @@
 //! they are counted and logged separately for operators.
 //!
 //! [`probe`] looks for a layer behind the guard of the mount, as a mount can hang. [`from_bundle`] reads whiteouts from the image's
-//! bundle, which saves listing the layer. [`mount_check`] checks, before a container gets its mounts, that the repositories
+//! bundle, which saves listing the layer; [`confirm`] lists it later. [`diff_id`] reads what a layer is. [`mount_check`] checks, before a container gets its mounts, that the repositories
 //! are still mounted.
 
+mod confirm;
+pub mod diff_id;
 mod from_bundle;
 pub mod mount_check;
 mod probe;
@@ -20,8 +22,9 @@ use std::time::Duration;
 
 use bundles::image::Digest;
 use node::mount::{Mount, MountError};
+use tokio::sync::Semaphore;
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::metrics::{LookupFailure, Metrics, ScanSource};
 use crate::snapshots::CvmfsLayer;
 use crate::snapshots::store::Store;
@@ -36,6 +39,8 @@ pub struct FoundLayer {
     pub layer: CvmfsLayer,
     /// The layer's whiteouts, for its companions.
     pub whiteouts: Whiteouts,
+    /// The layer's diff ID, if the repository states it.
+    pub diff_id: Option<Digest>,
 }
 
 /// Why no repository gave a layer.
@@ -57,14 +62,24 @@ pub struct Repositories {
 
 impl Repositories {
     /// The configured repositories, in order of preference. No mount is read yet.
-    pub fn new(
-        repositories: &[config::Repository],
-        timeout: Duration,
-        store: Arc<Store>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let repository = |config| Arc::new(Repository::new(config, Arc::clone(&store), Arc::clone(&metrics)));
-        Self { repositories: repositories.iter().map(repository).collect(), timeout, metrics }
+    pub fn new(config: &Config, store: &Arc<Store>, metrics: &Arc<Metrics>) -> Self {
+        let repository = |repository| {
+            let repository =
+                Repository::new(repository, config.check_bundles_after, Arc::clone(store), Arc::clone(metrics));
+            Arc::new(repository)
+        };
+        let repositories = config.repositories.iter().map(repository).collect();
+        Self { repositories, timeout: config.lookup_timeout, metrics: Arc::clone(metrics) }
+    }
+
+    /// Compares what bundles list about layers with the layers, where that was not done before the last stop. Must be called in a tokio
+    /// runtime.
+    pub fn confirm_pending(&self) {
+        for repository in &self.repositories {
+            for digest in repository.store.unconfirmed_layers(&repository.name) {
+                repository.confirm(digest);
+            }
+        }
     }
 
     /// Looks up a layer in all repositories at once and returns it from the first, in the order of the configuration, that
@@ -79,6 +94,9 @@ impl Repositories {
             match lookup.await {
                 Ok(Ok(Some(scan))) => {
                     repository.note_success();
+                    if scan.is_from_bundle {
+                        repository.confirm(digest);
+                    }
                     return Ok(repository.found(digest, scan));
                 }
                 Ok(Ok(None)) => repository.note_success(),
@@ -105,10 +123,16 @@ struct Repository {
     metrics: Arc<Metrics>,
     /// The last lookup failed. For one log line when failures begin and one when they end.
     is_failing: AtomicBool,
+    /// A bundle of this repository listed other whiteouts than a layer has. Bundles are not used any more until the next start.
+    distrusts_bundles: AtomicBool,
+    /// Time from the pull of a layer to its comparison with the bundle.
+    confirm_after: Duration,
+    /// One permit.
+    confirming: Semaphore,
 }
 
 impl Repository {
-    fn new(config: &config::Repository, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
+    fn new(config: &config::Repository, confirm_after: Duration, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
         Self {
             name: config.name.clone(),
             mount: Mount::new(&config.mount),
@@ -116,6 +140,9 @@ impl Repository {
             store,
             metrics,
             is_failing: AtomicBool::new(false),
+            distrusts_bundles: AtomicBool::new(false),
+            confirm_after,
+            confirming: Semaphore::new(1),
         }
     }
 
@@ -127,7 +154,7 @@ impl Repository {
         timeout: Duration,
     ) -> Result<Option<LayerScan>, MountError> {
         let this = Arc::clone(&self);
-        let scan = move |layerfs: &Path| this.scan(&digest, manifest.as_ref(), layerfs);
+        let scan = move |layerfs: &Path| this.record(&digest, manifest.as_ref(), layerfs);
         probe::find_layer(&self.mount, digest, timeout, scan).await
     }
 
@@ -140,26 +167,38 @@ impl Repository {
             companion_above: scan.whiteouts.any(),
             companion_below: scan.whiteouts.delete_anything(),
         };
-        FoundLayer { layer, whiteouts: scan.whiteouts }
+        FoundLayer { layer, whiteouts: scan.whiteouts, diff_id: scan.diff_id }
     }
 
-    /// The owner and whiteouts of the layer at `layerfs`: from the database, from the image's bundle, or by listing the
-    /// layer.
-    fn scan(&self, layer: &Digest, manifest: Option<&Digest>, layerfs: &Path) -> io::Result<LayerScan> {
-        match self.store.layer_scan(&self.name, layer) {
-            Ok(Some(scan)) => return Ok(scan),
-            Ok(None) => {}
-            Err(error) if error.is_damaged_record() => {
-                tracing::warn!(%error, "cannot read the stored scan of a layer; the layer is scanned again");
-            }
-            Err(error) => return Err(io::Error::other(error)),
+    /// What is kept about the layer at `layerfs`: from the database, or from a new scan.
+    fn record(&self, layer: &Digest, manifest: Option<&Digest>, layerfs: &Path) -> io::Result<LayerScan> {
+        let stored = self.store.layer_scan(&self.name, layer).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the stored scan of a layer; the layer is scanned again");
+            None
+        });
+        if let Some(stored) = stored.as_ref().filter(|stored| stored.diff_id.is_some()) {
+            return Ok(stored.clone());
         }
+        // A publisher may state the diff ID later.
+        let diff_id = diff_id::read(self.mount.path(), layer)?;
+        let scan = match stored {
+            Some(stored) if diff_id.is_none() => return Ok(stored),
+            Some(stored) => stored,
+            None => self.scan(layer, manifest, layerfs)?,
+        };
+        let scan = LayerScan { diff_id, ..scan };
+        self.store.put_layer_scan(&self.name, layer, &scan).map_err(io::Error::other)?;
+        Ok(scan)
+    }
+
+    /// The owner and whiteouts of the layer at `layerfs`: from the image's bundle, or by listing the layer.
+    fn scan(&self, layer: &Digest, manifest: Option<&Digest>, layerfs: &Path) -> io::Result<LayerScan> {
+        let manifest = manifest.filter(|_| !self.distrusts_bundles.load(Ordering::Acquire));
         let from_bundle = manifest.and_then(|manifest| self.bundles.scan(self.mount.path(), manifest, layer, layerfs));
         let (scan, source) = match from_bundle {
             Some(scan) => (scan, ScanSource::Bundle),
             None => (walk::walk(layerfs)?, ScanSource::Listing),
         };
-        self.store.put_layer_scan(&self.name, layer, &scan).map_err(io::Error::other)?;
         self.metrics.scanned_layers.increment(source);
         Ok(scan)
     }

@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bundles::image::Digest;
+use node::below::{self, Links};
 use node::mount::{Mount, MountError};
 
 /// The root directory of a published layer.
 pub(super) fn layerfs(mount: &Path, digest: &Digest) -> PathBuf {
+    mount.join(relative(digest))
+}
+
+fn relative(digest: &Digest) -> PathBuf {
     let hex = digest.hex();
-    mount.join(".layers").join(&hex[..2]).join(&hex).join("layerfs")
+    [".layers", &hex[..2], &hex, "layerfs"].iter().collect()
 }
 
 /// Looks for the layer and then calls `next` with the layer's root, if the repository has the layer.
@@ -33,10 +38,12 @@ pub(super) async fn find_layer<T: Send + 'static>(
 }
 
 /// The layer's root, if the repository has the layer. Only "does not exist" means that it does not.
+///
+/// A symbolic link on the way is an error: containers would get the directory that it leads to, which may be one of the host.
 fn published(mount: &Path, digest: &Digest) -> io::Result<Option<PathBuf>> {
     let path = layerfs(mount, digest);
-    match std::fs::symlink_metadata(&path) {
-        Ok(metadata) if metadata.is_dir() => {
+    match below::resolve(mount, &relative(digest), Links::Refuse) {
+        Ok(found) if found.metadata().is_dir() => {
             // The kernel may remember directories of a dead mount; it forwards this call to the client each time.
             rustix::fs::statfs(&path)?;
             Ok(Some(path))

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::metrics::BundleScan;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -24,7 +25,13 @@ fn site(names: &[&str]) -> Site {
         .iter()
         .map(|name| config::Repository { name: (*name).to_owned(), mount: directory.path().join(name) })
         .collect();
-    let repositories = Repositories::new(&repositories, Duration::from_secs(60), store, Arc::clone(&metrics));
+    let config = Config {
+        repositories,
+        lookup_timeout: Duration::from_secs(60),
+        check_bundles_after: Duration::ZERO,
+        ..Config::default()
+    };
+    let repositories = Repositories::new(&config, &store, &metrics);
     Site { directory, metrics, repositories }
 }
 
@@ -70,6 +77,23 @@ async fn only_a_mounted_repository_can_lack_a_layer() {
     fs::remove_dir(&layerfs).unwrap();
     fs::write(&layerfs, "").unwrap();
     assert_eq!(site.find("b").await, Err(NotFound::Unknown));
+}
+
+#[tokio::test]
+async fn a_link_on_the_way_to_a_layer_is_refused() {
+    let site = site(&["one"]);
+    let host = site.directory.path().join("host");
+    fs::create_dir_all(host.join("layerfs")).unwrap();
+    for links in 1..=3 {
+        let layer = links.to_string();
+        let layerfs = site.publish("one", &layer);
+        // The layer's root, its directory, and the one above.
+        let link = layerfs.ancestors().nth(links - 1).unwrap();
+        let target = if links == 1 { host.join("layerfs") } else { host.clone() };
+        fs::remove_dir_all(link).unwrap();
+        std::os::unix::fs::symlink(target, link).unwrap();
+        assert_ne!(site.find(&layer).await, Ok("one".to_owned()), "{}", link.display());
+    }
 }
 
 #[tokio::test]
@@ -131,7 +155,7 @@ async fn a_layer_in_the_images_bundle_is_not_listed() {
     };
     let image = ImageId { chain_id: ChainId(manifest), manifest: Some(manifest), reference: "r/image:1".to_owned() };
     let mut deep = publish("deep", 0o755);
-    for depth in 1..=crate::tree::DEPTH_LIMIT + 1 {
+    for depth in 1..=crate::whiteouts::MAX_DEPTH + 1 {
         let path = RootPath::new("/d".repeat(depth)).unwrap();
         deep.directories.push(WhiteoutDirectory { path, ..deep.directories[0].clone() });
     }
@@ -146,6 +170,12 @@ async fn a_layer_in_the_images_bundle_is_not_listed() {
         deleted.map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(deleted("a", Some(manifest)).await, ["listed"]);
+    // It is listed later, and the bundle was wrong.
+    while site.metrics.bundle_scans.get(BundleScan::Wrong) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(deleted("a", Some(manifest)).await, ["really"]);
+    site.repositories.repositories[0].distrusts_bundles.store(false, Ordering::Release);
     // The mount shows another mode than the bundle.
     assert_eq!(deleted("b", Some(manifest)).await, ["really"]);
     // Deeper than a companion can be made.

@@ -1,11 +1,12 @@
 //! Answering Prepare and View: creating a snapshot.
 //!
-//! [`plan`] reads from the state, in one step, everything that the answer depends on. [`published`] creates the committed
-//! snapshot of a layer that is in CVMFS, [`local`] creates all other snapshots.
+//! [`plan`] reads from the state, in one step, everything that the answer depends on. [`verify`] compares a published layer with what
+//! containerd asks for, [`published`] creates its committed snapshot, [`local`] creates all other snapshots.
 
 pub mod local;
 pub mod plan;
 pub mod published;
+pub mod verify;
 
 use crate::error::Error;
 use crate::idmap;

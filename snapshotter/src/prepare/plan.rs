@@ -4,14 +4,15 @@ use bundles::image::ChainId;
 
 use super::Request;
 use crate::snapshots::labels::SNAPSHOT_REF;
-use crate::snapshots::state::{State, StateError};
+use crate::snapshots::names::verified_chain_id;
+use crate::snapshots::state::{Existing, State, StateError};
 use crate::snapshots::{CvmfsLayer, Kind, Snapshot};
 
 /// Read in one step, so all fields belong to one moment.
 #[derive(Debug)]
 pub struct PreparePlan {
-    /// The committed snapshot that is the requested layer already.
-    pub existing: Option<String>,
+    /// Whether there is a committed snapshot with the chain ID of the requested layer.
+    pub existing: Existing,
     /// The image to prefetch: the snapshot is for a container of an image with a published layer.
     pub image: Option<ChainId>,
     /// The topmost published layer of each repository that the new snapshot will be mounted on. Empty for a layer that is
@@ -22,8 +23,8 @@ pub struct PreparePlan {
 }
 
 impl PreparePlan {
-    /// Checks that the snapshot can be created, and reads what it is for.
-    pub fn read(state: &State, request: &Request) -> Result<Self, StateError> {
+    /// Checks that the snapshot can be created, and reads what it is for. `trust_unverified` is as in [`State::find_layer`].
+    pub fn read(state: &State, request: &Request, trust_unverified: bool) -> Result<Self, StateError> {
         let parent = request.parent.as_deref();
         state.check_new(&request.key, parent)?;
         let chain = state.chain(parent)?;
@@ -32,7 +33,7 @@ impl PreparePlan {
         // A container in a user namespace is based on a local copy of all files.
         let is_container = request.kind == Kind::Active && !is_unpacking && request.mapped_root.is_none();
         Ok(Self {
-            existing: layer.and_then(|layer| state.find_layer(layer.chain_id, parent)).map(str::to_owned),
+            existing: layer.map_or(Existing::None, |layer| state.find_layer(&layer, parent, trust_unverified)),
             image: if is_container { image_of(parent, &chain) } else { None },
             published_layers: if is_unpacking { Vec::new() } else { published_layers(&chain) },
             parent: chain.first().map(|parent| (*parent).clone()),
@@ -46,9 +47,8 @@ fn image_of(parent: Option<&str>, chain: &[&Snapshot]) -> Option<ChainId> {
     if !chain.iter().any(|snapshot| snapshot.cvmfs().is_some()) {
         return None;
     }
-    let from_label = top.labels.get(SNAPSHOT_REF).and_then(|label| label.parse().ok());
-    // containerd's names of layers end with the chain ID.
-    from_label.or_else(|| parent?.rsplit('/').next()?.parse().ok())
+    let from_label = || top.labels.get(SNAPSHOT_REF)?.parse().ok();
+    verified_chain_id(parent?).or_else(from_label)
 }
 
 /// The topmost published layer of each repository in a chain of snapshots.
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::snapshots::Content;
-    use crate::snapshots::labels::{GID_MAPPING, Labels, UID_MAPPING};
+    use crate::snapshots::labels::{GID_MAPPING, LAYER_DIGEST, Labels, UID_MAPPING};
     use crate::snapshots::state::NewSnapshot;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -118,7 +118,7 @@ mod tests {
 
     fn plan(kind: Kind, key: &str, parent: &str, pairs: &[(&str, &str)]) -> PreparePlan {
         let request = Request::new(kind, key.to_owned(), parent.to_owned(), labels(pairs)).unwrap();
-        PreparePlan::read(&state(), &request).unwrap()
+        PreparePlan::read(&state(), &request, false).unwrap()
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         let layers: Vec<_> = plan.published_layers.iter().map(|layer| layer.layerfs.to_str().unwrap()).collect();
         assert_eq!(layers, ["middle"], "the topmost of the repository");
         assert_eq!(plan.parent.unwrap().labels[SNAPSHOT_REF], chain_id("top"));
-        assert_eq!(plan.existing, None);
+        assert_eq!(plan.existing, Existing::None);
     }
 
     #[test]
@@ -149,10 +149,12 @@ mod tests {
 
     #[test]
     fn a_layer_that_exists_is_found() {
-        let id = chain_id("middle");
-        let existing = |kind, parent| plan(kind, "extract-1", parent, &[(SNAPSHOT_REF, &id)]).existing;
-        assert_eq!(existing(Kind::Active, "bottom").as_deref(), Some("middle"));
-        assert_eq!(existing(Kind::Active, "local"), None, "on another parent");
-        assert_eq!(existing(Kind::View, "bottom"), None, "a view is no layer");
+        let (id, digest) = (chain_id("middle"), Digest::sha256(b"middle").to_string());
+        let labels = [(SNAPSHOT_REF, id.as_str()), (LAYER_DIGEST, &digest)];
+        let existing = |kind, parent| plan(kind, "extract-1", parent, &labels).existing;
+        // The name of this snapshot does not say that its chain ID was verified.
+        assert_eq!(existing(Kind::Active, "bottom"), Existing::Unverified);
+        assert_eq!(existing(Kind::Active, "local"), Existing::None, "on another parent");
+        assert_eq!(existing(Kind::View, "bottom"), Existing::None, "a view is no layer");
     }
 }

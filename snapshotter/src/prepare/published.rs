@@ -8,17 +8,24 @@ use crate::layers::FoundLayer;
 use crate::metrics::LayerOrigin;
 use crate::root::Root;
 use crate::snapshots::directories::DiskError;
-use crate::snapshots::state::{Change, NewSnapshot};
-use crate::snapshots::{Content, Kind};
+use crate::snapshots::labels::LayerLabels;
+use crate::snapshots::state::{Change, Existing, NewSnapshot};
+use crate::snapshots::{Content, Kind, names};
 use crate::whiteouts::companion;
 
-/// Beginning of the names of these snapshots. No namespace of containerd begins with a dot, so no other name does.
-const NAME_PREFIX: &str = ".cvmfs";
-
-/// Creates the snapshot, unless another call just created it, and returns its name.
-pub fn create(root: &Root, request: Request, found: FoundLayer) -> Result<String, Error> {
-    let chain_id = request.layer().map(|layer| layer.chain_id.to_owned()).unwrap_or_default();
-    let FoundLayer { layer, whiteouts } = found;
+/// Creates the snapshot, unless another call just created it, and returns its name. Returns none if another call created a snapshot that
+/// excludes this one.
+pub fn create(
+    root: &Root,
+    request: Request,
+    found: FoundLayer,
+    is_verified: bool,
+    trust_unverified: bool,
+) -> Result<Option<String>, Error> {
+    let labels = request.labels.clone();
+    let Some(requested) = LayerLabels::read(&labels) else { return Ok(None) };
+    let chain_id = requested.chain_id;
+    let FoundLayer { layer, whiteouts, .. } = found;
     let repository = layer.repository.clone();
     let digest = layer.digest;
     let name = root.with_new_directory(|id| {
@@ -30,7 +37,7 @@ pub fn create(root: &Root, request: Request, found: FoundLayer) -> Result<String
             let below = directories.below(id);
             companion::fill_below(&whiteouts, &below).map_err(DiskError::new("fill the companion", below))?;
         }
-        let name = format!("{NAME_PREFIX}/{id}/{chain_id}");
+        let name = names::published(id, chain_id, is_verified);
         let parent = request.parent.clone();
         let new = NewSnapshot {
             id,
@@ -40,12 +47,15 @@ pub fn create(root: &Root, request: Request, found: FoundLayer) -> Result<String
             content: Content::Cvmfs(layer),
             now: SystemTime::now(),
         };
-        root.store.update(|state| match state.find_layer(&chain_id, parent.as_deref()) {
-            Some(existing) => Ok::<_, Error>((Change::default(), existing.to_owned())),
-            None => Ok((state.create(&name, new)?, name)),
+        root.store.update(|state| match state.find_layer(&requested, parent.as_deref(), trust_unverified) {
+            Existing::Layer(existing) => Ok::<_, Error>((Change::default(), Some(existing))),
+            Existing::Unverified => Ok((Change::default(), None)),
+            Existing::None => Ok((state.create(&name, new)?, Some(name))),
         })
     })?;
-    root.metrics.layers.increment(LayerOrigin::Cvmfs);
-    tracing::info!(chain_id, repository, %digest, "layer taken from CVMFS");
+    if name.is_some() {
+        root.metrics.layers.increment(LayerOrigin::Cvmfs);
+        tracing::info!(chain_id, repository, %digest, "layer taken from CVMFS");
+    }
     Ok(name)
 }

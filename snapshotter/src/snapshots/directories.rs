@@ -20,6 +20,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use super::remove::remove;
 use super::{Content, Kind, Snapshot};
 
 /// A file operation below the root that failed.
@@ -156,7 +157,7 @@ impl Directories {
             ignore_missing(fs::remove_file(&link)).map_err(DiskError::new("delete", link))?;
         }
         let directory = self.snapshot(id);
-        ignore_missing(fs::remove_dir_all(&directory)).map_err(DiskError::new("delete", directory))
+        remove(&directory).map_err(DiskError::new("delete", directory))
     }
 
     /// The ids that have a directory or a link, sorted.

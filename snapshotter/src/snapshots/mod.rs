@@ -1,11 +1,13 @@
 //! Snapshots: what they are, the rules for changing them, and how they are kept.
 //!
 //! [`state`] holds the rules (keys, parents, kinds), without disk or clock. [`store`] keeps the snapshots in a database,
-//! [`directories`] keeps their files. [`labels`] and [`filter`] are containerd's. [`usage`] measures directories.
+//! [`directories`] keeps their files. [`labels`] and [`filter`] are containerd's. [`names`] are those of committed layers. [`usage`] measures directories, [`remove`] deletes them.
 
 pub mod directories;
 pub mod filter;
 pub mod labels;
+pub mod names;
+pub mod remove;
 pub mod state;
 pub mod store;
 pub mod usage;
@@ -109,6 +111,14 @@ impl Snapshot {
         match &self.content {
             Content::Local => None,
             Content::Cvmfs(layer) => Some(layer),
+        }
+    }
+
+    /// Digest of the compressed layer; for an unpacked layer, as containerd gave it.
+    pub fn layer_digest(&self) -> Option<String> {
+        match &self.content {
+            Content::Local => self.labels.get(labels::LAYER_DIGEST).cloned(),
+            Content::Cvmfs(layer) => Some(layer.digest.to_string()),
         }
     }
 

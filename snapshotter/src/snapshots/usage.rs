@@ -1,23 +1,28 @@
 //! Disk usage of a directory, counted as containerd counts it.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
+use rustix::io::Errno;
 
 use super::Usage;
-use crate::tree;
+use crate::tree::{self, Next, Visit};
 
 /// Disk usage of `path` and everything below it. A file that is deleted during the count may be left out.
 pub fn measure(path: &Path) -> io::Result<Usage> {
     let mut count = Count::default();
     let root = tree::open(path)?;
     count.add(&fstat(&root)?);
-    count.directory(root, 0)?;
+    tree::walk(root, &mut count)?;
     Ok(count.usage)
 }
+
+/// Hard-linked files that are remembered. Beyond that, each link of a file counts: a container can make more links than fit into memory.
+const MAX_SEEN: usize = 1_000_000;
 
 #[derive(Default)]
 struct Count {
@@ -29,39 +34,41 @@ struct Count {
 impl Count {
     fn add(&mut self, stat: &Stat) {
         let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_directory || stat.st_nlink == 1 || self.seen.insert((stat.st_dev, stat.st_ino)) {
+        if is_directory || stat.st_nlink == 1 || self.is_new(stat) {
             self.usage.inodes += 1;
             self.usage.size += u64::try_from(stat.st_blocks).unwrap_or_default() * 512;
         }
     }
 
-    fn directory(&mut self, directory: OwnedFd, depth: usize) -> io::Result<()> {
-        tree::check_depth(depth)?;
-        let parent = directory.as_fd();
-        tree::for_each_entry(parent, |name, _| {
-            let stat = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(rustix::io::Errno::NOENT) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            };
-            self.add(&stat);
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                match tree::open_child(parent, name) {
-                    Ok(child) => self.directory(child, depth + 1)?,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(())
-        })
+    fn is_new(&mut self, stat: &Stat) -> bool {
+        let file = (stat.st_dev, stat.st_ino);
+        if self.seen.len() < MAX_SEEN { self.seen.insert(file) } else { !self.seen.contains(&file) }
+    }
+}
+
+impl Visit for Count {
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, _listed: FileType) -> io::Result<Next> {
+        let stat = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(Next::Continue),
+            stat => stat?,
+        };
+        self.add(&stat);
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        Ok(if is_directory { Next::Enter } else { Next::Continue })
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use std::fs;
+    use std::io::Write;
+
+    use rustix::fs::{Mode, OFlags, openat};
+
+    use super::*;
+    use crate::snapshots::remove::remove;
+    use crate::test_trees::make_deep;
 
     #[test]
     fn hard_links_count_once_and_symbolic_links_are_not_followed() {
@@ -77,5 +84,17 @@ mod tests {
         std::os::unix::fs::symlink(directory.path(), root.join("out")).unwrap();
         assert_eq!(measure(&root).unwrap().inodes, 4);
         assert!(measure(&root.join("missing")).is_err());
+    }
+
+    #[test]
+    fn depth_does_not_matter() {
+        let directory = tempfile::tempdir().unwrap();
+        let bottom = make_deep(directory.path(), 2_000);
+        let file = openat(&bottom, "file", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644)).unwrap();
+        fs::File::from(file).write_all(&vec![1; 1 << 20]).unwrap();
+        let usage = measure(directory.path()).unwrap();
+        assert_eq!(usage.inodes, 1 + 2_000 + 1);
+        assert!(usage.size >= 1 << 20, "{usage:?}");
+        remove(&directory.path().join("d")).unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! Making the companion directories of a published layer.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,7 +34,18 @@ pub fn fill_above(whiteouts: &Whiteouts, root: &Path) -> io::Result<()> {
 /// Fills the empty directory `root` so that it deletes what the layer above it deletes.
 pub fn fill_below(whiteouts: &Whiteouts, root: &Path) -> io::Result<()> {
     let mut open = OpenPath::new(root)?;
-    for directory in whiteouts.directories.iter().filter(|directory| directory.deletes_anything()) {
+    // A layer may delete a directory and have one with the same name. Then everything below it in the lower layers is gone already.
+    let mut gone: HashSet<Vec<&[u8]>> = HashSet::new();
+    for directory in &whiteouts.directories {
+        let path: Vec<&[u8]> = directory.path.iter().map(Vec::as_slice).collect();
+        if gone.contains(&path) || path.split_last().is_some_and(|(_, parent)| gone.contains(parent)) {
+            gone.insert(path);
+            continue;
+        }
+        gone.extend(directory.deleted.iter().map(|name| [path.as_slice(), &[name.as_slice()]].concat()));
+        if !directory.deletes_anything() {
+            continue;
+        }
         let fd = open.enter(&directory.path, true)?;
         for name in &directory.deleted {
             whiteout(fd, name)?;

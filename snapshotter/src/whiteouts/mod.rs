@@ -29,10 +29,16 @@
 pub mod companion;
 pub mod walk;
 
+use std::collections::BTreeMap;
+
 use bundles::bundle::{CATALOG_MARKER, OPAQUE, PublishedLayer, WHITEOUT};
 use bundles::codec::{Decode, Encode};
+use bundles::image::Digest;
 
-/// Everything about a published layer that mounting it needs.
+/// Greatest depth of a directory with whiteouts. Making a companion keeps a descriptor open for each level.
+pub const MAX_DEPTH: usize = 512;
+
+/// Everything that is kept about a published layer.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[bincode(crate = "bundles::codec")]
 pub struct LayerScan {
@@ -40,6 +46,10 @@ pub struct LayerScan {
     pub owner: (u32, u32),
     /// The whiteouts in the layer.
     pub whiteouts: Whiteouts,
+    /// Whether the whiteouts are those that a bundle lists, and the layer itself has not been listed yet.
+    pub is_from_bundle: bool,
+    /// Digest of the uncompressed layer, if the repository states it.
+    pub diff_id: Option<Digest>,
 }
 
 /// The whiteouts of a layer: the directories that have any and the directories that lead there, parents first.
@@ -90,7 +100,8 @@ impl LayerScan {
             }
             directory
         });
-        Self { owner, whiteouts: Whiteouts { directories: directories.collect() } }
+        let whiteouts = Whiteouts { directories: directories.collect() };
+        Self { owner, whiteouts, is_from_bundle: true, diff_id: None }
     }
 }
 
@@ -98,6 +109,23 @@ impl Whiteouts {
     /// Whether the layer has whiteouts; the file of its catalog does not count.
     pub fn any(&self) -> bool {
         self.directories.iter().any(|directory| directory.hidden.iter().any(|name| name.starts_with(WHITEOUT)))
+    }
+
+    /// Whether two scans of a layer found the same whiteouts. Attributes are not compared: not all clients show nanoseconds.
+    pub fn delete_the_same_as(&self, other: &Self) -> bool {
+        let of = |whiteouts: &Self| -> BTreeMap<Vec<Vec<u8>>, [Vec<Vec<u8>>; 2]> {
+            let sorted = |names: &[Vec<u8>]| {
+                let mut names = names.to_vec();
+                names.sort_unstable();
+                names
+            };
+            // Without those that only lead to others. Opaque directories have a hidden file.
+            let with_any = whiteouts.directories.iter().filter(|directory| !directory.hidden.is_empty());
+            with_any
+                .map(|directory| (directory.path.clone(), [&directory.hidden, &directory.deleted].map(|n| sorted(n))))
+                .collect()
+        };
+        of(self) == of(other)
     }
 
     /// Whether the whiteouts delete anything from the layers below.
@@ -111,23 +139,25 @@ impl WhiteoutDirectory {
         self.opaque || !self.deleted.is_empty()
     }
 
-    /// Adds the file `name` of this directory if it stands for a whiteout or, in the layer's root, for a catalog. Returns
-    /// whether it does.
-    fn add_if_whiteout(&mut self, name: &[u8]) -> bool {
-        if self.path.is_empty() && name == CATALOG_MARKER {
-            self.hidden.push(name.to_vec());
-            return true;
+    /// Adds the file `name` of this directory if it stands for a whiteout or, in the layer's root, for a catalog.
+    fn add_if_whiteout(&mut self, name: &[u8]) {
+        if !is_special(name, self.path.is_empty()) {
+            return;
         }
-        let Some(deleted) = name.strip_prefix(WHITEOUT) else { return false };
         self.hidden.push(name.to_vec());
+        let Some(deleted) = name.strip_prefix(WHITEOUT) else { return };
         if name == OPAQUE {
             self.opaque = true;
         } else if !deleted.starts_with(WHITEOUT) && !matches!(deleted, b"" | b"." | b"..") {
             // Other names that begin with `.wh..wh.` belong to AUFS and delete nothing.
             self.deleted.push(deleted.to_vec());
         }
-        true
     }
+}
+
+/// Whether a file with this name stands for a whiteout or, in a layer's root, for a catalog.
+fn is_special(name: &[u8], in_root: bool) -> bool {
+    name.starts_with(WHITEOUT) || (in_root && name == CATALOG_MARKER)
 }
 
 #[cfg(test)]

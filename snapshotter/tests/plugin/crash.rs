@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bundles::image::Digest;
@@ -12,6 +14,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::crowd::check_consistent;
+use crate::mounted::Mounted;
 use crate::process::{Client, Snapshotter};
 
 const CRASHES: usize = 200;
@@ -175,7 +178,8 @@ async fn work(mut client: Client, mut model: Model, layer: String) -> Model {
         let call = model.choose();
         match send(&mut client, &call, &layer).await {
             Ok(()) => model.apply(call),
-            Err(Code::Unavailable | Code::Unknown | Code::Cancelled) => {
+            // Internal: the disk is full.
+            Err(Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal) => {
                 model.pending = Some(call);
                 return model;
             }
@@ -216,12 +220,26 @@ async fn check(snapshotter: &Snapshotter, models: &mut [Model]) {
     assert_eq!(count, infos.len(), "there are snapshots that no client made: {infos:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn crashes_lose_nothing_and_leave_nothing_over() {
+/// A file that fills the file system of the root for a while.
+struct Filler(PathBuf);
+
+impl Filler {
+    fn fill(&self) {
+        let mut file = fs::File::create(&self.0).unwrap();
+        while file.write_all(&[0; 64 << 10]).is_ok() {}
+        while file.write_all(&[0; 512]).is_ok() {}
+    }
+
+    fn remove(&self) {
+        fs::remove_file(&self.0).unwrap();
+    }
+}
+
+/// Kills the snapshotter at random moments. Before every other kill, `filler` has filled the disk.
+async fn crash_repeatedly(snapshotter: &mut Snapshotter, crashes: usize, filler: Option<Filler>) {
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut snapshotter = Snapshotter::start(&["repository"], 60_000);
     let layer = Digest::sha256(b"layer");
     let layerfs = format!("repository/.layers/{}/{}/layerfs", &layer.hex()[..2], layer.hex());
     fs::create_dir_all(snapshotter.path(&layerfs)).unwrap();
@@ -230,24 +248,30 @@ async fn crashes_lose_nothing_and_leave_nothing_over() {
     }
     let mut models: Vec<_> = (0..CLIENTS).map(|client| Model::new(client, seed)).collect();
     let mut acknowledged = 0;
-    for crash in 0..CRASHES {
+    for crash in 0..crashes {
         let mut tasks = Vec::new();
         for model in models.drain(..) {
             tasks.push(tokio::spawn(work(snapshotter.connect().await, model, layer.to_string())));
         }
         tokio::time::sleep(Duration::from_micros(random.random_range(0..40_000))).await;
+        let filler = filler.as_ref().filter(|_| crash % 2 == 1);
+        if let Some(filler) = filler {
+            filler.fill();
+            tokio::time::sleep(Duration::from_micros(random.random_range(0..20_000))).await;
+        }
         snapshotter.crash();
         for task in tasks {
             models.push(task.await.unwrap());
         }
+        filler.inspect(|filler| filler.remove());
         if crash % 10 == 9 {
             snapshotter.crash_at_start(Duration::from_micros(random.random_range(0..60_000)));
         }
         snapshotter.restart();
-        check(&snapshotter, &mut models).await;
+        check(snapshotter, &mut models).await;
         acknowledged = models.iter().map(|model| model.number).sum();
     }
-    assert!(acknowledged > CRASHES, "only {acknowledged} snapshots were made");
+    assert!(acknowledged > crashes, "only {acknowledged} snapshots were made");
     // Everything that is left can be removed.
     let mut client = snapshotter.connect().await;
     while let Some(info) = {
@@ -257,4 +281,22 @@ async fn crashes_lose_nothing_and_leave_nothing_over() {
         client.remove(&info.name).await.unwrap();
     }
     assert!(snapshotter.names("snapshots").is_empty() && snapshotter.names("l").is_empty());
+}
+
+/// The same layer under many chain IDs.
+const TRUST: &str = "unverified_layers = \"trust\"";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crashes_lose_nothing_and_leave_nothing_over() {
+    crash_repeatedly(&mut Snapshotter::start_with(&["repository"], 60_000, TRUST), CRASHES, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crashes_on_a_full_disk_lose_nothing_and_leave_nothing_over() {
+    let mut snapshotter = Snapshotter::configured(&["repository"], 60_000, TRUST);
+    let root = snapshotter.path("root");
+    fs::create_dir(&root).unwrap();
+    let _disk = Mounted::tmpfs(root.clone(), "16m");
+    snapshotter.restart();
+    crash_repeatedly(&mut snapshotter, CRASHES, Some(Filler(root.join("filler")))).await;
 }

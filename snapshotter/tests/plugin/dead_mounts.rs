@@ -4,24 +4,21 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use bundles::image::Digest;
 use containerd_snapshots::tonic::Code;
 
+use crate::layers::{Pull, layer};
 use crate::mounted::Mounted;
 use crate::process::{Client, Snapshotter};
 
 /// A snapshotter that has an image with one published layer, and the name of the layer's snapshot.
 async fn image(lookup_timeout_ms: u64) -> (Snapshotter, Client, String) {
     let snapshotter = Snapshotter::start(&["repository"], lookup_timeout_ms);
-    let digest = Digest::sha256(b"layer");
-    let layerfs = snapshotter.path(&format!("repository/.layers/{}/{}/layerfs", &digest.hex()[..2], digest.hex()));
-    fs::create_dir_all(&layerfs).unwrap();
-    fs::write(layerfs.join("file"), "x").unwrap();
-    let mut client = snapshotter.connect().await;
-    let digest = digest.to_string();
-    let labels = [("containerd.io/snapshot.ref", "sha256:chain"), ("containerd.io/snapshot/cri.layer-digest", &digest)];
-    assert_eq!(client.prepare("k8s.io/1/extract-1", "", &labels).await.unwrap_err(), Code::AlreadyExists);
-    let name = client.list(&["kind==committed"]).await.unwrap().remove(0).name;
+    let layer = layer(&["file"]);
+    layer.publish(&snapshotter.path("repository"));
+    let mut pull = Pull::new(&snapshotter).await;
+    pull.layer(&layer).await;
+    assert_eq!(pull.lazy, [true]);
+    let (client, name) = (pull.client, pull.parent);
     (snapshotter, client, name)
 }
 

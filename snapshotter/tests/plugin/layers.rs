@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bundles::image::Digest;
+use bundles::image::{ChainId, Digest};
 use containerd_snapshots::tonic::Code;
 
 use crate::mounted::Mounted;
@@ -35,9 +35,35 @@ impl Layer {
         mount.join(".layers").join(&hex[..2]).join(&hex).join("layerfs")
     }
 
+    /// A digest that stands for that of the uncompressed layer.
+    pub(crate) fn diff_id(&self) -> Digest {
+        Digest::sha256(format!("uncompressed {}", self.digest).as_bytes())
+    }
+
+    /// Publishes it as DUCC does, with its diff ID.
     pub(crate) fn publish(&self, mount: &Path) {
+        self.publish_as(mount, &self.diff_id());
+    }
+
+    /// Publishes it with this diff ID.
+    pub(crate) fn publish_as(&self, mount: &Path, diff_id: &Digest) {
+        self.publish_without_diff_id(mount);
+        let metadata = self.layerfs(mount).with_file_name(".metadata");
+        fs::create_dir_all(&metadata).unwrap();
+        let text = format!(r#"[{{"compressed-diff-digest":"{}","diff-digest":"{diff_id}"}}]"#, self.digest);
+        fs::write(metadata.join("layers.json"), text).unwrap();
+    }
+
+    /// Publishes it as a plain `cvmfs_server ingest` does.
+    pub(crate) fn publish_without_diff_id(&self, mount: &Path) {
         self.write(&self.layerfs(mount));
     }
+}
+
+/// The chain IDs of these layers, from the lowest to the topmost.
+pub(crate) fn chains(layers: &[Layer]) -> Vec<String> {
+    let diff_ids: Vec<Digest> = layers.iter().map(Layer::diff_id).collect();
+    (1..=layers.len()).map(|count| ChainId::from_diff_ids(&diff_ids[..count]).unwrap().to_string()).collect()
 }
 
 /// A pull of an image, as containerd does it layer by layer.
@@ -47,18 +73,36 @@ pub(crate) struct Pull<'a> {
     /// For each layer, whether it was not unpacked.
     pub(crate) lazy: Vec<bool>,
     pub(crate) parent: String,
+    /// Chain ID of the parent.
+    pub(crate) chain: Option<ChainId>,
+    /// containerd's namespace.
+    namespace: &'static str,
 }
 
 impl<'a> Pull<'a> {
     pub(crate) async fn new(snapshotter: &'a Snapshotter) -> Self {
-        Self { snapshotter, client: snapshotter.connect().await, lazy: Vec::new(), parent: String::new() }
+        Self::new_in("k8s.io", snapshotter).await
     }
 
-    pub(crate) async fn layer(&mut self, chain: &str, layer: &Layer) {
-        let key = format!("k8s.io/1/extract-{chain}");
+    pub(crate) async fn new_in(namespace: &'static str, snapshotter: &'a Snapshotter) -> Self {
+        let client = snapshotter.connect().await;
+        Self { snapshotter, client, lazy: Vec::new(), parent: String::new(), chain: None, namespace }
+    }
+
+    /// Pulls a layer of an image whose configuration is true.
+    pub(crate) async fn layer(&mut self, layer: &Layer) {
+        self.layer_with(layer, layer.diff_id()).await;
+    }
+
+    /// Pulls a layer that has this diff ID in the image's configuration.
+    pub(crate) async fn layer_with(&mut self, layer: &Layer, diff_id: Digest) {
+        let chain_id = ChainId::of_layer(self.chain, diff_id);
+        self.chain = Some(chain_id);
+        let chain = &chain_id.to_string();
+        let key = format!("{}/1/extract-{chain}", self.namespace);
         let digest = layer.digest.to_string();
         let labels = [
-            ("containerd.io/snapshot.ref", chain),
+            ("containerd.io/snapshot.ref", chain.as_str()),
             ("containerd.io/snapshot/cri.layer-digest", digest.as_str()),
             ("containerd.io/snapshot/cri.manifest-digest", digest.as_str()),
         ];
@@ -70,16 +114,17 @@ impl<'a> Pull<'a> {
         match self.client.prepare(key, &self.parent, labels).await {
             Ok(mounts) => {
                 layer.write(Mounted::new(self.snapshotter.path("unpack"), &mounts).path());
-                let name = format!("k8s.io/2/{chain}");
-                self.client.commit(key, &name, &[("containerd.io/snapshot.ref", chain)]).await.unwrap();
+                let name = format!("{}/2/{chain}", self.namespace);
+                self.client.commit(key, &name, labels).await.unwrap();
                 self.lazy.push(false);
                 self.parent = name;
             }
             Err(Code::AlreadyExists) => {
                 let filter = format!(r#"labels."containerd.io/snapshot.ref"=={chain},parent=={:?}"#, self.parent);
                 let found = self.client.list(&[&filter]).await.unwrap();
-                let [info] = found.as_slice() else { panic!("{filter}: {found:?}") };
-                assert_eq!((info.kind, info.parent.as_str()), (3, self.parent.as_str()));
+                // containerd takes the first committed one.
+                let info = found.iter().find(|info| info.kind == 3).unwrap_or_else(|| panic!("{filter}: {found:?}"));
+                assert_eq!(info.parent, self.parent);
                 assert_eq!(self.client.stat(&info.name).await.as_ref(), Ok(info));
                 self.lazy.push(true);
                 self.parent = info.name.clone();
@@ -93,8 +138,6 @@ impl<'a> Pull<'a> {
         Mounted::new(self.snapshotter.path(id), &mounts)
     }
 }
-
-pub(crate) const CHAINS: [&str; 3] = ["sha256:one", "sha256:two", "sha256:three"];
 
 pub(crate) fn image() -> [Layer; 3] {
     [
@@ -125,12 +168,12 @@ async fn an_image_is_the_same_whichever_layers_are_published() {
             expected.extend(["b/x=x", "top=x"]);
         }
         expected.sort_unstable();
-        for (index, chain) in CHAINS.iter().enumerate() {
+        for index in 0..3 {
             if is_published(index) {
                 layers[index].publish(&snapshotter.path("one"));
-                pull.layer(chain, &layers[index]).await;
+                pull.layer(&layers[index]).await;
             } else {
-                pull.layer(chain, &without_whiteouts[index]).await;
+                pull.layer(&without_whiteouts[index]).await;
             }
         }
         assert_eq!(pull.lazy, [0, 1, 2].map(is_published));
@@ -158,13 +201,13 @@ async fn a_layer_is_shared_and_can_be_removed() {
     for round in 0..2 {
         let mut first = Pull::new(&snapshotter).await;
         let mut second = Pull::new(&snapshotter).await;
-        for (chain, layer) in CHAINS.iter().zip(&layers) {
-            first.layer(chain, layer).await;
-            second.layer(chain, layer).await;
+        for layer in &layers {
+            first.layer(layer).await;
+            second.layer(layer).await;
             assert_eq!(first.parent, second.parent);
         }
         // The same layer once more, at the top of another image.
-        second.layer("sha256:four", &layers[0]).await;
+        second.layer(&layers[0]).await;
         let tree = second.container(&format!("again{round}")).await.tree();
         assert!(tree.contains(&"a/gone=x".to_owned()) && tree.contains(&"top=x".to_owned()), "{tree:?}");
         let mut client = first.client;
@@ -192,8 +235,8 @@ async fn with_a_hung_or_dead_mount_layers_are_unpacked() {
     let plain = layer(&["b/y"]);
     let mut pull = Pull::new(&snapshotter).await;
     // Only the first lookup waits until its timeout; the others are skipped because it hangs.
-    pull.layer(CHAINS[0], &layers[0]).await;
-    pull.layer(CHAINS[1], &plain).await;
+    pull.layer(&layers[0]).await;
+    pull.layer(&plain).await;
     assert_eq!(pull.lazy, [true, false]);
     assert_eq!(pull.container("container").await.tree().len(), 8);
     // Without a server, the mount returns errors at once; but the hung thread has to return first.

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod chain_ids;
 mod contract;
 mod contract_files;
 mod crash;
 mod crowd;
 mod dead_mounts;
+mod hostile;
 mod layers;
 mod lifecycle;
 mod mounted;

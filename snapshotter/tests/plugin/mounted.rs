@@ -40,6 +40,13 @@ impl Mounted {
         (Self(point), device)
     }
 
+    /// An empty file system of this size.
+    pub(crate) fn tmpfs(point: PathBuf, size: &str) -> Self {
+        let options = format!("size={size}");
+        mount(Some("tmpfs"), &point, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
+        Self(point)
+    }
+
     /// All files with their contents, and all directories.
     pub(crate) fn tree(&self) -> Vec<String> {
         let mut found = Vec::new();

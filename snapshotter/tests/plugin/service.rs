@@ -8,7 +8,7 @@ use std::process::Command;
 use snapshotter::config::Config;
 use testbed::systemd::{ENDS_WITH_TRACER, PROTECTED, TRACED};
 
-use crate::layers::{CHAINS, Pull, image};
+use crate::layers::{Pull, image};
 use crate::process::{Snapshotter, UNIT};
 
 #[tokio::test]
@@ -31,8 +31,8 @@ async fn it_works_with_the_rights_of_its_unit() {
     snapshotter.run_by(command);
 
     let mut pull = Pull::new(&snapshotter).await;
-    for (layer, chain) in layers.iter().zip(CHAINS) {
-        pull.layer(chain, layer).await;
+    for layer in &layers {
+        pull.layer(layer).await;
     }
     assert_eq!(pull.lazy, [false, true, true]);
     let container = pull.container("container").await;

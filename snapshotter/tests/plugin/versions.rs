@@ -3,13 +3,9 @@
 
 use std::fs;
 
-use crate::layers::{Layer, Pull, layer};
+use crate::layers::{Layer, Pull, chains, layer};
 use crate::process::Snapshotter;
 
-const CHAINS: [&str; 2] = [
-    "sha256:1111111111111111111111111111111111111111111111111111111111111111",
-    "sha256:2222222222222222222222222222222222222222222222222222222222222222",
-];
 const MANIFEST: &str = "sha256:3333333333333333333333333333333333333333333333333333333333333333";
 const REFERENCE: &str = "registry.example.org/physics/root:6.32";
 
@@ -87,7 +83,7 @@ impl Version {
     /// The labels of layer `index`; the layers still to come are one of them.
     fn labels(&self, layers: &[Layer], index: usize) -> Vec<(&'static str, String)> {
         let digests: Vec<String> = layers[index..].iter().map(|layer| layer.digest.to_string()).collect();
-        let mut labels = vec![("containerd.io/snapshot.ref", CHAINS[index].to_owned())];
+        let mut labels = vec![("containerd.io/snapshot.ref", chains(layers)[index].clone())];
         let cri = [
             ("containerd.io/snapshot/cri.image-ref", REFERENCE.to_owned()),
             ("containerd.io/snapshot/cri.manifest-digest", MANIFEST.to_owned()),
@@ -115,7 +111,7 @@ async fn layers_come_from_cvmfs_if_containerd_passes_digests() {
         fs::create_dir_all(snapshotter.path("one/.layers")).unwrap();
         layers.iter().for_each(|layer| layer.publish(&snapshotter.path("one")));
         let mut pull = Pull::new(&snapshotter).await;
-        for (index, chain) in CHAINS.into_iter().enumerate() {
+        for (index, chain) in chains(&layers).iter().enumerate() {
             let labels = version.labels(&layers, index);
             let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
             pull.layer_by(&version.key(index + 1, chain), &labels, chain, &unpacked[index]).await;

@@ -90,7 +90,7 @@ fn configure_daemon(site: &Site, directory: &SiteDirectory, spec: &CvmfsSpec) ->
     // The daemon has its own link, except behind a proxy: two URLs would make the proxy cache everything twice.
     let url = if spec.proxy.is_some() { site.client_url() } else { site.daemon_url() };
     let mut configuration = format!(
-        "socket = {:?}\nstore = {store:?}\nclient_config = {client_config:?}\nabsent_ttl = \"0s\"\n{}\n[[repositories]]\nname = {FQRN:?}\nmount = {:?}\nservers = [{:?}]\ncache = {:?}\n",
+        "socket = {:?}\nstore = {store:?}\nclient_config = {client_config:?}\nabsent_ttl = \"0s\"\ndisk_reserve = 0.0\n{}\n[[repositories]]\nname = {FQRN:?}\nmount = {:?}\nservers = [{:?}]\ncache = {:?}\n",
         socket_of(directory.path()),
         spec.daemon_options,
         mount_of(directory),

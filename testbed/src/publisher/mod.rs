@@ -32,7 +32,7 @@ pub use chunks::Chunking;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bundles::object::{ContentHash, ObjectKind};
 use bundles::path::RootPath;
 
@@ -136,6 +136,15 @@ impl Repository {
         let record = self.objects.put(&layer::record(layer)?, ObjectKind::File)?;
         self.put(&base.join(b".metadata")?.join(b"layers.json")?, Node::file(record, now))?;
         Ok(layerfs)
+    }
+
+    /// The object of a published layer's `layers.json`.
+    pub fn layer_metadata(&self, layer: &Layer) -> Result<ContentHash> {
+        let path = layer::path_of(&layer.digest)?.join(b".metadata")?.join(b"layers.json")?;
+        match self.root.find(&path).map(|node| &node.content) {
+            Some(Content::File(stored)) => Ok(stored.hash),
+            _ => bail!("{path} is not published"),
+        }
     }
 
     /// Publishes all layers of `image` and its manifest as `.metadata/<registry>/<repository>:<tag>/manifest.json`.

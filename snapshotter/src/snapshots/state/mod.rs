@@ -6,8 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
+use bundles::image::Digest;
+
 use super::filter::Filter;
-use super::labels::{self, LabelTooLarge, Labels, without_empty};
+use super::labels::{self, LabelTooLarge, Labels, LayerLabels, without_empty};
+use super::names::verified_chain_id;
 use super::{Content, Kind, Snapshot, Usage};
 
 /// Why a snapshot cannot be found, made, committed, removed or updated.
@@ -45,6 +48,17 @@ pub enum StateError {
     /// A label is larger than containerd allows.
     #[error(transparent)]
     Label(#[from] LabelTooLarge),
+}
+
+/// Whether a requested layer is there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Existing {
+    /// No snapshot has its digest and chain ID. Others with the same chain ID, if any, have the same files.
+    None,
+    /// This snapshot is the layer.
+    Layer(String),
+    /// A snapshot has the chain ID, but nobody verified that, or it is another layer.
+    Unverified,
 }
 
 /// All snapshots.
@@ -119,6 +133,11 @@ impl State {
         chain_ids.into_iter().cloned().collect()
     }
 
+    /// Repository and digest of the published layers that snapshots have.
+    pub fn layers(&self) -> impl Iterator<Item = (&str, &Digest)> {
+        self.snapshots.values().filter_map(Snapshot::cvmfs).map(|layer| (layer.repository.as_str(), &layer.digest))
+    }
+
     /// The chain of parents of `snapshot`, nearest first.
     pub fn ancestors(&self, snapshot: &Snapshot) -> Result<Vec<&Snapshot>, StateError> {
         self.chain(snapshot.parent.as_deref())
@@ -158,15 +177,31 @@ impl State {
         Ok(put(key, new.snapshot()))
     }
 
-    /// The name of the committed snapshot that is the layer `chain_id` on `parent`, in any namespace.
-    pub fn find_layer(&self, chain_id: &str, parent: Option<&str>) -> Option<&str> {
-        self.iter()
-            .find(|(_, snapshot)| {
-                snapshot.kind == Kind::Committed
-                    && snapshot.parent.as_deref() == parent
-                    && snapshot.labels.get(labels::SNAPSHOT_REF).is_some_and(|reference| reference == chain_id)
-            })
-            .map(|(name, _)| name.as_str())
+    /// Looks for the requested layer on `parent`, among the committed snapshots of all namespaces. `trust_unverified`: snapshots whose
+    /// chain ID was not verified count as well.
+    ///
+    /// If a Prepare is answered with `AlreadyExists`, containerd takes any committed snapshot with this chain ID and parent. So one that
+    /// must not be taken excludes that answer, whatever else there is.
+    pub fn find_layer(&self, layer: &LayerLabels<'_>, parent: Option<&str>, trust_unverified: bool) -> Existing {
+        let candidates = self.iter().filter(|(_, snapshot)| {
+            snapshot.kind == Kind::Committed
+                && snapshot.parent.as_deref() == parent
+                && snapshot.labels.get(labels::SNAPSHOT_REF).is_some_and(|reference| reference == layer.chain_id)
+        });
+        let mut existing = Existing::None;
+        for (name, snapshot) in candidates {
+            let is_same =
+                layer.digest.is_some_and(|digest| snapshot.layer_digest().is_some_and(|found| found == digest));
+            let is_verified = verified_chain_id(name).is_some_and(|found| found.to_string() == layer.chain_id);
+            let is_allowed = is_verified || (trust_unverified && is_same);
+            if !is_allowed {
+                return Existing::Unverified;
+            }
+            if is_same && existing == Existing::None {
+                existing = Existing::Layer(name.clone());
+            }
+        }
+        existing
     }
 
     /// The snapshot `key`, if it can be committed as `name`.

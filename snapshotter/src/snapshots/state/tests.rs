@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
+use bundles::image::{ChainId, Digest};
+
 use super::*;
+use crate::snapshots::names;
 
 fn labels_of(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -92,21 +95,58 @@ fn labels_are_replaced_by_commit_and_set_by_field() {
     assert!(matches!(state.update("missing", &labels_of(&[]), &[], now), Err(StateError::NotFound(_))));
 }
 
+/// Commits a snapshot `name` with the labels of the layer `digest` in a pull.
+fn add_layer(state: &mut State, name: &str, parent: &str, chain_id: &str, digest: &str) {
+    create(state, "active", Kind::Active, parent).unwrap();
+    commit(state, "active", name, &[(labels::SNAPSHOT_REF, chain_id), (labels::LAYER_DIGEST, digest)]).unwrap();
+}
+
 #[test]
-fn a_layer_is_found_by_its_chain_id_and_parent() {
+fn a_layer_is_found_by_its_chain_id_digest_and_parent() {
+    let chain = &ChainId(Digest::sha256(b"layer")).to_string();
     let mut state = State::default();
-    for (key, parent) in [("1", ""), ("2", "base")] {
-        if key == "2" {
-            create(&mut state, "0", Kind::Active, "").unwrap();
-            commit(&mut state, "0", "base", &[]).unwrap();
+    let names = [format!("k8s.io/1/{chain}"), format!("k8s.io/2/{chain}")];
+    add_layer(&mut state, &names[0], "", chain, "sha256:blob");
+    add_layer(&mut state, "base", "", "sha256:base", "sha256:base");
+    add_layer(&mut state, &names[1], "base", chain, "sha256:blob");
+    let find = |chain_id, digest, parent| {
+        let layer = LayerLabels { chain_id, digest, manifest: None, reference: "" };
+        state.find_layer(&layer, parent, false)
+    };
+    let blob = Some("sha256:blob");
+    assert_eq!(find(chain, blob, None), Existing::Layer(names[0].clone()));
+    assert_eq!(find(chain, blob, Some("base")), Existing::Layer(names[1].clone()));
+    assert_eq!(find(chain, blob, Some(&names[0])), Existing::None);
+    assert_eq!(find("sha256:y", blob, None), Existing::None);
+    assert_eq!(find(chain, Some("sha256:other"), None), Existing::None);
+    assert_eq!(find(chain, None, None), Existing::None);
+}
+
+#[test]
+fn an_unverified_layer_is_found_only_if_trusted_and_excludes_others() {
+    let chain = &ChainId(Digest::sha256(b"layer")).to_string();
+    let unverified = names::published(1, chain, false);
+    for unverified in [unverified.as_str(), "k8s.io/1/other"] {
+        let mut state = State::default();
+        let verified = format!("k8s.io/2/{chain}");
+        add_layer(&mut state, &verified, "", chain, "sha256:good");
+        add_layer(&mut state, unverified, "", chain, "sha256:bad");
+        let find = |state: &State, digest, trust| {
+            let layer = LayerLabels { chain_id: chain, digest: Some(digest), manifest: None, reference: "" };
+            state.find_layer(&layer, None, trust)
+        };
+        for digest in ["sha256:good", "sha256:bad"] {
+            assert_eq!(find(&state, digest, false), Existing::Unverified, "{unverified} {digest}");
         }
-        create(&mut state, key, Kind::Active, parent).unwrap();
-        commit(&mut state, key, &format!("layer{key}"), &[(labels::SNAPSHOT_REF, "sha256:x")]).unwrap();
+        assert_eq!(
+            find(&state, "sha256:good", true),
+            Existing::Unverified,
+            "{unverified}: containerd might take the other"
+        );
+        let change = state.remove(&verified).unwrap().0;
+        state.apply(change);
+        assert_eq!(find(&state, "sha256:bad", true), Existing::Layer(unverified.to_owned()));
     }
-    assert_eq!(state.find_layer("sha256:x", None), Some("layer1"));
-    assert_eq!(state.find_layer("sha256:x", Some("base")), Some("layer2"));
-    assert_eq!(state.find_layer("sha256:x", Some("layer1")), None);
-    assert_eq!(state.find_layer("sha256:y", None), None);
 }
 
 #[test]
