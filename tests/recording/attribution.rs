@@ -135,7 +135,7 @@ fn a_new_container_is_recorded_from_before_its_first_process() -> Result<()> {
     run(container.command_in(cgroup.path(), &[], &["/bin/uses", "open:/etc/mine", "read:0,1:/etc/mine"]))?;
     let begin = Instant::now();
     let new_container = loop {
-        let new_container = watch.next(Duration::from_secs(10)).context("no new container was reported")?;
+        let new_container = watch.next(Duration::from_secs(10))?.context("no new container was reported")?;
         if recorder.hierarchy().directory(&new_container.cgroup) == cgroup.path() {
             break new_container;
         }

@@ -120,6 +120,22 @@ fn an_unfinished_trace_is_readable() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_full_disk_ends_the_recording_with_an_error() -> Result<()> {
+    let container = TestContainer::new(|root| write(root, &[("etc/one", "1")]))?;
+    let target = Target::New(container.cgroup.path().into());
+    let recording = Recorder::load(Options::default())?.follow(&target, subject(), output("/dev/full".as_ref())?)?;
+    run(container.command(&[], &["/bin/uses", "open:/etc/one"]))?;
+    let begin = std::time::Instant::now();
+    while !recording.has_failed() {
+        ensure!(begin.elapsed().as_secs() < 60, "the error was not noticed");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let Err(error) = recording.stop(End::Exited(0)) else { bail!("the trace was finished") };
+    ensure!(error.to_string().contains("trace"), "{error}");
+    Ok(())
+}
+
 /// Not a test but the child process of the next test, which runs it as another user.
 #[test]
 #[ignore = "runs as the child of another test"]

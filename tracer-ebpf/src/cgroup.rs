@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, thread};
 
+use nix::errno::Errno;
+
 use crate::Error;
 use crate::mounts::{self, Mount};
 
@@ -83,16 +85,23 @@ fn parse_process_cgroup(text: &str, version: Version) -> Option<&Path> {
 
 /// Whether a cgroup or one below it contains a process.
 pub fn is_populated(directory: &Path) -> io::Result<bool> {
-    if !fs::read_to_string(directory.join("cgroup.procs"))?.is_empty() {
-        return Ok(true);
-    }
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() && is_populated(&entry.path())? {
+    let found = || {
+        if !fs::read_to_string(directory.join("cgroup.procs"))?.is_empty() {
             return Ok(true);
         }
-    }
-    Ok(false)
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() && is_populated(&entry.path())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    // Cgroups are removed while they are looked at, with all their processes.
+    let is_removed = |error: &io::Error| {
+        error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENODEV as i32)
+    };
+    found().or_else(|error| if is_removed(&error) { Ok(false) } else { Err(error) })
 }
 
 /// The kernel's id of a cgroup: the inode number of its directory.

@@ -103,6 +103,11 @@ impl TracedContainer {
         self.first_exec_ns.is_none()
     }
 
+    /// Whether the trace cannot be written.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// The number of different files used so far.
     pub(crate) fn files(&self) -> usize {
         self.journal.as_ref().map_or(0, Journal::files)

@@ -28,6 +28,9 @@ const PULL_TIMEOUT: Duration = Duration::from_secs(1800);
 /// Interval between two looks for the end of a container.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Interval between two calls to a runtime that does not answer.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Why a CRI call failed. `call` is the method of the CRI, `subject` the image, pod or container that it was made for.
 #[derive(Debug, thiserror::Error)]
 pub enum CriError {
@@ -102,6 +105,24 @@ pub enum ResponseError {
     /// A string that should be a digest is not one.
     #[error("it contains an invalid digest")]
     Digest(#[from] ParseDigestError),
+}
+
+impl CriError {
+    /// Whether the call may succeed later: the runtime is being restarted, or overloaded.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Failed { status, .. } => !matches!(
+                status.code(),
+                Code::NotFound
+                    | Code::InvalidArgument
+                    | Code::PermissionDenied
+                    | Code::Unauthenticated
+                    | Code::Unimplemented
+            ),
+            Self::Connect { .. } | Self::Timeout { .. } => true,
+            Self::InvalidResponse { .. } | Self::Log { .. } => false,
+        }
+    }
 }
 
 type Result<T> = std::result::Result<T, CriError>;
@@ -268,7 +289,16 @@ impl Runtime {
         loop {
             let request = api::ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
             let call = self.runtime.container_status(request);
-            let status = with_timeout("ContainerStatus", container, TIMEOUT, call).await?.status.unwrap_or_default();
+            let status = match with_timeout("ContainerStatus", container, TIMEOUT, call).await {
+                Ok(response) => response.status.unwrap_or_default(),
+                // Containers outlive a restart of their runtime.
+                Err(error) if error.is_temporary() && tokio::time::Instant::now() < deadline => {
+                    tracing::debug!(%error, "the runtime does not answer; waiting");
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if status.state() == api::ContainerState::ContainerExited {
                 let run = status.finished_at.saturating_sub(status.started_at);
                 let run = Duration::from_nanos(u64::try_from(run).unwrap_or_default());

@@ -72,6 +72,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The thread that receives the events of the kernel has ended.
+    #[error("the recorder has stopped receiving events; the log says why; start it again")]
+    ReaderEnded,
     /// A fanotify call failed.
     #[error("cannot {what}: fanotify needs root (CAP_SYS_ADMIN) and a kernel with CONFIG_FANOTIFY=y")]
     Fanotify {

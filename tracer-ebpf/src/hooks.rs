@@ -152,14 +152,15 @@ impl Hooks {
     }
 
     /// How often the kernel skipped a program because it was already running on that CPU. Those events are lost.
-    pub(crate) fn recursion_misses(&self, ebpf: &Ebpf) -> u64 {
+    /// `None` if the kernel does not count them.
+    pub(crate) fn recursion_misses(&self, ebpf: &Ebpf) -> Option<u64> {
         let misses = |hook: &Hook| {
             let descriptor = ebpf.program(hook.0)?.fd().ok()?.as_fd().as_raw_fd();
             let info = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
             let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
             line.trim().parse::<u64>().ok()
         };
-        self.attached.iter().filter_map(misses).sum()
+        self.attached.iter().map(misses).sum()
     }
 }
 

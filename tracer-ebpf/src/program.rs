@@ -89,7 +89,10 @@ impl Kernel {
 
     /// What the attached programs cannot see.
     pub(crate) fn blind_spots(&self) -> BlindSpots {
-        self.hooks.blind_spots
+        match self.hooks.recursion_misses(&self.ebpf) {
+            Some(_) => self.hooks.blind_spots,
+            None => self.hooks.blind_spots.and(BlindSpots::LOSSES),
+        }
     }
 
     /// Follows a cgroup whose container has not started yet.
@@ -170,7 +173,7 @@ impl Kernel {
 
     /// Events lost because the kernel skipped a program, of unknown containers.
     pub(crate) fn recursion_misses(&self) -> u64 {
-        self.hooks.recursion_misses(&self.ebpf)
+        self.hooks.recursion_misses(&self.ebpf).unwrap_or(0)
     }
 
     fn increment(&mut self, index: u32) -> Result<(), Error> {

@@ -78,6 +78,11 @@ impl Reader {
     pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock()
     }
+
+    /// Whether the thread has ended because of an error. Then nobody empties the ring buffer any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
 }
 
 impl Drop for Reader {
@@ -109,6 +114,11 @@ impl FollowGuard {
 
     pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
         self.reader.shared()
+    }
+
+    /// Whether the recording of the container has failed: its trace cannot be written, or the recorder's thread has ended.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.reader.has_ended() || self.shared().containers.get(&self.target).is_some_and(TracedContainer::has_failed)
     }
 }
 

@@ -54,9 +54,13 @@ impl Recording {
         }
     }
 
-    /// Whether the recording has ended because of an error, which [`Recording::stop`] returns.
+    /// Whether the recording has ended because of an error. [`Recording::stop`] returns it, or finishes a trace that is not complete.
     pub fn has_failed(&self) -> bool {
-        matches!(&self.session, Some(Session::Fanotify(session)) if session.has_failed())
+        match &self.session {
+            Some(Session::Bpf(guard)) => guard.has_failed(),
+            Some(Session::Fanotify(session)) => session.has_failed(),
+            None => false,
+        }
     }
 
     /// Marks the end of the start-up phase, `ago` before now. Later uses belong to the main phase.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::Error;
@@ -32,10 +32,16 @@ impl Watch {
         Ok(Self { reader: Arc::clone(reader), new_cgroups })
     }
 
-    /// Waits for the next new container; None after `timeout`.
-    pub fn next(&self, timeout: Duration) -> Option<NewContainer> {
-        let NewCgroup { target, path } = self.new_cgroups.recv_timeout(timeout).ok()?;
-        Some(NewContainer { guard: FollowGuard::new(&self.reader, target), cgroup: path })
+    /// Waits for the next new container; None after `timeout`. Fails when the recorder's thread has ended, because nothing more is
+    /// recorded then.
+    pub fn next(&self, timeout: Duration) -> Result<Option<NewContainer>, Error> {
+        match self.new_cgroups.recv_timeout(timeout) {
+            Ok(NewCgroup { target, path }) => {
+                Ok(Some(NewContainer { guard: FollowGuard::new(&self.reader, target), cgroup: path }))
+            }
+            Err(RecvTimeoutError::Timeout) if !self.reader.has_ended() => Ok(None),
+            Err(_) => Err(Error::ReaderEnded),
+        }
     }
 }
 
@@ -54,7 +60,7 @@ mod as_root {
         let name = format!("/{}-{}", std::process::id(), "0123456789abcdef".repeat(4));
         let cgroup = Cgroup::create(&Hierarchy::detect(options.cgroups)?, name.as_ref())?;
         let new_container = loop {
-            let new_container = watch.next(Duration::from_secs(10)).expect("the new cgroup was not reported");
+            let new_container = watch.next(Duration::from_secs(10))?.expect("the new cgroup was not reported");
             // Others may start on this host meanwhile.
             if new_container.cgroup.to_str() == Some(&name) {
                 break new_container;
