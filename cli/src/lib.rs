@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
     arguments.verbosity.start_logging();
     let failure_code = arguments.command.failure_code();
     let mut out = Output::new(arguments.verbosity.is_quiet());
-    let result = tokio::runtime::Runtime::new()
+    let result = node::runtime::start()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(arguments.command.run(&mut out)));
     match result {

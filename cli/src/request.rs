@@ -123,6 +123,7 @@ pub(crate) fn print(out: &mut impl Write, request: &Request) -> io::Result<()> {
         (tally.failed_write, "write"),
         (tally.failed_shutdown, "daemon shut down"),
         (tally.failed_cancelled, "cancelled or timed out"),
+        (tally.failed_abandoned, "abandoned"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)

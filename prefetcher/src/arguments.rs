@@ -14,6 +14,7 @@ pub struct Arguments {
     /// Configuration file
     #[arg(long, global = true, value_name = "FILE", env = "CVMFS_PREFETCHD_CONFIG", default_value = paths::PREFETCHD_CONFIG)]
     pub config: PathBuf,
+    /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
 }

@@ -11,7 +11,7 @@
 //! 5. [`cache`] gives verified objects a name in the cache of the CVMFS client, or has the client itself fetch them;
 //!    [`mount`] opens files below a mount and has the kernel read them in advance.
 //!
-//! [`repository`] is what the daemon knows of each repository: found at the start from [`config`] and the CVMFS client's
+//! [`bundle_memory`] bounds what bundles take in memory. [`repository`] is what the daemon knows of each repository: found at the start from [`config`] and the CVMFS client's
 //! configuration ([`node::cvmfs_client`]), and shown by `cvmfs-prefetchd check`. [`throttle`] reduces the load while clients
 //! answer late, and [`metrics`] counts.
 //!
@@ -21,6 +21,7 @@
 //! network or a mount; a hung mount, dead server or bad bundle ends one request and nothing else.
 
 pub mod arguments;
+pub mod bundle_memory;
 pub mod cache;
 pub mod config;
 pub mod daemon;

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use node::logging;
+use node::stop::Stop;
+use node::{below, logging, runtime};
 use prefetcher::arguments::{Arguments, Command};
 use prefetcher::config::Config;
 use prefetcher::daemon::Daemon;
 use prefetcher::server::listen::Listeners;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 /// Time that running downloads have to finish after a SIGTERM.
@@ -21,6 +22,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Time that blocked threads then have to end.
 const LAST_THREADS: Duration = Duration::from_millis(500);
+/// Time that the removal of temporary files may then take.
+const LAST_CLEANING: Duration = Duration::from_secs(2);
+/// The process ends this long after a SIGTERM, whatever hangs: before `TimeoutStopSec` of its unit.
+const LIMIT: Duration = Duration::from_secs(15);
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
@@ -30,11 +35,13 @@ fn main() -> Result<ExitCode> {
     }
     logging::start(config.log_format);
     lower_priority(config.nice);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    if !below::is_resolved_by_kernel() {
+        info!("no openat2 (Linux 5.6, or a newer system call filter): paths below mounts are opened by component");
+    }
+    let runtime = runtime::start().context("cannot start the runtime")?;
     let served = runtime.block_on(serve(Arc::new(config)));
     runtime.shutdown_timeout(LAST_THREADS);
-    served?.clean();
+    clean(served?);
     info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -58,11 +65,30 @@ fn lower_priority(nice: u8) {
     }
 }
 
+/// Removes temporary files. A file system that hangs does not delay the exit; the next start removes them.
+fn clean(daemon: Arc<Daemon>) {
+    let (done, wait) = std::sync::mpsc::channel();
+    let cleaned = std::thread::Builder::new().name("clean".into()).spawn({
+        let daemon = daemon.clone();
+        move || {
+            daemon.clean();
+            drop(daemon);
+            // Nobody waits for it any more if it was too slow.
+            let _ = done.send(());
+        }
+    });
+    if cleaned.is_err() || wait.recv_timeout(LAST_CLEANING).is_err() {
+        warn!("temporary files stay until the next start: a cache does not respond");
+        // RocksDB aborts the process if a thread closes a store while the process ends.
+        std::mem::forget(daemon);
+    }
+}
+
 /// Serves until a signal, then drains. Returns the daemon for its last cleaning.
 async fn serve(config: Arc<Config>) -> Result<Arc<Daemon>> {
     // First of all, so that no signal has its default action once the socket exists.
-    let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let (terminate, interrupt) = (terminate.context("SIGTERM")?, interrupt.context("SIGINT")?);
+    let mut stop = Stop::listen(LIMIT).context("SIGTERM and SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     // Before the store: "another daemon is listening" is the better message.
     let listeners = Listeners::bind(&config).await?;
     let daemon = Daemon::open(&config)?;
@@ -70,18 +96,17 @@ async fn serve(config: Arc<Config>) -> Result<Arc<Daemon>> {
 
     let drained = tokio_util::sync::CancellationToken::new();
     let mut server = tokio::spawn(listeners.serve(daemon.clone(), drained.clone()));
-    let settings = tokio::task::spawn_blocking({
-        let daemon = daemon.clone();
-        move || daemon.load_settings(&config)
-    });
-    let loaded = async {
-        settings.await.context("cannot load the settings")??;
-        std::future::pending::<Result<()>>().await
+    let reload = async {
+        while hangup.recv().await.is_some() {
+            daemon.reload();
+        }
+        std::future::pending::<()>().await;
     };
     tokio::select! {
-        name = any(terminate, interrupt) => info!(signal = name, "stopping"),
+        name = stop.requested() => info!(signal = name, "stopping"),
         ended = &mut server => ended.context("server task")?.context("gRPC server")?,
-        failed = loaded => failed?,
+        unusable = daemon.follow_settings(&config) => return Err(unusable.into()),
+        () = reload => {}
     }
     daemon.drain(DRAIN).await;
     // Clients that wait for a request get its end; open connections do not delay the exit.
@@ -91,11 +116,4 @@ async fn serve(config: Arc<Config>) -> Result<Arc<Daemon>> {
         server.abort();
     }
     Ok(daemon)
-}
-
-async fn any(mut terminate: Signal, mut interrupt: Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    }
 }

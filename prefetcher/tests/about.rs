@@ -7,11 +7,12 @@ mod site;
 use std::path::PathBuf;
 
 use api::proto::prefetcher_client::PrefetcherClient;
-use api::proto::{ListRequest, RequestState};
+use api::proto::{CancelRequest, Image, ListRequest, RemoveBundleRequest, RequestState, SetPriorityRequest};
 use nix::sys::signal::Signal;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -125,6 +126,7 @@ async fn metrics_count_what_requests_did() {
         "time_to_critical_seconds_count 2".into(),
         "stored_bundles 2".into(),
         "damaged_bundles_total 0".into(),
+        "bad_bundles_total 0".into(),
     ] {
         assert!(answer.contains(&format!("\ncvmfs_prefetch_{line}\n")), "no {line} in\n{answer}");
     }
@@ -197,8 +199,8 @@ async fn over_tcp_only_clients_with_a_certificate_are_served() {
         file("daemon.key", &key),
         file("ca.crt", &ours.issuer.pem()),
     );
-    let _daemon = Daemon::start_with(&site, &[&origin], &tcp).await;
-    let call = async |identity: Option<(String, String)>| {
+    let daemon = Daemon::start_with(&site, &[&origin], &tcp).await;
+    let connect = async |identity: Option<(String, String)>| {
         let tls =
             ClientTlsConfig::new().domain_name("localhost").ca_certificate(Certificate::from_pem(ours.issuer.pem()));
         let tls = match identity {
@@ -207,13 +209,30 @@ async fn over_tcp_only_clients_with_a_certificate_are_served() {
         };
         let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}")).unwrap().tls_config(tls).unwrap();
         // With TLS 1.3 a caller learns that it is refused only with its first call.
-        let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
-        PrefetcherClient::new(channel).list(ListRequest {}).await.map_err(|e| e.to_string())
+        Ok::<_, String>(PrefetcherClient::new(endpoint.connect().await.map_err(|e| e.to_string())?))
     };
+    let call = async |identity| connect(identity).await?.list(ListRequest {}).await.map_err(|e| e.to_string());
     assert!(call(Some(ours.issue("client.example"))).await.is_ok());
     for identity in [None, Some(theirs.issue("client.example"))] {
         assert!(call(identity).await.is_err());
     }
     let mut plain = PrefetcherClient::connect(format!("http://127.0.0.1:{port}")).await.unwrap();
     assert!(plain.list(ListRequest {}).await.is_err());
+    // What others have requested can be changed only where the configuration allows it.
+    let mut expected = Code::PermissionDenied;
+    let mut running = Some(daemon);
+    for control in ["", "\ncontrol = true"] {
+        if !control.is_empty() {
+            running.take();
+            running = Some(Daemon::start_with(&site, &[&origin], &format!("{tcp}{control}")).await);
+            expected = Code::NotFound;
+        }
+        let mut client = connect(Some(ours.issue("client.example"))).await.unwrap();
+        let cancelled = client.cancel(CancelRequest { request_id: 9 }).await.unwrap_err();
+        let changed = client.set_priority(SetPriorityRequest { request_id: 9, priority: 1 }).await.unwrap_err();
+        let removed = client.remove_bundle(RemoveBundleRequest { image: Some(Image::default()) }).await.unwrap_err();
+        assert_eq!((cancelled.code(), changed.code()), (expected, expected));
+        assert_eq!(removed.code() == Code::PermissionDenied, control.is_empty());
+    }
+    drop(running);
 }

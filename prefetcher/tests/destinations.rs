@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use api::proto::RequestState;
+use bundles::bundle::NeededCatalog;
 use bundles::object::ObjectKind;
 use bundles::path::RootPath;
 
@@ -146,6 +147,52 @@ async fn objects_beyond_the_quota_are_skipped_from_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_that_follow_each_other_do_not_evict_everything() {
+    let mut site = Site::new();
+    site.repository = "quota_mb = 1\n".into();
+    let wanted: Vec<_> = (0..20).map(|i| Object::new(&[&[i], &noise((100 << 10) - 1)[..]].concat())).collect();
+    let origin = Origin::start(&wanted).await;
+    let _manager = TestManager::start(&site.path("cache"), 0);
+    let images: Vec<_> = wanted.chunks(5).enumerate().map(|(i, some)| bundle(&format!("image {i}"), some)).collect();
+    images.iter().for_each(|image| _ = site.publish(image));
+    let daemon = Daemon::start_with(&site, &[&origin], "cache_share_per_hour = 0.7").await;
+    // Each fits into half of the quota.
+    for (image, fit) in images.iter().zip([5, 2, 0, 0]) {
+        let status = daemon.prefetch_bundle(image).await;
+        let a = tally(&status);
+        let counts = (a.fetched_objects, a.skipped_objects, a.skipped_cache_full_objects);
+        assert_eq!(counts, (fit, 5 - fit, 0), "{status:?}");
+        assert_eq!(daemon.log().contains("cache_share_per_hour"), fit < 5);
+    }
+    assert!(daemon.log().contains("skipped_hourly_limit=3"), "the log line has the cause");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogs_of_a_bundle_are_loaded_within_a_budget() {
+    for (pinned, loaded) in [(0, 384), (200 << 10, 0)] {
+        let mut site = Site::new();
+        site.repository = "quota_mb = 1\n".into();
+        let wanted = objects(8, 1);
+        let origin = Origin::start(&wanted).await;
+        let _manager = TestManager::start(&site.path("cache"), pinned);
+        let mut image = bundle("image", &wanted);
+        let catalog = |path: String| NeededCatalog { repository: 0, mountpoint: RootPath::new(path).unwrap() };
+        // Not where images are published.
+        image.catalogs.push(catalog("/home".into()));
+        image.catalogs.extend((0..1000).map(|number| catalog(format!("/.layers/{number}"))));
+        site.publish(&image);
+        let daemon = Daemon::start(&site, &[&origin]).await;
+        daemon.prefetch_bundle(&image).await;
+        until("the end", || daemon.log().contains("catalogs of the bundle")).await;
+        let log = daemon.log();
+        // No directory is there, so there is a line for each that is opened.
+        assert_eq!(log.matches("skipped a file path=/.layers/").count(), loaded, "{pinned}");
+        assert_eq!(log.contains("too much of the quota is pinned"), loaded == 0);
+        assert!(!log.contains("path=/home"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn objects_are_read_through_the_mount_of_a_closed_cache() {
     let mut site = Site::new();
     site.repository = "destination = \"mount\"\n".into();
@@ -205,7 +252,8 @@ fn check(site: &Site, local: &str) -> (bool, serde_json::Value, String) {
     fs::write(site.client_config().join("default.local"), local).unwrap();
     let config = site.path("check.toml");
     let (client, mount) = (site.client_config(), site.mount());
-    let repository = format!("[[repositories]]\nname = {:?}\nmount = {mount:?}\n", site::REPOSITORY);
+    let repository =
+        format!("disk_reserve = 0.0\n[[repositories]]\nname = {:?}\nmount = {mount:?}\n", site::REPOSITORY);
     fs::write(&config, format!("client_config = {client:?}\n{repository}")).unwrap();
     let run = |more: &[&str]| {
         let program = env!("CARGO_BIN_EXE_cvmfs-prefetchd");
@@ -244,8 +292,13 @@ fn check_shows_what_is_used_and_why() {
     );
     let user = nix::unistd::geteuid().as_raw();
     assert_eq!((&destination["user"], &destination["expected_user"]), (&user.into(), &user.into()));
-    let free_space = serde_json::json!({"bytes": 1 << 20, "quota": 2 << 20, "used": 5000, "pinned": 4000});
-    assert_eq!(destination["free_space"], free_space);
+    let free_space = &destination["free_space"];
+    for (key, expected) in
+        [("bytes", 1 << 20), ("hourly_bytes", 2 << 20), ("quota", 2 << 20), ("used", 5000), ("pinned", 4000)]
+    {
+        assert_eq!(free_space[key], expected, "{key}: {free_space}");
+    }
+    assert_eq!((&destination["disk"]["reserve"], &free_space["unregistered"]), (&0.0.into(), &0.into()));
     assert!(destination["reason"].as_str().unwrap().contains("cache manager listens"), "{destination}");
     assert_eq!(one["mount"]["answers"], true);
     for expected in [
@@ -253,7 +306,9 @@ fn check_shows_what_is_used_and_why() {
         "authorities, and those in /nonexistent/grid\n",
         "managed cache: ",
         "protocol 2",
-        "requests may write 1 MiB",
+        "requests may write 1 MiB, in an hour 2 MiB",
+        "0 % stay free",
+        "a kubelet evicts pods below 10 or 15 %",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }

@@ -106,3 +106,20 @@ async fn requests_to_an_overloaded_server_start_after_a_pause() {
         assert_eq!((status.state(), pauses()), (state, expected), "{status:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_an_object_that_another_request_fetches_slowly() {
+    // It takes most of an hour at 1024 bytes a second.
+    let (site, slow) = (Site::new(), incompressible(3 << 20));
+    let origin = Origin::start([&slow]).await;
+    let (hostile, honest) = (bundle("hostile", [&slow]), bundle("honest", [&slow]));
+    [&hostile, &honest].into_iter().for_each(|bundle| _ = site.publish(bundle));
+    let daemon = Daemon::start(&site, &[&origin]).await;
+    let client = &daemon.client;
+    let id = ask(client, by_chain(&hostile), 1024).await;
+    site::until("it is requested", || origin.requests_for(&slow) == 1).await;
+    let status = wait(client, ask(client, by_chain(&honest), 0).await).await;
+    assert_eq!((status.state(), tally(&status).fetched_objects), (RequestState::Done, 1), "{status:?}");
+    assert_eq!(client.status(id).await.unwrap().state(), RequestState::Running);
+    site.assert_cached([&slow]);
+}

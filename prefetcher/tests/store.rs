@@ -79,16 +79,14 @@ async fn a_hung_mount_delays_no_object_of_a_stored_bundle() {
     let mut daemon = Daemon::start_with(&site, &[&origin], "lookup_timeout = \"600s\"\npage_cache_threads = 0").await;
     let image = |(n, object)| bundle(&format!("image {n}"), [object]);
     let bundles: Vec<Bundle> = wanted.iter().enumerate().map(image).collect();
-    let mut fifos = Vec::new();
     for (bundle, object) in bundles.iter().zip(&wanted) {
-        let path = site.publish(bundle);
+        site.publish(bundle);
         assert_eq!(daemon.prefetch_bundle(bundle).await.state(), RequestState::Done);
-        fs::remove_file(&path).unwrap();
-        // Opening it blocks, as a hung mount does.
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         fs::remove_file(site.cached(object)).unwrap();
-        fifos.push(path);
     }
+    // Opening it blocks, as a hung mount does.
+    fs::rename(site.mount(), site.path("healthy")).unwrap();
+    nix::unistd::mkfifo(&site.mount(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let mut waiting = Vec::new();
     for (bundle, object) in bundles.iter().zip(&wanted).take(MOUNT_CALLS) {
         waiting.push(daemon.client.prefetch(by_chain(bundle)).await.unwrap());
@@ -99,9 +97,11 @@ async fn a_hung_mount_delays_no_object_of_a_stored_bundle() {
         let status = daemon.prefetch_bundle(bundle).await;
         assert!(from_store(&status) && tally(&status).fetched_objects == 1, "{status:?}");
     }
-    for (id, fifo) in waiting.into_iter().zip(&fifos) {
-        assert_eq!(daemon.client.status(id).await.unwrap().state(), RequestState::Running);
-        drop(fs::File::options().write(true).open(fifo).unwrap());
+    for id in &waiting {
+        assert_eq!(daemon.client.status(*id).await.unwrap().state(), RequestState::Running);
+    }
+    let _writer = fs::File::options().write(true).open(site.mount()).unwrap();
+    for id in waiting {
         assert!(from_store(&daemon.client.wait(id, site::LONG).await.unwrap()));
     }
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
@@ -124,6 +124,30 @@ async fn an_outdated_stored_bundle_is_replaced_during_its_request() {
     let status = daemon.prefetch_bundle(&new).await;
     assert_eq!((status.state(), tally(&status).total_objects), (RequestState::Done, 1), "{status:?}");
     site.assert_cached(&wanted[1..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_is_moved_away() {
+    let site = Site::new();
+    let wanted = objects(6, 2);
+    let origin = Origin::start(&wanted).await;
+    let image = bundle("image", &wanted);
+    site.publish(&image);
+    let mut daemon = Daemon::start(&site, &[&origin]).await;
+    assert_eq!(daemon.prefetch_bundle(&image).await.state(), RequestState::Done);
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(daemon.ended().await.success());
+    let manifest = fs::read_dir(site.path("store")).unwrap().map(|entry| entry.unwrap().path());
+    let manifest = manifest.into_iter().find(|path| path.to_string_lossy().contains("MANIFEST")).unwrap();
+    fs::write(manifest, "spoilt").unwrap();
+    for expected in [false, true] {
+        let mut daemon = Daemon::start(&site, &[&origin]).await;
+        let status = daemon.prefetch_bundle(&image).await;
+        assert_eq!((status.state(), from_store(&status)), (RequestState::Done, expected), "{status:?}");
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        assert!(daemon.ended().await.success());
+    }
+    assert!(site.path("store.damaged").is_dir() && daemon.log().contains("the bundle store is damaged"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
 //! client and kept stable by its authors; the file `cachemgr.protocol` beside the FIFO holds their revision. Any other revision than
 //! ours is refused, because a record that the manager does not know kills it, and then the mount.
 //!
-//! Nothing here fails a prefetch: registrations that fail are counted in [`registrations`].
+//! What to do with an object that cannot be registered decides the [`registrar`](super::registrar).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,7 +21,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::Mode;
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// Revision of the records that are written here.
 pub const PROTOCOL: u32 = 2;
@@ -37,6 +37,8 @@ const FIRST_RETURN_PIPE: i32 = 1 << 20;
 const NAMES: u32 = 16;
 /// Milliseconds between two checks of the deadline.
 const POLL: u8 = 1;
+/// How often a record is written to a full FIFO, [`POLL`] apart, before it counts as full.
+const ATTEMPTS: usize = 10;
 
 static NEXT_RETURN_PIPE: AtomicI32 = AtomicI32::new(FIRST_RETURN_PIPE);
 static REGISTRATIONS: [AtomicU64; Registration::ALL.len()] = [const { AtomicU64::new(0) }; Registration::ALL.len()];
@@ -74,11 +76,12 @@ impl Registration {
 
     /// Returns how many registrations had this result since the start of the process.
     pub fn count(self) -> u64 {
-        self.counter().load(Ordering::Relaxed)
+        REGISTRATIONS[self as usize].load(Ordering::Relaxed)
     }
 
-    fn counter(self) -> &'static AtomicU64 {
-        &REGISTRATIONS[self as usize]
+    /// Counts one more.
+    pub(super) fn increment(self) {
+        REGISTRATIONS[self as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -171,8 +174,8 @@ fn record(command: u32, size: u64, return_pipe: i32, digest: &[u8; 20], descript
 #[derive(Debug)]
 pub struct CacheManager {
     workspace: PathBuf,
-    /// Whether the log has a warning about the protocol. Later ones are only counted.
-    warned: AtomicBool,
+    /// Whether the FIFO was full and stayed full. Nobody waits for it again until a record was written.
+    is_full: AtomicBool,
     /// The end of a return FIFO that an answer may still be written to. Without a reader, the manager would be killed.
     late: Mutex<Option<File>>,
 }
@@ -180,20 +183,28 @@ pub struct CacheManager {
 impl CacheManager {
     /// The manager whose FIFO is in `workspace`. It need not run yet.
     pub fn in_workspace(workspace: &Path) -> Self {
-        Self { workspace: workspace.to_owned(), warned: AtomicBool::new(false), late: Mutex::new(None) }
+        Self { workspace: workspace.to_owned(), is_full: AtomicBool::new(false), late: Mutex::new(None) }
     }
 
-    /// Registers an object, which must be visible already. Never waits.
-    pub fn insert(&self, hash: &ContentHash, raw_size: u64, description: &[u8]) {
-        let sent = self.send(&insert_record(hash, raw_size, description));
-        let result = sent.as_ref().err().map_or(Registration::Registered, Registration::from);
-        result.counter().fetch_add(1, Ordering::Relaxed);
-        let Err(error) = sent else { return };
-        if result == Registration::UnsupportedProtocol && !self.warned.swap(true, Ordering::Relaxed) {
-            warn!(%error, "objects are written but not registered at the cache manager");
-        } else {
-            debug!(%error, %hash, "object not registered");
+    /// Directory of the manager's FIFO.
+    pub fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// Registers an object, which must be visible already. Waits some milliseconds while the FIFO is full, so it must be called off
+    /// the asynchronous threads.
+    pub fn insert(&self, hash: &ContentHash, raw_size: u64, description: &[u8]) -> Result<(), ManagerError> {
+        let record = insert_record(hash, raw_size, description);
+        let mut sent = self.send(&record);
+        for _ in 1..ATTEMPTS {
+            if !matches!(sent, Err(ManagerError::Full)) || self.is_full.load(Ordering::Relaxed) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(POLL.into()));
+            sent = self.send(&record);
         }
+        self.is_full.store(matches!(sent, Err(ManagerError::Full)), Ordering::Relaxed);
+        sent
     }
 
     /// Queries what is in the cache. Waits at most `timeout` for the answer.
@@ -226,6 +237,20 @@ impl CacheManager {
     /// Checks that a manager listens and uses our revision of the protocol.
     pub fn reachable(&self) -> Result<(), ManagerError> {
         self.open().map(|_| ())
+    }
+
+    /// Removes the return FIFOs of a daemon that was killed. The manager does so at its own start only.
+    pub(super) fn remove_return_pipes(&self) {
+        let entries = fs::read_dir(&self.workspace).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("pipe")?.parse().ok());
+            if number.is_some_and(|number: i32| number >= FIRST_RETURN_PIPE)
+                && let Err(error) = fs::remove_file(entry.path())
+            {
+                debug!(path = %entry.path().display(), %error, "return FIFO not removed");
+            }
+        }
     }
 
     fn open(&self) -> Result<(File, PathBuf), ManagerError> {

@@ -35,6 +35,24 @@ impl Destination {
         }
     }
 
+    /// Whether nobody may write to it now, because the client's tools reload clients or wipe their caches.
+    pub fn is_paused(&self) -> bool {
+        match self {
+            Self::Cache(cache) => cache.is_paused(),
+            Self::ThroughMount(_) => false,
+        }
+    }
+
+    /// Returns the bytes of the client's cache that cannot be evicted now, if they are known. Blocks as [`free_space`] does.
+    ///
+    /// [`free_space`]: Self::free_space
+    pub fn pinned(&self) -> Option<u64> {
+        match self {
+            Self::Cache(cache) => cache.pinned(),
+            Self::ThroughMount(_) => None,
+        }
+    }
+
     /// Removes what this process began to write and did not finish.
     pub fn clean(&self) {
         match self {

@@ -60,8 +60,14 @@ impl MountReader {
 
     /// Returns how much a request may read: the configured share of the client's quota. What the client caches is unknown.
     pub fn free_space(&self) -> FreeSpace {
-        let bytes = self.allowed.quota.map_or(u64::MAX, |quota| self.allowed.share_of(quota));
-        FreeSpace { bytes, quota: self.allowed.quota, ..FreeSpace::default() }
+        let Allowed { quota, hourly_share, .. } = self.allowed;
+        let Some(quota) = quota else { return FreeSpace::UNLIMITED };
+        FreeSpace {
+            bytes: self.allowed.share_of(quota),
+            hourly_bytes: (quota as f64 * hourly_share) as u64,
+            quota: Some(quota),
+            ..FreeSpace::UNLIMITED
+        }
     }
 
     /// Has the client fetch `object`, if it does not have it. Reading a file that the client has costs little.
@@ -101,7 +107,7 @@ mod tests {
 
     fn reader(mount: &Path, timeout: Duration, quota: Option<u64>) -> MountReader {
         let reads = Arc::new(Semaphore::new(READS));
-        MountReader::new(Mount::new(mount), Allowed { share: 0.5, quota }, timeout, reads)
+        MountReader::new(Mount::new(mount), Allowed { share: 0.5, quota, ..Allowed::default() }, timeout, reads)
     }
 
     fn object(path: &str, kind: ObjectKind, offset: u64, raw_size: u64) -> BundleObject {

@@ -3,14 +3,20 @@
 //! Rules:
 //!
 //! - The client never checks an object's content again, so only verified bytes may be committed.
-//! - A file that the client's user cannot read counts as missing, so owner and mode are set before the rename.
-//! - An object is registered with the cache manager after the rename: a registration without a file inflates the manager's count.
+//! - A file that the client's user cannot read counts as missing, so owner and mode are set before the object gets its name.
+//! - An object that is there is not replaced ([`publish`](super::publish)): other nodes may have it open.
+//! - An object is registered with the cache manager when it has its name: a registration without a file inflates the manager's
+//!   count. Its temporary name is removed after that, so a daemon that is killed in between leaves a file with two names, which the
+//!   next start registers.
 //! - Nobody else cleans `txn`, so the next start removes the files that were left there.
+//! - Nothing is written while the client's tools reload clients or wipe their caches.
 //!
 //! Concurrency: only one daemon of a node may fill a cache. It holds a lock in `txn`, so every file with our prefix that is found
-//! when the lock is taken is abandoned. The cache may be wiped at any time; directories are made again as needed.
+//! when the lock is taken is abandoned. The cache may be wiped at any time, and another directory made in its place: every path is
+//! resolved anew, and directories are made again as needed.
 //!
-//! There is no fsync: after a crash the client's own files are no better off, and [`PosixCache::contains`] compares the size.
+//! There is no fsync, apart from NFS: after a crash the client's own files are no better off, and [`PosixCache::contains`] compares
+//! the size.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -26,10 +32,14 @@ use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
 use tracing::{debug, info};
 
-use super::cache_manager::CacheManager;
-use super::capacity::{Allowed, FileSystemSize, FreeSpace};
+use super::cache_manager::{CacheManager, ManagerError, Status};
+use super::capacity::{Allowed, Content, FreeSpace, UNREGISTERED_SHARE};
 use super::directory::{Directory, Rules, failed, remove};
 use super::error::CacheError;
+use super::file_system::{DiskGuard, FileSystemKind, FileSystemSize};
+use super::publish::publish;
+use super::registrar::Registrar;
+use super::usage::Usage;
 
 /// Timeout of a status query to the cache manager.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
@@ -43,11 +53,13 @@ pub struct PosixCache(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    directory: Directory,
-    manager: Option<CacheManager>,
+    directory: Arc<Directory>,
+    registrar: Option<Arc<Registrar>>,
     allowed: Allowed,
-    /// Held from the first [`PosixCache::prepare`] on.
-    lock: Mutex<Option<Flock<File>>>,
+    disk: DiskGuard,
+    usage: Usage,
+    /// Held from the first [`PosixCache::prepare`] on. Shared with the same cache under earlier settings.
+    lock: Arc<Mutex<Option<Flock<File>>>>,
 }
 
 /// An object that is being written and not visible to anyone yet. Dropped without [`IncomingObject::commit`], it leaves
@@ -57,32 +69,69 @@ pub struct IncomingObject {
     hash: ContentHash,
     raw_size: u64,
     description: Vec<u8>,
-    path: PathBuf,
+    kind: FileSystemKind,
     file: File,
-    committed: bool,
+    temporary: Temporary,
+}
+
+/// The name of a temporary file, removed when dropped.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// Temporary files that were found.
+#[derive(Default)]
+struct Leftovers {
+    /// How many were removed.
+    removed: usize,
+    /// Objects that they were a second name of. They may not be registered.
+    published: Vec<(ContentHash, u64)>,
 }
 
 impl PosixCache {
     /// The client's own cache in `dir`, which need not exist yet, without a quota.
     pub fn new(dir: &Path) -> Self {
-        Self::with(dir, Rules::Client, Allowed { share: 1.0, quota: None }, None)
+        let directory = Directory { dir: dir.to_owned(), rules: Rules::Client, pause: None };
+        Self::with(directory, Allowed::default(), None)
     }
 
-    /// A cache in `dir`; every object is registered with `manager`.
-    pub fn with(dir: &Path, rules: Rules, allowed: Allowed, manager: Option<CacheManager>) -> Self {
-        let directory = Directory { dir: dir.to_owned(), rules };
-        Self(Arc::new(Inner { directory, manager, allowed, lock: Mutex::new(None) }))
+    /// A cache; every object is registered with `manager`.
+    pub fn with(directory: Directory, allowed: Allowed, manager: Option<CacheManager>) -> Self {
+        let directory = Arc::new(directory);
+        let registrar = manager.map(|manager| Registrar::new(directory.clone(), manager));
+        let disk = DiskGuard::new(allowed.reserve);
+        Self(Arc::new(Inner { directory, registrar, allowed, disk, usage: Usage::default(), lock: Arc::default() }))
+    }
+
+    /// The same directory under other settings, for new requests. Whoever uses this one keeps its settings. A manager in the
+    /// same workspace stays the same, because it may still answer.
+    pub fn reconfigured(&self, directory: Directory, allowed: Allowed, workspace: Option<&Path>) -> Self {
+        let directory = Arc::new(directory);
+        let (lock, known) = (self.0.lock.clone(), self.0.registrar.as_ref());
+        let registrar = workspace.map(|workspace| match known.filter(|known| known.workspace() == workspace) {
+            Some(known) => known.clone(),
+            None => {
+                let registrar = Registrar::new(directory.clone(), CacheManager::in_workspace(workspace));
+                if lock.lock().is_some() {
+                    registrar.load(Vec::new());
+                }
+                registrar
+            }
+        });
+        let disk = DiskGuard::new(allowed.reserve);
+        Self(Arc::new(Inner { directory, registrar, allowed, disk, usage: Usage::default(), lock }))
     }
 
     /// Makes the cache usable and locks it, or says why that is impossible. Called before each request's first object.
     pub fn prepare(&self) -> Result<(), CacheError> {
         let directory = &self.0.directory;
-        let (dir, txn) = (&directory.dir, directory.txn());
-        if let Err(source) = fs::metadata(dir) {
-            return Err(CacheError::Io { action: "use the cache directory", path: dir.clone(), source });
-        }
         let mut lock = self.0.lock.lock();
-        directory.make_dir(&txn)?;
+        directory.make_layout()?;
+        let txn = directory.txn();
         let opened = directory.open_lock().map_err(failed("open", &txn))?;
         if let Some(held) = &*lock
             && same_file(held, &opened).map_err(failed("look at", &txn))?
@@ -91,34 +140,73 @@ impl PosixCache {
         }
         match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
             Ok(locked) => *lock = Some(locked),
-            Err((_, Errno::EWOULDBLOCK)) => return Err(CacheError::InUse(dir.clone())),
+            Err((_, Errno::EWOULDBLOCK)) => return Err(CacheError::InUse(directory.dir.clone())),
             // File systems of clusters may have no locks. Then no temporary file is removed as abandoned.
             Err((_, Errno::ENOSYS | Errno::ENOLCK | Errno::EOPNOTSUPP)) if directory.rules == Rules::Group => {
                 return Ok(());
             }
             Err((_, errno)) => return Err(failed("lock", &txn)(errno.into())),
         }
-        let removed = self.remove_temporary_files()?;
-        info!(cache = %dir.display(), removed_temporary_files = removed, "cache is ready");
+        let Leftovers { removed, published } = self.remove_temporary_files()?;
+        info!(cache = %directory.dir.display(), removed_temporary_files = removed, "cache is ready");
+        if let Some(registrar) = &self.0.registrar {
+            registrar.load(published);
+        }
         Ok(())
     }
 
-    /// Returns how much may be written now. Queries the cache manager, if there is one.
+    /// Whether the client's tools want nobody to write now.
+    pub fn is_paused(&self) -> bool {
+        self.0.directory.check_pause().is_err()
+    }
+
+    /// Returns how much may be written now. Waits for the cache manager, if there is one.
     pub fn free_space(&self) -> Result<FreeSpace, CacheError> {
-        let Inner { directory, manager, allowed, .. } = &*self.0;
-        let file_system =
-            FileSystemSize::query(&directory.dir).map_err(failed("look at the space of", &directory.dir))?;
-        let status = manager.as_ref().and_then(|manager| {
-            let status = manager.status(STATUS_TIMEOUT);
-            status.inspect_err(|error| debug!(%error, "bytes in the cache are unknown")).ok()
-        });
-        let pinned = status.map(|status| status.pinned);
+        let Inner { directory, allowed, .. } = &*self.0;
+        let size = FileSystemSize::query(&directory.dir).map_err(failed("look at the space of", &directory.dir))?;
+        let (content, status) = self.content();
         Ok(FreeSpace {
-            bytes: allowed.free_space(pinned.unwrap_or(0), file_system),
+            bytes: allowed.free_space(content, size),
+            objects: size.available_inodes(),
+            hourly_bytes: allowed.hourly(size),
             quota: allowed.quota,
             used: status.map(|status| status.used),
-            pinned,
+            pinned: status.map(|status| status.pinned),
+            unregistered: content.unregistered,
         })
+    }
+
+    /// What is in the cache, and what the cache manager says about it.
+    fn content(&self) -> (Content, Option<Status>) {
+        let Some(registrar) = &self.0.registrar else {
+            return (Content { registers: true, ..Content::default() }, None);
+        };
+        let status = registrar.status(STATUS_TIMEOUT);
+        let registers = !matches!(status, Err(ManagerError::NoManager(_) | ManagerError::UnsupportedProtocol { .. }));
+        let status = status.inspect_err(|error| debug!(%error, "bytes in the cache are unknown")).ok();
+        let used = if registers {
+            status.map(|status| status.used)
+        } else {
+            registrar.forget_removed();
+            self.counted()
+        };
+        let (_, unregistered) = registrar.unregistered();
+        let pinned = status.map_or(0, |status| status.pinned);
+        (Content { used, pinned, unregistered, registers }, status)
+    }
+
+    /// Bytes in a cache with a quota that nobody else counts, without those that are not registered.
+    fn counted(&self) -> Option<u64> {
+        self.0.allowed.quota?;
+        let counted = self.0.usage.bytes(self.0.directory.folders());
+        let counted = counted.inspect_err(|error| debug!(%error, "cannot count the bytes in the cache")).ok()?;
+        let unregistered = self.0.registrar.as_ref().map_or(0, |registrar| registrar.unregistered().1);
+        Some(counted.saturating_sub(unregistered))
+    }
+
+    /// Returns the bytes in the cache that cannot be evicted now, if there is a cache manager that answers.
+    pub fn pinned(&self) -> Option<u64> {
+        Some(self.0.registrar.as_ref()?.status(STATUS_TIMEOUT).ok()?.pinned)
     }
 
     /// Whether the object is in the cache with its full size.
@@ -137,19 +225,28 @@ impl PosixCache {
 
     /// Begins to write an object. The cache manager shows `description`, a path, to people.
     pub fn begin(&self, hash: &ContentHash, raw_size: u64, description: &[u8]) -> Result<IncomingObject, CacheError> {
+        let Inner { directory, registrar, allowed, disk, .. } = &*self.0;
+        directory.check_pause()?;
+        if let Some(registrar) = registrar {
+            registrar.check_bound(raw_size, allowed.quota.map(|quota| quota / UNREGISTERED_SHARE))?;
+        }
+        let dir = &directory.dir;
+        disk.take(dir, raw_size)
+            .map_err(failed("look at the space of", dir))?
+            .map_err(|size| CacheError::DiskFull { dir: dir.clone(), size, reserve: allowed.reserve })?;
+        // Queried each time, because another file system may be mounted there.
+        let kind = FileSystemKind::query(dir).map_err(failed("look at the file system of", dir))?;
         let number = NEXT_TEMPORARY.fetch_add(1, Ordering::Relaxed);
-        let directory = &self.0.directory;
-        let name = format!("{}{}.{number}", directory.rules.temporary_prefix(), std::process::id());
-        let path = directory.txn().join(name);
+        let path = directory.temporary(hash, number, kind);
         let file = directory.make_file(&path)?;
         Ok(IncomingObject {
             cache: self.0.clone(),
             hash: *hash,
             raw_size,
             description: description.to_vec(),
-            path,
+            kind,
             file,
-            committed: false,
+            temporary: Temporary(path),
         })
     }
 
@@ -163,35 +260,50 @@ impl PosixCache {
         }
     }
 
-    /// Removes this daemon's files from `txn`; returns how many.
-    fn remove_temporary_files(&self) -> Result<usize, CacheError> {
-        let txn = self.0.directory.txn();
-        let prefix = self.0.directory.rules.temporary_prefix();
-        let entries = fs::read_dir(&txn).map_err(failed("list", &txn))?;
-        let mut removed = 0;
-        for entry in entries {
-            let entry = entry.map_err(failed("list", &txn))?;
-            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
+    /// Removes this daemon's temporary files.
+    fn remove_temporary_files(&self) -> Result<Leftovers, CacheError> {
+        let directory = &self.0.directory;
+        let prefix = directory.rules.temporary_prefix();
+        let kind =
+            FileSystemKind::query(&directory.dir).map_err(failed("look at the file system of", &directory.dir))?;
+        let mut leftovers = Leftovers::default();
+        for dir in directory.temporary_directories(kind) {
+            for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
+                let entry = entry.map_err(failed("list", &dir))?;
+                let name = entry.file_name();
+                let Some(name) = name.to_str().and_then(|name| name.strip_prefix(&prefix)) else { continue };
+                if let Some(found) = entry.metadata().ok().filter(|found| found.nlink() > 1)
+                    && let Some(hash) = name.rsplit('.').next().and_then(|hash| hash.parse().ok())
+                {
+                    leftovers.published.push((hash, found.len()));
+                }
                 fs::remove_file(entry.path()).map_err(failed("remove", &entry.path()))?;
-                removed += 1;
+                leftovers.removed += 1;
             }
         }
-        Ok(removed)
+        Ok(leftovers)
     }
 }
 
 impl IncomingObject {
     /// Makes the object visible and registers it with the cache manager. Must be called only after its hash and size were
     /// verified.
-    pub fn commit(mut self) -> Result<(), CacheError> {
-        let Inner { directory, manager, .. } = &*self.cache;
-        let target = directory.object(&self.hash);
-        let folder = target.parent().unwrap_or(&directory.dir);
-        directory.with_dir(folder, || fs::rename(&self.path, &target)).map_err(failed("rename to", &target))?;
-        if let Some(manager) = manager {
-            manager.insert(&self.hash, self.raw_size, &self.description);
+    pub fn commit(self) -> Result<(), CacheError> {
+        let Self { cache, hash, raw_size, description, kind, file, temporary } = self;
+        let Inner { directory, registrar, usage, .. } = &*cache;
+        directory.check_pause()?;
+        // Network file systems say only now that a write has failed, and other nodes must not see an object in part.
+        if kind == FileSystemKind::Nfs {
+            file.sync_data().map_err(failed("write", &temporary.0))?;
         }
-        self.committed = true;
+        nix::unistd::close(file).map_err(|errno| failed("write", &temporary.0)(errno.into()))?;
+        let target = directory.object(&hash);
+        let named = directory.in_dir_of(&target, || publish(&temporary.0, &target));
+        named.map_err(failed("give an object the name", &target))?;
+        usage.add(raw_size);
+        if let Some(registrar) = registrar {
+            registrar.register(&hash, raw_size, &description);
+        }
         Ok(())
     }
 }
@@ -203,14 +315,6 @@ impl Write for IncomingObject {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
-    }
-}
-
-impl Drop for IncomingObject {
-    fn drop(&mut self) {
-        if !self.committed {
-            remove(&self.path);
-        }
     }
 }
 

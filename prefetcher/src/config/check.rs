@@ -34,8 +34,8 @@ impl Config {
             let reason = format!("less than {LEAST_BYTES_PER_SECOND} is too low; omit the key for no limit");
             return refuse("max_bytes_per_second", reason);
         }
-        if self.max_requests_per_second == Some(0) {
-            return refuse("max_requests_per_second", "0 allows no request; omit the key for no limit".into());
+        if self.max_requests_per_second == 0 {
+            return refuse("max_requests_per_second", "0 allows no request; write 1 or more".into());
         }
         if self.store_max_bytes < 1 << 20 {
             return refuse("store_max_bytes", "less than 1048576 (1 MiB) does not hold a few bundles".into());
@@ -56,6 +56,14 @@ impl Config {
         }
         if !(self.cache_share > 0.0 && self.cache_share <= 1.0) {
             return refuse("cache_share", "not above 0 and at most 1; write 0.5 for half of the quota".into());
+        }
+        if !(self.cache_share_per_hour > 0.0 && self.cache_share_per_hour.is_finite()) {
+            let reason = "not above 0; write 1.0 for the whole quota once in an hour";
+            return refuse("cache_share_per_hour", reason.into());
+        }
+        if self.disk_reserve.is_some_and(|reserve| !(0.0..1.0).contains(&reserve)) {
+            let reason = "not from 0 to below 1; write 0.15 to keep 15 percent of the file system free";
+            return refuse("disk_reserve", reason.into());
         }
         let paths = [("socket", &self.socket), ("store", &self.store), ("client_config", &self.client_config)];
         for (key, path) in paths {
@@ -92,7 +100,7 @@ impl RepositoryConfig {
             ("cache", &self.cache),
             ("workspace", &self.workspace),
         ] {
-            path.as_deref().map_or(Ok(()), absolute).map_err(|reason| BadValue::new(key, reason))?;
+            path.as_deref().map_or(Ok(()), |path| absolute(key, path))?;
         }
         if self.servers.as_ref().is_some_and(Vec::is_empty) {
             let reason = "empty; list at least one, such as \"http://host/cvmfs/@fqrn@\", or omit the key";

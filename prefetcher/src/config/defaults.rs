@@ -23,6 +23,11 @@ pub(super) fn max_connections() -> usize {
     64
 }
 
+/// More than a node reaches at a round trip of 30 ms, so that it only bounds what a mistake or a hostile bundle can do.
+pub(super) fn max_requests_per_second() -> u64 {
+    2000
+}
+
 pub(super) fn page_cache_threads() -> usize {
     4
 }
@@ -33,6 +38,10 @@ pub(super) fn client_config() -> PathBuf {
 
 pub(super) fn cache_share() -> f64 {
     0.5
+}
+
+pub(super) fn cache_share_per_hour() -> f64 {
+    1.0
 }
 
 pub(super) fn timeout() -> Duration {
@@ -49,6 +58,10 @@ pub(super) fn nice() -> u8 {
 
 pub(super) fn revision_check_interval() -> Duration {
     Duration::from_secs(240)
+}
+
+pub(super) fn settings_check_interval() -> Duration {
+    Duration::from_secs(60)
 }
 
 pub(super) fn absent_ttl() -> Duration {

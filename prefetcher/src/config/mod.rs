@@ -53,9 +53,9 @@ pub struct Config {
     /// Maximum rate in bytes per second over all servers. `None`: no limit.
     #[serde(default)]
     pub max_bytes_per_second: Option<u64>,
-    /// Maximum rate in requests per second to each proxy, and to all direct servers together. `None`: no limit.
-    #[serde(default)]
-    pub max_requests_per_second: Option<u64>,
+    /// Maximum rate in requests per second to each proxy, and to all direct servers together.
+    #[serde(default = "defaults::max_requests_per_second")]
+    pub max_requests_per_second: u64,
     /// Number of threads that read fetched files through their mount, so that the kernel caches them. 0: none. At most 8.
     #[serde(default = "defaults::page_cache_threads")]
     pub page_cache_threads: usize,
@@ -66,6 +66,11 @@ pub struct Config {
     /// Share of a cache's quota, or of the free space without a quota, that running prefetches may write.
     #[serde(default = "defaults::cache_share")]
     pub cache_share: f64,
+    /// Share of the same that all requests of an hour may write.
+    #[serde(default = "defaults::cache_share_per_hour")]
+    pub cache_share_per_hour: f64,
+    /// Share of a cache's file system that stays free. Default: [`default_reserve`](crate::cache::file_system::default_reserve).
+    pub disk_reserve: Option<f64>,
     /// Without a byte for this long, an attempt to fetch from configured servers fails.
     #[serde(default = "defaults::timeout", with = "humantime_serde")]
     pub timeout: Duration,
@@ -81,10 +86,16 @@ pub struct Config {
     /// Interval at which repositories are checked for a new revision, and with it new bundles. Zero: never.
     #[serde(default = "defaults::revision_check_interval", with = "humantime_serde")]
     pub revision_check_interval: Duration,
-    /// How long it is remembered that an image has no bundle.
+    /// Interval at which the CVMFS client's configuration is checked for changes, and read again if a part of it could not be
+    /// read. Zero: never.
+    #[serde(default = "defaults::settings_check_interval", with = "humantime_serde")]
+    pub settings_check_interval: Duration,
+    /// How long it is remembered that an image has no bundle. That a repository has no bundles at all is remembered for 720 times
+    /// as long.
     #[serde(default = "defaults::absent_ttl", with = "humantime_serde")]
     pub absent_ttl: Duration,
-    /// Timeout of a lookup in the store or a mount, and of `cvmfs_config`.
+    /// Timeout of a lookup in the store or a mount. When the settings are read, `cvmfs_config` and mounts have at least a minute
+    /// together.
     #[serde(default = "defaults::lookup_timeout", with = "humantime_serde")]
     pub lookup_timeout: Duration,
     /// The repositories to serve. Empty: those of the client's `CVMFS_REPOSITORIES`.
@@ -104,6 +115,9 @@ pub struct TcpConfig {
     pub key: PathBuf,
     /// Authorities whose client certificates are accepted (PEM).
     pub client_ca: PathBuf,
+    /// Whether these clients may also cancel requests, change priorities and remove bundles.
+    #[serde(default)]
+    pub control: bool,
 }
 
 /// A table of `[[repositories]]`. Values that are not set are taken from the CVMFS client, see

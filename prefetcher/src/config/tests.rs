@@ -17,7 +17,8 @@ fn the_example_is_accepted_and_documents_the_defaults() {
     assert_ne!(spelled().lines().collect::<Vec<_>>(), EXAMPLE.lines().collect::<Vec<_>>());
     let mut spelled = parse(&spelled()).unwrap();
     assert_eq!(spelled.max_bytes_per_second.take(), Some(125_000_000));
-    assert_eq!(spelled.max_requests_per_second.take(), Some(200));
+    // The larger of the two defaults.
+    assert_eq!(spelled.disk_reserve.take(), Some(0.15));
     // What is off unless it is given.
     assert!(spelled.socket_owner.take().is_some() && spelled.socket_group.take().is_some());
     assert!(spelled.metrics_address.take().is_some() && spelled.tcp.take().is_some());
@@ -62,6 +63,10 @@ fn what_cannot_work_is_refused_by_name() {
         ("cache_share = 0.0", "cache_share: not above 0"),
         ("cache_share = 1.5", "cache_share"),
         ("cache_share = nan", "cache_share"),
+        ("cache_share_per_hour = 0.0", "cache_share_per_hour: not above 0"),
+        ("cache_share_per_hour = inf", "cache_share_per_hour"),
+        ("disk_reserve = 15", "disk_reserve: not from 0"),
+        ("disk_reserve = -0.1", "disk_reserve"),
     ];
     for (line, expected) in cases {
         let message = parse(&format!("{line}\n{EXAMPLE}")).unwrap_err().to_string();

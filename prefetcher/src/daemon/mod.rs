@@ -1,34 +1,34 @@
-//! Accepts requests and runs them ([`run`]): finds the bundle, plans, has it delivered, counts.
+//! Accepts requests and runs them ([`run`]): finds the bundle, plans, has it delivered, counts. [`settings`] says how repositories
+//! are served, [`renewal`] notices new bundles.
 
 mod renewal;
 mod run;
+mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bundles::store::{Store, StoreError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::cache::{CacheError, mount_reader};
+use crate::cache::CacheError;
 use crate::config::Config;
 use crate::delivery;
-use crate::fetch::Fetcher;
 use crate::metrics::{self, Metrics};
-use crate::mount::page_cache::Preloader;
-use crate::repository::Repository;
-use crate::repository::settings::{Settings, SettingsError};
+use crate::repository::ByName;
+use crate::repository::settings::SettingsError;
 use crate::request::spec::PrefetchSpec;
 use crate::request::{Admitted, MAX_ENDED, MAX_RUNNING, Requests, TooMany};
 use crate::source::Sources;
-use crate::throttle::Throttle;
 
 /// The daemon, apart from its socket.
 ///
-/// It accepts requests as soon as it was [opened](Daemon::open). They start when [`Daemon::load_settings`] has found out how its
-/// repositories are served, which can take seconds: programs and mounts of the CVMFS client are queried for that.
+/// It accepts requests as soon as it was [opened](Daemon::open). They start when [`Daemon::follow_settings`] has found out how
+/// its repositories are served, which can take seconds: programs and mounts of the CVMFS client are queried for that.
 #[derive(Debug)]
 pub struct Daemon {
     requests: Arc<Requests>,
@@ -37,6 +37,10 @@ pub struct Daemon {
     sources: Arc<Sources>,
     /// `None` until the settings are known.
     delivery: watch::Sender<Option<Arc<delivery::Context>>>,
+    /// The repositories that are served; none until the settings are known.
+    repositories: watch::Sender<ByName>,
+    /// Has the settings read again.
+    reload: Notify,
     tasks: TaskTracker,
     /// Set when no more objects may be started.
     shutdown: CancellationToken,
@@ -47,15 +51,38 @@ pub struct Daemon {
 /// Why the daemon cannot serve its repositories.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsUnusable {
-    /// The HTTP client cannot be created.
-    #[error("cannot set up HTTP: {0}")]
-    Http(#[from] reqwest::Error),
-    /// There is no repository, or one cannot be served.
+    /// The thread that read the settings ended without a result.
+    #[error("cannot load the settings: {0}")]
+    Died(#[from] JoinError),
+    /// There is no repository.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// Another daemon fills the same cache.
     #[error(transparent)]
     Cache(CacheError),
+}
+
+/// Opens the store. A damaged one is moved away: its bundles are looked up again.
+fn open_store(config: &Config) -> Result<Store, StoreError> {
+    let open = || Store::open(&config.store, config.store_max_bytes);
+    open().or_else(|error| {
+        let aside = config.store.with_extension("damaged");
+        let moved = || match std::fs::remove_dir_all(&aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => std::fs::rename(&config.store, &aside),
+        };
+        match error.is_damage().then(moved) {
+            Some(Ok(())) => {
+                warn!(%error, aside = %aside.display(), "the bundle store is damaged: it was moved away, a new one is used");
+                open()
+            }
+            Some(Err(reason)) => {
+                warn!(%reason, aside = %aside.display(), "cannot move the damaged bundle store away");
+                Err(error)
+            }
+            None => Err(error),
+        }
+    })
 }
 
 /// Why a request is not accepted.
@@ -72,64 +99,26 @@ pub enum Refused {
 impl Daemon {
     /// Opens the store. Blocks for as long as a local disk does.
     pub fn open(config: &Config) -> Result<Arc<Self>, StoreError> {
-        let store = Arc::new(Store::open(&config.store, config.store_max_bytes)?);
+        let store = Arc::new(open_store(config)?);
         let requests = Requests::new(MAX_RUNNING, MAX_ENDED);
         let sources = Sources::new(store, config.registries.clone(), config.lookup_timeout, config.absent_ttl);
-        let counters = metrics::Shared { damaged_bundles: sources.damaged().clone(), ..metrics::Shared::default() };
+        let counters = metrics::Shared {
+            damaged_bundles: sources.damaged().clone(),
+            bad_bundles: sources.bad().clone(),
+            ..metrics::Shared::default()
+        };
         Ok(Arc::new(Self {
             metrics: Metrics::new(requests.clone(), counters.clone()),
             requests,
             counters,
             sources: Arc::new(sources),
             delivery: watch::Sender::new(None),
+            repositories: watch::Sender::default(),
+            reload: Notify::new(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             aborting: CancellationToken::new(),
         }))
-    }
-
-    /// Finds out how the repositories are served, opens their caches and starts the requests that wait for it. Blocks for as
-    /// long as `cvmfs_config` and the mounts do, within their timeouts. Must be called in a tokio runtime, off its asynchronous
-    /// threads.
-    pub fn load_settings(self: &Arc<Self>, config: &Config) -> Result<(), SettingsUnusable> {
-        let all_settings = Settings::all(config)?;
-        for settings in &all_settings {
-            for note in &settings.notes {
-                warn!(repository = settings.name, note, "cannot read a setting of the CVMFS client");
-            }
-        }
-        let mounts = all_settings.iter().map(|settings| settings.mount.clone()).collect();
-        let mount_reads = Arc::new(Semaphore::new(mount_reader::READS));
-        let repositories = Repository::all(all_settings, config, &mount_reads)?;
-        for repository in repositories.values() {
-            match repository.destination.prepare() {
-                Ok(()) => {}
-                Err(error @ CacheError::InUse(_)) => return Err(SettingsUnusable::Cache(error)),
-                Err(error) => warn!(repository = repository.name, %error, "cache not usable yet"),
-            }
-        }
-        let throttle = Throttle {
-            repositories: repositories.values().cloned().collect(),
-            mount_reads: mount_reads.clone(),
-            running: self.requests.running(),
-            shutdown: self.shutdown.clone(),
-            connection_share: self.counters.connection_share.clone(),
-        };
-        let skipped = self.counters.page_cache_skipped.clone();
-        let context = delivery::Context {
-            repositories,
-            fetcher: Fetcher::new(config.max_bytes_per_second),
-            sources: self.sources.clone(),
-            page_cache: Preloader::new(config.page_cache_threads, &mount_reads, skipped),
-            max_connections: config.max_connections,
-            shutdown: self.shutdown.clone(),
-        };
-        self.sources.set_mounts(mounts);
-        self.delivery.send_replace(Some(Arc::new(context)));
-        info!("settings loaded");
-        self.tasks.spawn(throttle.watch());
-        self.watch_revisions(config);
-        Ok(())
     }
 
     /// All requests.
@@ -201,10 +190,6 @@ impl Daemon {
         }
     }
 
-    fn known_repositories(&self) -> Vec<Arc<Repository>> {
-        self.delivery.borrow().iter().flat_map(|context| context.repositories.values().cloned()).collect()
-    }
-
     /// Shuts down: accepts and starts nothing more, waits at most `timeout` for running downloads, drops the rest.
     pub async fn drain(&self, timeout: Duration) {
         self.shutdown.cancel();
@@ -218,8 +203,7 @@ impl Daemon {
 
     /// Removes temporary files of unfinished objects. To be called when nothing runs any more.
     pub fn clean(&self) {
-        for repository in self.known_repositories() {
-            repository.destination.clean();
-        }
+        let repositories = self.repositories.borrow().clone();
+        repositories.values().for_each(|repository| repository.destination.clean());
     }
 }

@@ -1,20 +1,19 @@
 //! Runs one request, from the lookup of its bundle to its end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::proto::RequestState;
-use bundles::bundle::Bundle;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Daemon;
-use crate::delivery::{Context, Delivery};
+use crate::bundle_memory::HeldBundle;
+use crate::delivery::{Context, Delivered, Delivery};
 use crate::request::tally::{FailureCause, Outcome};
 use crate::request::{Request, Running};
 use crate::source::{FoundBundle, Freshness, Lookup, LookupErrors, Stored};
 
 impl Daemon {
-    pub(super) async fn run(&self, running: Running, bundle: Option<Box<Bundle>>) {
+    pub(super) async fn run(&self, running: Running, bundle: Option<HeldBundle>) {
         let request = running.request().clone();
         // Dropping what is on its way is all it takes to give up: who joined it does it again.
         let state = tokio::select! {
@@ -45,14 +44,14 @@ impl Daemon {
         );
     }
 
-    async fn outcome(&self, request: &Request, bundle: Option<Box<Bundle>>) -> RequestState {
+    async fn outcome(&self, request: &Request, bundle: Option<HeldBundle>) -> RequestState {
         let Some(context) = self.delivery().await else {
             request.error("the daemon was shut down before it knew the settings of its repositories");
             return RequestState::Failed;
         };
         request.set_waiting_for_settings(false);
         let lookup = match bundle {
-            Some(bundle) => Lookup::Found(Box::new(FoundBundle { bundle: *bundle, source: "request".into() })),
+            Some(bundle) => Lookup::Found(Box::new(FoundBundle::sent(bundle))),
             None => match self.sources.stored_bundle(&request.query).await {
                 Ok(stored_bundle) => match self.deliver_stored(&context, request, stored_bundle).await {
                     Ok(state) => return state,
@@ -124,7 +123,17 @@ async fn deliver(context: &Context, request: &Request, found: FoundBundle) -> Re
         ));
         return RequestState::Failed;
     }
-    let bundle = Arc::new(found.bundle);
-    Delivery::new(context, request, &bundle).await.run(&plan).await;
+    let under_delivery = match context.sources.deliver(&found).await {
+        Ok(under_delivery) => under_delivery,
+        Err(bad) => {
+            warn!(error = %bad, "bundle is bad");
+            request.error(&bad.to_string());
+            request.record_all(&plan, Outcome::Failed(FailureCause::Abandoned));
+            return RequestState::Failed;
+        }
+    };
+    let delivery = Delivery::new(context, request, found.bundle.bundle(), plan.len()).await;
+    let delivered = delivery.run(&plan).await;
+    under_delivery.end(delivered == Delivered::ObjectsMissing).await;
     if request.tally().failed() == 0 { RequestState::Done } else { RequestState::Failed }
 }

@@ -5,14 +5,18 @@
 //! 3. The missing objects are downloaded as a pack or one by one, whichever is expected to be faster ([`pack_cost`]), while the next
 //!    batch is looked up ([`in_flight`]).
 //! 4. The outcome of every object is recorded exactly once ([`outcome`]).
+//! 5. When servers refuse too many objects, the rest is abandoned ([`refusals`]).
 //!
 //! Where a cache cannot be written, objects are read through the mount instead of downloaded.
 
 mod batch;
+mod catalogs;
 mod in_flight;
 mod missing;
 mod outcome;
 mod pack_cost;
+mod pause;
+mod refusals;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,15 +26,15 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
-use crate::cache::capacity::Allowance;
+use crate::cache::capacity::{Allowance, Refusal};
 use crate::cache::{CacheError, Destination, DestinationId};
-use crate::fetch::failure::Failure;
+use crate::fetch::failure::{Cause, Failure};
 use crate::fetch::pack::{Pack, parts_of};
 use crate::fetch::{Fetched, Fetcher};
 use crate::mount::page_cache::Preloader;
-use crate::repository::Repository;
+use crate::repository::{ByName, Repository};
 use crate::request::Request;
 use crate::request::tally::{Count, FailureCause, Outcome, SkipCause};
 use crate::source::Sources;
@@ -38,25 +42,24 @@ use batch::{Batch, batches, pack_of};
 use in_flight::InFlight;
 use missing::{Lookup, look_up};
 use pack_cost::{Link, Offer};
+use refusals::{Abandoned, Refusals};
 
 /// After this many objects that could not be written to a cache, a request downloads no more.
 const MAX_WRITE_FAILURES: u64 = 8;
-/// Batches of at most this many objects are looked up at once. Moving the lookups to another thread would take longer.
-const FEW: usize = 16;
 /// Maximum number of packs of a request that are downloaded at a time. More would only wait for memory.
 const MAX_PACKS: usize = 4;
 
-/// What all deliveries of the daemon share.
+/// What deliveries need. A delivery keeps what it began with.
 #[derive(Debug)]
 pub struct Context {
     /// The configured repositories, by name.
-    pub repositories: HashMap<String, Arc<Repository>>,
+    pub repositories: ByName,
     /// Downloads objects.
-    pub fetcher: Fetcher,
+    pub fetcher: Arc<Fetcher>,
     /// Locates packs.
     pub sources: Arc<Sources>,
     /// Preloads files into the page cache.
-    pub page_cache: Preloader,
+    pub page_cache: Arc<Preloader>,
     /// Maximum number of objects of one request that are downloaded at a time.
     pub max_connections: usize,
     /// Set when no more downloads may start.
@@ -71,6 +74,17 @@ pub struct Delivery<'a> {
     /// By the index of the pack; `None` for packs that the repository does not have.
     packs: Vec<Option<Arc<Pack>>>,
     preloads: Mutex<Preloads>,
+    allowances: Mutex<Allowances>,
+    refusals: Refusals,
+}
+
+/// How a delivery has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// Every object was attempted, or abandoned for a reason that is not the bundle's.
+    Attempted,
+    /// The rest was abandoned, because the servers do not have many of the bundle's objects.
+    ObjectsMissing,
 }
 
 /// Downloaded objects that are not in the page cache yet.
@@ -93,34 +107,40 @@ enum PrepareError {
 type Allowances = HashMap<DestinationId, Allowance>;
 
 impl<'a> Delivery<'a> {
-    /// A delivery of objects of `bundle` for `request`. Locates the packs of the bundle.
-    pub async fn new(context: &'a Context, request: &'a Request, bundle: &Arc<Bundle>) -> Self {
+    /// A delivery of `objects` objects of `bundle` for `request`. Locates the packs of the bundle.
+    pub async fn new(context: &'a Context, request: &'a Request, bundle: &Arc<Bundle>, objects: usize) -> Self {
         let packs = match context.repositories.get(bundle.repository()) {
             Some(repository) => context.sources.packs(&repository.mount, bundle).await,
             None => Vec::new(),
         };
-        Self { context, request, bundle: bundle.clone(), packs, preloads: Mutex::default() }
+        let (preloads, allowances) = (Mutex::default(), Mutex::default());
+        let refusals = Refusals::new(objects);
+        Self { context, request, bundle: bundle.clone(), packs, preloads, allowances, refusals }
     }
 
     /// Delivers the objects of `plan`. Returns when each of them has an outcome.
-    pub async fn run(&self, plan: &[ObjectIndex]) {
+    pub async fn run(&self, plan: &[ObjectIndex]) -> Delivered {
         let is_served = |index: &&ObjectIndex| self.repository_of(self.bundle.object(**index)).is_some();
         let (plan, not_served): (Vec<ObjectIndex>, Vec<ObjectIndex>) = plan.iter().partition(is_served);
         self.request.record_all(&not_served, Outcome::Skipped(SkipCause::Repository));
-        let mut allowances = match self.prepare().await {
-            Ok(allowances) => allowances,
+        match self.prepare().await {
+            Ok(allowances) => *self.allowances.lock() = allowances,
             Err(error) => {
                 self.request.record_all(&plan, Outcome::Failed(FailureCause::Write));
                 self.request.error(&error.to_string());
-                return;
+                return Delivered::Attempted;
             }
-        };
+        }
         self.preload_catalogs();
         let mut in_flight = InFlight::new(MAX_PACKS, self.context.max_connections);
         let mut has_started = false;
         for batch in batches(&self.bundle, &plan, |pack| self.pack(pack).is_some()) {
+            if self.refusals.abandoned().is_some() {
+                self.abandon(&batch.objects);
+                continue;
+            }
             let mut missing = in_flight.progress_until(self.missing(&batch)).await;
-            missing.retain(|index| self.is_allowed(*index, &mut allowances));
+            missing.retain(|index| self.is_allowed(*index));
             if !has_started && !missing.is_empty() {
                 has_started = true;
                 self.start_pause(&missing).await;
@@ -135,7 +155,18 @@ impl<'a> Delivery<'a> {
             }
         }
         in_flight.finish().await;
+        let over_limit = self.request.tally().count(Outcome::Skipped(SkipCause::HourlyLimit)).objects;
+        if over_limit > 0 {
+            warn!(
+                objects = over_limit,
+                "skipped: the requests of the last hour wrote what cache_share_per_hour allows"
+            );
+        }
         self.preload_all();
+        match self.refusals.abandoned() {
+            Some(Abandoned::ObjectsMissing) => Delivered::ObjectsMissing,
+            Some(Abandoned::Refused) | None => Delivered::Attempted,
+        }
     }
 
     /// Preloads all downloaded objects into the page cache. Preloading uses as much of the node's cores as downloading, so it waits
@@ -157,15 +188,6 @@ impl<'a> Delivery<'a> {
         for object in indices.iter().map(|index| self.bundle.object(*index)) {
             if let Some(repository) = self.repository_of(object) {
                 self.context.page_cache.preload(&repository.mount, object);
-            }
-        }
-    }
-
-    fn preload_catalogs(&self) {
-        for catalog in &self.bundle.catalogs {
-            let name = self.bundle.repositories.get(usize::from(catalog.repository));
-            if let Some(repository) = name.and_then(|name| self.context.repositories.get(name)) {
-                self.context.page_cache.preload_catalog(&repository.mount, &catalog.mountpoint);
             }
         }
     }
@@ -201,6 +223,9 @@ impl<'a> Delivery<'a> {
         let served = self.bundle.repositories.iter().filter_map(|name| self.context.repositories.get(name));
         let by_destination: HashMap<DestinationId, Arc<Repository>> =
             served.map(|repository| (repository.destination_id, repository.clone())).collect();
+        for repository in by_destination.values() {
+            self.wait_while_paused(repository).await;
+        }
         let prepare = |(id, repository): (DestinationId, Arc<Repository>)| {
             repository.destination.prepare()?;
             Ok((id, repository.granted.allowance(repository.destination.free_space()?)))
@@ -213,15 +238,21 @@ impl<'a> Delivery<'a> {
     }
 
     /// Whether a missing object may be written to its cache. If not, it is skipped.
-    fn is_allowed(&self, index: ObjectIndex, allowances: &mut Allowances) -> bool {
+    fn is_allowed(&self, index: ObjectIndex) -> bool {
         let object = self.bundle.object(index);
-        let destination = self.repository_of(object).map(|repository| repository.destination_id);
-        let allowance = destination.and_then(|id| allowances.get_mut(&id));
-        let is_allowed = allowance.is_none_or(|allowance| allowance.take(object.raw_size));
-        if !is_allowed {
-            self.record(index, Outcome::Skipped(SkipCause::CacheFull), Count::ONE);
-        }
-        is_allowed
+        let cause = match self.with_allowance(object, |allowance| allowance.take(object.raw_size)) {
+            Some(Err(Refusal::CacheFull)) => SkipCause::CacheFull,
+            Some(Err(Refusal::HourlyLimit)) => SkipCause::HourlyLimit,
+            Some(Ok(())) | None => return true,
+        };
+        self.record(index, Outcome::Skipped(cause), Count::ONE);
+        false
+    }
+
+    /// Calls `action` with what the request may write to the cache of an object.
+    fn with_allowance<T>(&self, object: &BundleObject, action: impl FnOnce(&mut Allowance) -> T) -> Option<T> {
+        let id = self.repository_of(object)?.destination_id;
+        self.allowances.lock().get_mut(&id).map(action)
     }
 
     /// Looks up a batch; returns the objects that are missing.
@@ -229,14 +260,11 @@ impl<'a> Delivery<'a> {
         let with_destination =
             |index: &ObjectIndex| Some((*index, self.repository_of(self.bundle.object(*index))?.destination.clone()));
         let objects: Vec<_> = batch.objects.iter().filter_map(with_destination).collect();
-        let Lookup { missing, cached } = if objects.len() <= FEW {
-            look_up(&self.bundle, &objects)
-        } else {
-            let bundle = self.bundle.clone();
-            let lookup = tokio::task::spawn_blocking(move || look_up(&bundle, &objects)).await;
-            // It fails only by a defect or at the end of the daemon. Downloads look again.
-            lookup.unwrap_or_else(|_| Lookup { missing: batch.objects.clone(), cached: Vec::new() })
-        };
+        let bundle = self.bundle.clone();
+        let lookup = tokio::task::spawn_blocking(move || look_up(&bundle, &objects)).await;
+        // It fails only by a defect or at the end of the daemon. Downloads look again.
+        let Lookup { missing, cached } =
+            lookup.unwrap_or_else(|_| Lookup { missing: batch.objects.clone(), cached: Vec::new() });
         cached.into_iter().for_each(|index| self.cached(index));
         missing
     }
@@ -271,6 +299,9 @@ impl<'a> Delivery<'a> {
         if self.context.shutdown.is_cancelled() {
             return self.shut_down(&missing);
         }
+        if self.refusals.abandoned().is_some() {
+            return self.abandon(&missing);
+        }
         let (target, policy) = (repository.target(cache), self.request.fetch_policy());
         let on_fetched = |index| self.downloaded(index);
         let result = self.context.fetcher.fetch_pack(target, &self.bundle, &pack, &missing, policy, &on_fetched).await;
@@ -290,11 +321,28 @@ impl<'a> Delivery<'a> {
         if self.context.shutdown.is_cancelled() {
             return self.shut_down(&[index]);
         }
+        if self.refusals.abandoned().is_some() {
+            return self.abandon(&[index]);
+        }
         let write_failure = Outcome::Failed(FailureCause::Write);
         if self.request.tally().count(write_failure).objects >= MAX_WRITE_FAILURES {
             return self.record(index, write_failure, Count::ONE);
         }
-        let result = match &repository.destination {
+        let mut result = self.fetch_from(repository, index).await;
+        if result.as_ref().is_err_and(|failure| failure.cause == Cause::Write)
+            && self.wait_while_paused(repository).await
+        {
+            result = self.fetch_from(repository, index).await;
+        }
+        if let Err(failure) = result {
+            self.failed(index, &failure);
+        }
+    }
+
+    /// Fetches an object and records its outcome, unless it fails.
+    async fn fetch_from(&self, repository: &Repository, index: ObjectIndex) -> Result<(), Failure> {
+        let object = self.bundle.object(index);
+        match &repository.destination {
             Destination::ThroughMount(reader) => {
                 reader.read(object).await.map(|()| self.read_through_mount(index)).map_err(Failure::from)
             }
@@ -309,9 +357,6 @@ impl<'a> Delivery<'a> {
                     }
                 })
             }
-        };
-        if let Err(failure) = result {
-            self.failed(index, &failure);
         }
     }
 }

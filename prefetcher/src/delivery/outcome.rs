@@ -4,6 +4,7 @@ use bundles::bundle::ObjectIndex;
 use tracing::warn;
 
 use super::Delivery;
+use super::refusals::Abandoned;
 use crate::fetch::failure::Failure;
 use crate::request::Arrival;
 use crate::request::tally::{Count, FailureCause, Outcome};
@@ -16,12 +17,14 @@ impl Delivery<'_> {
 
     /// The object was downloaded.
     pub(super) fn downloaded(&self, index: ObjectIndex) {
+        self.refusals.arrived();
         let object = self.bundle.object(index);
         let round_trip = self.repository_of(object).and_then(|repository| {
             let routes = &repository.routes;
             routes.concurrency(routes.first()).round_trip()
         });
         self.request.record_arrival(round_trip);
+        self.with_allowance(object, |allowance| allowance.written(object.raw_size));
         let arrival = self.request.record(index, Outcome::Fetched, Count::object(object));
         match arrival {
             Arrival::Other => self.preloads.lock().others.push(index),
@@ -32,11 +35,15 @@ impl Delivery<'_> {
 
     /// The object was read through the mount. Its bytes over the network are unknown.
     pub(super) fn read_through_mount(&self, index: ObjectIndex) {
+        self.refusals.arrived();
+        let object = self.bundle.object(index);
+        self.with_allowance(object, |allowance| allowance.written(object.raw_size));
         self.record(index, Outcome::Fetched, Count::ONE);
     }
 
     /// Another request downloaded the object.
     pub(super) fn joined(&self, index: ObjectIndex) {
+        self.refusals.arrived();
         self.record(index, Outcome::Joined, Count::object(self.bundle.object(index)));
     }
 
@@ -46,6 +53,19 @@ impl Delivery<'_> {
         warn!(object = %object.hash, path = %object.path, ?cause, error = why, "object failed");
         self.request.error(why);
         self.record(index, Outcome::Failed((*cause).into()), Count::ONE);
+        let Some(abandoned) = self.refusals.failed(failure) else { return };
+        let refused = self.refusals.total();
+        let reason = match abandoned {
+            Abandoned::ObjectsMissing => "the servers do not have many objects of this bundle; publish a new one",
+            Abandoned::Refused => "servers or proxies refuse objects, or send other bytes",
+        };
+        warn!(refused, reason, "the rest of the bundle is abandoned");
+        self.request.replace_error(&format!("{reason} ({refused} refused, the first: {})", self.request.first_error()));
+    }
+
+    /// The objects are not attempted because too many others were refused.
+    pub(super) fn abandon(&self, indices: &[ObjectIndex]) {
+        self.request.record_all(indices, Outcome::Failed(FailureCause::Abandoned));
     }
 
     /// The objects were not attempted because the daemon is shutting down.

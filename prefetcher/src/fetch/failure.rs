@@ -38,6 +38,8 @@ pub struct Failure {
     pub blame: Blame,
     /// Whether the same server may succeed a moment later.
     pub transient: bool,
+    /// Whether the server does not have the object.
+    pub absent: bool,
     /// Message for people.
     pub why: String,
 }
@@ -45,12 +47,17 @@ pub struct Failure {
 impl Failure {
     /// A failure of link or server that may pass.
     pub fn transient(why: impl Into<String>) -> Self {
-        Self { cause: Cause::Transfer, blame: Blame::Server, transient: true, why: why.into() }
+        Self { cause: Cause::Transfer, blame: Blame::Server, transient: true, absent: false, why: why.into() }
     }
 
     /// A refusal by the server that will not change.
     pub fn refused(why: impl Into<String>) -> Self {
         Self { transient: false, ..Self::transient(why) }
+    }
+
+    /// The server does not have the object.
+    pub fn absent(why: impl Into<String>) -> Self {
+        Self { absent: true, ..Self::refused(why) }
     }
 
     /// Bytes that do not match the hash or size.

@@ -29,8 +29,11 @@ pub mod pack;
 pub mod single_flight;
 pub mod verify;
 
+use std::sync::Arc;
+
 use bundles::bundle::BundleObject;
 use bundles::object::{ContentHash, HashAlgorithm, ObjectError, ObjectKind};
+use tokio::sync::Semaphore;
 
 use crate::cache::{DestinationId, PosixCache};
 use attempt::{Attempt, Download};
@@ -49,6 +52,8 @@ const STREAMS: u64 = 10 << 20;
 /// Bytes of small objects in memory at a time, without those that a core works on and those that arrive with the heads of
 /// responses.
 const SMALL_OBJECTS: u64 = 2 << 20;
+/// KiB of objects at the seams of packs in memory at a time, while their other pieces are downloaded.
+const SEAMS_KIB: usize = 4 << 10;
 /// Objects with more stored and raw bytes than this are streamed.
 const SMALL: u64 = 4 << 20;
 
@@ -93,6 +98,8 @@ pub struct Fetcher {
     small_objects: MemoryLimit,
     bandwidth: Bandwidth,
     cores: CpuPool,
+    /// Memory for pieces of objects at the seams of packs, in KiB.
+    seams: Arc<Semaphore>,
 }
 
 impl Fetcher {
@@ -104,6 +111,7 @@ impl Fetcher {
             small_objects: MemoryLimit::new(SMALL_OBJECTS),
             bandwidth: Bandwidth::new(bytes_per_second),
             cores: CpuPool::all(),
+            seams: Arc::new(Semaphore::new(SEAMS_KIB)),
         }
     }
 
@@ -126,11 +134,13 @@ impl Fetcher {
         let origin = (target.repository.to_owned(), object.kind);
         loop {
             let permit = policy.limit.acquire().await?;
-            match self.flights.join_or_lead(&key) {
+            match self.flights.join_or_lead(&key, policy.limit.bytes_per_second()) {
                 Flight::Lead(leader) => {
                     // Another download may have ended since the lookup, so the cache is checked again now that nobody
-                    // else can start one. It is one stat of a local file, which need not leave the thread.
-                    if target.cache.contains(&object.hash, object.raw_size) {
+                    // else can start one. An alien cache can be on a file system that responds late.
+                    let (cache, hash, raw_size) = (target.cache.clone(), object.hash, object.raw_size);
+                    let contains = tokio::task::spawn_blocking(move || cache.contains(&hash, raw_size));
+                    if contains.await.unwrap_or(false) {
                         leader.finish((Ok(()), origin));
                         return Ok(Fetched::Cached);
                     }

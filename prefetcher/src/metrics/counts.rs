@@ -7,9 +7,10 @@ use api::proto::RequestState;
 use node::metrics_http::counter;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::cache::cache_manager;
+use crate::cache::{cache_manager, publish, registrar};
 use crate::request::Requests;
 use crate::request::tally::{Outcome, Tally};
 
@@ -36,6 +37,12 @@ impl Collector for Counts {
         let help = "Objects written to a cache with a cache manager, by result of their registration";
         counter(&mut encoder, "registrations", help, "outcome", &cache_manager::registrations())?;
         counter(&mut encoder, "bytes", "Bytes of fetched objects", "kind", &bytes)?;
+        let replaced = ConstCounter::new(publish::replaced());
+        let help = "Damaged objects in a cache that were replaced";
+        replaced.encode(encoder.encode_descriptor("replaced_objects", help, None, replaced.metric_type())?)?;
+        let waiting = ConstGauge::new(registrar::waiting() as i64);
+        let help = "Objects in a cache that wait to be registered with the cache manager";
+        waiting.encode(encoder.encode_descriptor("unregistered_objects", help, None, waiting.metric_type())?)?;
         let running = ConstGauge::new(totals.running as i64);
         let metric = encoder.encode_descriptor("running_requests", "Running requests", None, running.metric_type())?;
         running.encode(metric)

@@ -35,8 +35,12 @@ pub struct Metrics {
 pub struct Shared {
     /// Damaged bundles that were found in the store.
     pub damaged_bundles: Counter,
+    /// Bundles that were found bad because the servers do not have their objects.
+    pub bad_bundles: Counter,
     /// Files that were not read through their mount.
     pub page_cache_skipped: Counter,
+    /// What is wrong with the settings of repositories.
+    pub settings_problems: Gauge,
     /// Share of the connections that may be used.
     pub connection_share: Gauge<f64, AtomicU64>,
 }
@@ -49,7 +53,8 @@ impl Metrics {
         let times = || Histogram::new(exponential_buckets(0.001, 4.0, 11));
         let (request_time, first_byte_time, critical_time) = (times(), times(), times());
         let (bundles, bundle_bytes) = (Gauge::default(), Gauge::default());
-        let Shared { damaged_bundles: damaged, page_cache_skipped: left_out, connection_share: share } = shared;
+        let Shared { damaged_bundles: damaged, bad_bundles: bad, page_cache_skipped: left_out, .. } = shared;
+        let (share, problems) = (shared.connection_share, shared.settings_problems);
         share.set(1.0);
         registry.register("build", "Version of the program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         for (name, help, histogram) in [
@@ -75,10 +80,16 @@ impl Metrics {
             bundle_bytes.clone(),
         );
         registry.register("damaged_bundles", "Damaged bundles that were found in the store and removed", damaged);
+        registry.register("bad_bundles", "Bundles that were abandoned because servers lack many of their objects", bad);
         registry.register(
             "page_cache_skipped",
             "Files and directories that were not preloaded into the page cache",
             left_out,
+        );
+        registry.register(
+            "settings_problems",
+            "Repositories that cannot be served, and repositories with settings that could not be read",
+            problems,
         );
         registry.register("connection_share", "Share of its connections that the daemon may use", share);
         registry.register_collector(Box::new(Counts(requests)));

@@ -18,7 +18,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use node::mount::Mount;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 use tracing::debug;
 
 use super::open;
@@ -30,8 +30,8 @@ const MAX_BYTES: u64 = 16 << 20;
 /// Timeout of a read. The client may have to download a catalog first.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads files into the kernel's page cache.
-#[derive(Debug)]
+/// Reads files into the kernel's page cache. Clones share the queue.
+#[derive(Debug, Clone)]
 pub struct Preloader {
     /// `None` if nothing is read. Takes memory only for what is in it.
     queue: Option<Sender<Wanted>>,
@@ -44,6 +44,8 @@ struct Wanted {
     path: RootPath,
     /// Of a file; none for a directory, which is only opened.
     size: Option<u64>,
+    /// Dropped when the file was read or skipped.
+    _done: Option<oneshot::Sender<()>>,
 }
 
 impl Preloader {
@@ -66,14 +68,25 @@ impl Preloader {
     pub fn preload(&self, mount: &Mount, object: &BundleObject) {
         // A chunk does not say where in its file it is.
         if object.kind == ObjectKind::File {
-            self.queue(Wanted { mount: mount.clone(), path: object.path.clone(), size: Some(object.raw_size) });
+            let (mount, path, size) = (mount.clone(), object.path.clone(), Some(object.raw_size));
+            self.queue(Wanted { mount, path, size, _done: None });
         }
     }
 
-    /// Queues a directory, so that the client loads its nested catalog. Never waits. A layer's catalog costs a container
-    /// several round trips, one after the other, at its first lookup in the layer.
-    pub fn preload_catalog(&self, mount: &Mount, directory: &RootPath) {
-        self.queue(Wanted { mount: mount.clone(), path: directory.clone(), size: None });
+    /// Queues a directory, so that the client loads its nested catalog, and waits until it did or the directory was skipped. A
+    /// layer's catalog costs a container several round trips, one after the other, at its first lookup in the layer.
+    pub async fn preload_catalog(&self, mount: &Mount, directory: &RootPath) {
+        let (done, loaded) = oneshot::channel();
+        self.queue(Wanted { mount: mount.clone(), path: directory.clone(), size: None, _done: Some(done) });
+        // Nothing is ever sent: it ends when the other end is dropped.
+        let _ = loaded.await;
+    }
+
+    /// Counts files or directories that the caller decided not to read.
+    pub fn skip(&self, count: usize) {
+        if self.queue.is_some() {
+            self.skipped.inc_by(count as u64);
+        }
     }
 
     fn queue(&self, wanted: Wanted) {
@@ -86,7 +99,7 @@ impl Preloader {
 async fn work(wanted: Arc<Mutex<Receiver<Wanted>>>, skipped: Counter, permits: Arc<Semaphore>) {
     loop {
         let next = wanted.lock().await.recv().await;
-        let Some(Wanted { mount, path, size }) = next else { return };
+        let Some(Wanted { mount, path, size, _done }) = next else { return };
         let Ok(_permit) = permits.acquire().await else { return };
         let file = path.clone();
         if let Err(error) = mount.run(TIMEOUT, move |call| read(call.root(), &file, size)).await {

@@ -130,7 +130,15 @@ mod tests {
     const OURS: Access = Access { owner: Some(7), user: 7, writable: true };
 
     fn directory(shared: bool, alien: bool, quota: Option<u64>) -> CacheDirectory {
-        CacheDirectory { path: "/c".into(), workspace: "/w".into(), shared, alien, quota, counted: quota.is_some() }
+        CacheDirectory {
+            path: "/c".into(),
+            workspace: "/w".into(),
+            shared,
+            alien,
+            quota,
+            counted: quota.is_some(),
+            pause: "/p".into(),
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the daemon would do, and why: `cvmfs-prefetchd check`. Writes nothing, apart from asking the cache manager.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use node::cvmfs_client::mounted::LiveClient;
@@ -13,10 +13,11 @@ use tokio::sync::Semaphore;
 
 use crate::cache::cache_manager::{CacheManager, PROTOCOL};
 use crate::cache::capacity::FreeSpace;
+use crate::cache::file_system::{FileSystemSize, INODE_RESERVE};
 use crate::config::{Config, RepositoryConfig};
 use crate::repository::cache_choice::{Access, Kind};
-use crate::repository::destination as repository_destination;
 use crate::repository::settings::{self, Settings, SettingsError};
+use crate::repository::{destination as repository_destination, reserve};
 
 /// One repository's.
 #[derive(Debug, Serialize)]
@@ -75,6 +76,25 @@ pub struct DestinationReport {
     pub manager_error: Option<String>,
     /// What may be written now.
     pub free_space: Option<FreeSpace>,
+    /// The file system of a cache that is written to.
+    pub disk: Option<DiskReport>,
+}
+
+/// The file system of a cache, and what prefetches leave free of it.
+#[derive(Debug, Serialize)]
+pub struct DiskReport {
+    /// Bytes that may still be written.
+    pub free: u64,
+    /// Bytes of the whole file system.
+    pub total: u64,
+    /// Share of the bytes that stays free.
+    pub reserve: f64,
+    /// Inodes that may still be made.
+    pub free_inodes: u64,
+    /// All inodes; 0 if the file system makes them as they are needed.
+    pub inodes: u64,
+    /// Share of the inodes that stays free.
+    pub inode_reserve: f64,
 }
 
 /// The mount.
@@ -97,7 +117,7 @@ pub fn check(config: &Config) -> Result<Vec<Report>, SettingsError> {
 }
 
 fn report(repository: &RepositoryConfig, config: &Config, client: &ClientConfiguration) -> Report {
-    let mount = mount(repository, client);
+    let mount = mount(repository, config);
     match Settings::for_repository(repository, config, client) {
         Ok(settings) => {
             let destination = destination(&settings, config);
@@ -145,7 +165,7 @@ fn destination(settings: &Settings, config: &Config) -> DestinationReport {
     let written = directory.filter(|_| choice.kind != Kind::Mount);
     let workspace = written.filter(|found| found.has_cache_manager()).map(|found| &found.workspace);
     let manager = workspace.map(|workspace| CacheManager::in_workspace(workspace).reachable());
-    let destination = repository_destination(settings, config, &Arc::new(Semaphore::new(1)));
+    let destination = repository_destination(settings, config, &Arc::new(Semaphore::new(1)), None);
     DestinationReport {
         kind: choice.kind,
         reason: choice.reason.clone(),
@@ -157,11 +177,18 @@ fn destination(settings: &Settings, config: &Config) -> DestinationReport {
         manager_protocol: manager.as_ref().and_then(|manager| manager.is_ok().then_some(PROTOCOL)),
         manager_error: manager.and_then(Result::err).map(|why| why.to_string()),
         free_space: destination.free_space().ok(),
+        disk: written.and_then(|found| disk(&found.path, config)),
     }
 }
 
-fn mount(repository: &RepositoryConfig, client: &ClientConfiguration) -> MountReport {
-    let (mount, timeout) = (Mount::new(repository.mount()), client.timeout());
+fn disk(path: &Path, config: &Config) -> Option<DiskReport> {
+    let FileSystemSize { free, total, free_inodes, inodes } = FileSystemSize::query(path).ok()?;
+    let (reserve, inode_reserve) = (reserve(config, Some(path)), INODE_RESERVE);
+    Some(DiskReport { free, total, reserve, free_inodes, inodes, inode_reserve })
+}
+
+fn mount(repository: &RepositoryConfig, config: &Config) -> MountReport {
+    let (mount, timeout) = (Mount::new(repository.mount()), config.lookup_timeout);
     let path = mount.path().to_owned();
     match mount.run_blocking(timeout, |call| std::fs::read_dir(call.root()).map(drop)) {
         // A mount that hangs is not queried again.
@@ -236,14 +263,41 @@ impl fmt::Display for DestinationReport {
             (None, Some(why)) => writeln!(f, "  manager    cannot register objects: {why}")?,
             (None, None) => {}
         }
+        if let Some(disk) = &self.disk {
+            writeln!(f, "{disk}")?;
+        }
         let Some(free_space) = &self.free_space else { return Ok(()) };
         let bytes = |value: Option<u64>| value.map_or("not known".into(), |bytes| format!("{} MiB", bytes >> 20));
         let (limit, used, pinned) = (bytes(free_space.quota), bytes(free_space.used), bytes(free_space.pinned));
         write!(f, "  quota      limit {limit}, used {used}, pinned {pinned}; ")?;
         match free_space.bytes {
             u64::MAX => writeln!(f, "no limit for requests"),
-            free => writeln!(f, "requests may write {}", bytes(Some(free))),
+            free => writeln!(
+                f,
+                "requests may write {}, in an hour {}",
+                bytes(Some(free)),
+                bytes(Some(free_space.hourly_bytes))
+            ),
+        }?;
+        match free_space.unregistered {
+            0 => Ok(()),
+            waiting => {
+                writeln!(f, "  waiting    {} wait to be registered with the cache manager", bytes(Some(waiting)))
+            }
         }
+    }
+}
+
+impl fmt::Display for DiskReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { free, total, reserve, free_inodes, inodes, inode_reserve } = self;
+        let percent = |share: f64| (share * 100.0).round();
+        write!(f, "  disk       {} of {} MiB free, {} % stay free", free >> 20, total >> 20, percent(*reserve))?;
+        if *inodes > 0 {
+            let percent = percent(*inode_reserve);
+            write!(f, "; {free_inodes} of {inodes} inodes free, {percent} % stay free")?;
+        }
+        write!(f, " (a kubelet evicts pods below 10 or 15 %, and below 5 % of the inodes)")
     }
 }
 

@@ -2,17 +2,18 @@
 //! its mount.
 
 use std::cell::OnceCell;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use node::cvmfs_client::cache::{CacheDirectory, ClientCache, client_cache};
+use node::cvmfs_client::cache::{CacheDirectory, ClientCache, client_cache, pause_marker};
 use node::cvmfs_client::mounted::{LiveClient, LiveClientError};
 use node::cvmfs_client::parameters::{ClientConfiguration, ParametersError};
 use node::cvmfs_client::proxy::Proxy;
 use node::cvmfs_client::shell::Values;
 use node::cvmfs_client::transfer::{self, ProxyError, ProxyGroups, TransferPolicy};
 use node::mount::Mount;
+use parking_lot::Mutex;
 
 use super::cache_choice::{Access, Choice, Kind, choose};
 use crate::cache::mount_reader::READS;
@@ -24,6 +25,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// Number of repositories whose settings are looked up at a time. `cvmfs_config` is a shell script that takes most of a second.
 const AT_A_TIME: usize = 4;
+/// How long the programs and mounts of the client may take together, before each has only its own timeout. Requests wait meanwhile;
+/// without the settings they could only be slow.
+const EXTENDED: Duration = Duration::from_secs(60);
 /// Maximum number of outstanding calls to a mount: the reads of all requests ([`READS`](crate::cache::mount_reader::READS)) and one
 /// lookup. With ten calls at a time, a CVMFS client makes containers wait.
 const MAX_CALLS: usize = READS + 1;
@@ -40,8 +44,19 @@ pub struct Settings {
     pub upstream: Upstream,
     /// Destination of its objects.
     pub choice: Choice,
+    /// Whether the kind of the destination is set in the daemon's configuration.
+    pub is_chosen: bool,
     /// Settings of the client that could not be read, and why.
     pub notes: Vec<String>,
+}
+
+/// What was found out about the repositories.
+#[derive(Debug, Default)]
+pub struct AllSettings {
+    /// Repositories that can be served.
+    pub settings: Vec<Settings>,
+    /// Why others cannot.
+    pub errors: Vec<SettingsError>,
 }
 
 /// Why a repository, or the whole node, cannot be served.
@@ -50,6 +65,9 @@ pub enum SettingsError {
     /// No repository is configured here or in the CVMFS client.
     #[error("there is no repository to serve: {0}; add a [[repositories]] table with its name")]
     NoRepository(String),
+    /// The client's configuration does not say which repositories there are.
+    #[error("the repositories to serve are unknown: {0}; add a [[repositories]] table for each")]
+    Unknown(ParametersError),
     /// The configuration lacks something that the CVMFS client does not define either.
     #[error("repository {name}: {missing}")]
     Repository {
@@ -94,7 +112,10 @@ pub fn repositories(config: &Config, client: &ClientConfiguration) -> Result<Vec
     if !config.repositories.is_empty() {
         return Ok(config.repositories.clone());
     }
-    let names = client.repositories().map_err(|e| SettingsError::NoRepository(e.to_string()))?;
+    let names = client.repositories().map_err(|error| match error {
+        ParametersError::Absent(_) => SettingsError::NoRepository(error.to_string()),
+        error => SettingsError::Unknown(error),
+    })?;
     let names: Vec<_> = names.into_iter().filter(|name| bundles::layout::is_repository_name(name)).collect();
     if names.is_empty() {
         let root = client.root().display();
@@ -104,27 +125,54 @@ pub fn repositories(config: &Config, client: &ClientConfiguration) -> Result<Vec
     Ok(names.into_iter().map(RepositoryConfig::named).collect())
 }
 
-/// The configuration of the node's client.
+/// The configuration of the node's client, to be read now.
 pub fn client_of(config: &Config) -> ClientConfiguration {
-    ClientConfiguration::at(&config.client_config, config.lookup_timeout)
+    ClientConfiguration::at(&config.client_config, config.lookup_timeout).extended(EXTENDED)
 }
 
 impl Settings {
-    /// The settings of all repositories. Blocks for as long as `cvmfs_config` and the mounts do, within their timeouts.
-    pub fn all(config: &Config) -> Result<Vec<Self>, SettingsError> {
-        let client = &client_of(config);
-        let mut all = Vec::new();
-        for some in repositories(config, client)?.chunks(AT_A_TIME) {
-            let found: Vec<Result<Self, SettingsError>> = std::thread::scope(|scope| {
-                let start = |repository| scope.spawn(move || Self::for_repository(repository, config, client));
-                let threads: Vec<_> = some.iter().map(start).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-            });
-            for settings in found {
-                all.push(settings?);
+    /// The settings of all repositories, as `client` is configured now. Fails if there is certainly no repository to serve. Blocks
+    /// for as long as `cvmfs_config` and the mounts do, within their timeouts.
+    pub fn all(config: &Config, client: &ClientConfiguration) -> Result<AllSettings, SettingsError> {
+        let repositories = match repositories(config, client) {
+            Ok(repositories) => repositories,
+            Err(error @ SettingsError::Unknown(_)) => {
+                return Ok(AllSettings { errors: vec![error], ..AllSettings::default() });
+            }
+            Err(error) => return Err(error),
+        };
+        let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            while let Some(repository) = repositories.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let settings = Self::for_repository(repository, config, client);
+                found.lock().push(settings);
+            }
+        };
+        std::thread::scope(|scope| (0..repositories.len().min(AT_A_TIME)).for_each(|_| _ = scope.spawn(work)));
+        let mut all = AllSettings::default();
+        for settings in found.into_inner() {
+            match settings {
+                Ok(settings) => all.settings.push(settings),
+                Err(error) => all.errors.push(error),
             }
         }
+        // Of repositories with one cache, the first decides.
+        let position = |settings: &Self| repositories.iter().position(|repository| repository.name == settings.name);
+        all.settings.sort_by_key(position);
         Ok(all)
+    }
+
+    /// Whether a repository with these settings is served as one with `other`.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let key = |settings: &Self| (settings.name.clone(), settings.mount.path().to_owned());
+        key(self) == key(other) && self.upstream == other.upstream && self.choice == other.choice
+    }
+
+    /// Whether the settings may be better when they are read again: something could not be read, or the cache cannot be written to.
+    pub fn are_provisional(&self) -> bool {
+        let directory = self.choice.directory.as_ref();
+        let is_refused = directory.is_some_and(|found| self.choice.kind == Kind::Mount && !found.has_inner_quota());
+        !self.notes.is_empty() || (is_refused && !self.upstream.servers.is_empty() && !self.is_chosen)
     }
 
     /// The settings of a configured repository.
@@ -151,7 +199,8 @@ impl Settings {
         if choice.kind != Kind::Mount && upstream.servers.is_empty() {
             return Err(missing(Missing::Servers(notes.join("; "))));
         }
-        Ok(Self { name: repository.name.clone(), mount, upstream, choice, notes })
+        let is_chosen = repository.destination != DestinationChoice::Auto;
+        Ok(Self { name: repository.name.clone(), mount, upstream, choice, is_chosen, notes })
     }
 }
 
@@ -269,8 +318,15 @@ impl Source<'_> {
     /// A configured cache directory. If it is the client's, quota and workspace are those of the client.
     fn configured_directory(&self, path: PathBuf, described: Option<&ClientCache>) -> CacheDirectory {
         let same = described.and_then(directory_of).filter(|found| found.path == path);
-        let unknown =
-            CacheDirectory { workspace: path.clone(), path, shared: true, alien: false, quota: None, counted: true };
+        let unknown = CacheDirectory {
+            workspace: path.clone(),
+            path,
+            shared: true,
+            alien: false,
+            quota: None,
+            counted: true,
+            pause: pause_marker(self.values),
+        };
         self.overridden(same.unwrap_or(unknown))
     }
 
@@ -328,4 +384,4 @@ fn noted<T>(result: Result<T, impl std::fmt::Display>, notes: &mut Vec<String>) 
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -269,6 +269,11 @@ impl Request {
         });
     }
 
+    /// Records an error that matters more than an earlier one.
+    pub fn replace_error(&self, message: &str) {
+        self.progress.send_modify(|p| p.error = message.to_owned());
+    }
+
     /// Says whether the request cannot start before the daemon knows the settings of its repositories.
     pub fn set_waiting_for_settings(&self, waiting: bool) {
         self.progress.send_modify(|p| p.waiting_for_settings = waiting);
@@ -310,7 +315,7 @@ impl Progress {
                 self.tally.critical_objects -= u64::from(self.critical.exclude(index));
                 false
             }
-            Outcome::Failed(_) | Outcome::Skipped(SkipCause::CacheFull) => {
+            Outcome::Failed(_) | Outcome::Skipped(SkipCause::CacheFull | SkipCause::HourlyLimit) => {
                 self.critical.missed(index);
                 false
             }

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use api::limits::{LEAST_BYTES_PER_SECOND, MAX_BUNDLE};
+use api::limits::LEAST_BYTES_PER_SECOND;
 use api::proto::{PrefetchRequest, Priority};
-use bundles::bundle::Bundle;
-use bundles::codec::FormatError;
 
 use super::image_query::{ImageQuery, ImageQueryError};
+use crate::bundle_memory::HeldBundle;
 
 /// The most characters of a caller's own name for what it does.
 const MAX_CORRELATION: usize = 128;
@@ -20,7 +19,7 @@ pub struct PrefetchSpec {
     /// The image.
     pub query: ImageQuery,
     /// Its bundle, if the caller has it.
-    pub bundle: Option<Box<Bundle>>,
+    pub bundle: Option<HeldBundle>,
     /// How urgent it is.
     pub priority: Priority,
     /// How long it may take.
@@ -37,12 +36,6 @@ pub enum SpecError {
     /// The image cannot be looked for.
     #[error(transparent)]
     Image(#[from] ImageQueryError),
-    /// More bytes than are taken.
-    #[error("bundle: {0} bytes, at most {MAX_BUNDLE} are taken")]
-    LargeBundle(usize),
-    /// The bytes are no bundle.
-    #[error("bundle: {0}")]
-    Bundle(#[from] FormatError),
     /// The image that is named is not the bundle's.
     #[error("bundle: it is for the image {0}, not for the one that the request names")]
     OtherImage(String),
@@ -52,8 +45,8 @@ pub enum SpecError {
 }
 
 impl PrefetchSpec {
-    /// Checks what came over the API. Decodes a bundle, which takes a while.
-    pub fn from_api(call: PrefetchRequest) -> Result<Self, SpecError> {
+    /// Checks what came over the API. `bundle` is the decoded bundle of the call.
+    pub fn from_api(call: PrefetchRequest, bundle: Option<HeldBundle>) -> Result<Self, SpecError> {
         let priority = match call.priority() {
             Priority::Unspecified => Priority::Normal,
             priority => priority,
@@ -67,15 +60,12 @@ impl PrefetchSpec {
         let is_printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
         let correlation_id = call.correlation_id.chars().take(MAX_CORRELATION).filter(is_printable).collect();
         let image = call.image.unwrap_or_default();
-        let (query, bundle) = match call.bundle.len() {
-            0 => (ImageQuery::from_api(image)?, None),
-            1..=MAX_BUNDLE => {
-                let bundle = Bundle::from_bytes(&call.bundle)?;
+        let query = match &bundle {
+            None => ImageQuery::from_api(image)?,
+            Some(bundle) => {
                 let query = ImageQuery::of_bundle(&bundle.image, image)?;
-                let other = || SpecError::OtherImage(bundle.image.chain_id.to_string());
-                (query.ok_or_else(other)?, Some(Box::new(bundle)))
+                query.ok_or_else(|| SpecError::OtherImage(bundle.image.chain_id.to_string()))?
             }
-            size => return Err(SpecError::LargeBundle(size)),
         };
         Ok(Self { query, bundle, priority, deadline, correlation_id, bytes_per_second })
     }
@@ -93,6 +83,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use api::proto::Image;
+    use bundles::bundle::Bundle;
     use bundles::image::{ChainId, Digest, ImageId};
 
     fn bundle() -> Bundle {
@@ -107,21 +98,19 @@ mod tests {
     #[test]
     fn a_call_has_sense_or_is_refused_with_a_reason() {
         let (own, other) = (Digest::sha256(b"image"), Digest::sha256(b"other"));
-        let with =
-            |image, bundle| PrefetchSpec::from_api(PrefetchRequest { image, bundle, ..PrefetchRequest::default() });
-        let bytes = bundle().to_bytes().unwrap();
+        let with = |image, bundle: Option<Bundle>| {
+            let call = PrefetchRequest { image, ..PrefetchRequest::default() };
+            PrefetchSpec::from_api(call, bundle.map(HeldBundle::for_test))
+        };
         let profile = Some(Image { profile: "fit".into(), ..Image::default() });
         for (image, profile) in [(None, ""), (named(&own), "fit"), (profile, "fit")] {
-            let asked = with(image, bytes.clone()).unwrap();
+            let asked = with(image, Some(bundle())).unwrap();
             assert_eq!((asked.query.chain, &*asked.query.profile), (Some(ChainId(own)), profile));
             assert_eq!(asked.bundle.as_deref(), Some(&bundle()));
         }
-        for (image, bundle, expected) in [
-            (None, vec![], "no name"),
-            (named(&other), bytes, "not for the one that the request names"),
-            (None, b"spoilt".to_vec(), "bundle: "),
-            (None, vec![0; MAX_BUNDLE + 1], "at most 67108864"),
-        ] {
+        for (image, bundle, expected) in
+            [(None, None, "no name"), (named(&other), Some(bundle()), "not for the one that the request names")]
+        {
             let message = with(image, bundle).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
@@ -131,7 +120,7 @@ mod tests {
     fn a_limit_is_none_or_enough() {
         let limit = |bytes_per_second| {
             let image = named(&Digest::sha256(b"image"));
-            let asked = PrefetchSpec::from_api(PrefetchRequest { image, bytes_per_second, ..Default::default() });
+            let asked = PrefetchSpec::from_api(PrefetchRequest { image, bytes_per_second, ..Default::default() }, None);
             asked.map(|asked| asked.bytes_per_second).map_err(|error| error.to_string())
         };
         assert_eq!((limit(0), limit(1024)), (Ok(None), Ok(Some(1024))));
@@ -144,7 +133,7 @@ mod tests {
     fn what_callers_write_is_bounded() {
         let asked = |deadline_ms, correlation_id: String| {
             let image = named(&Digest::sha256(b"image"));
-            PrefetchSpec::from_api(PrefetchRequest { image, deadline_ms, correlation_id, ..Default::default() })
+            PrefetchSpec::from_api(PrefetchRequest { image, deadline_ms, correlation_id, ..Default::default() }, None)
                 .unwrap()
         };
         assert_eq!(asked(0, "a\nb\u{1b}[1m \u{20ac}".into()).correlation_id, "ab[1m ");

@@ -44,6 +44,8 @@ pub enum FailureCause {
     Shutdown,
     /// The request was cancelled, or its deadline passed.
     Cancelled,
+    /// Not attempted: the servers refused too many objects of the bundle, or the bundle is bad.
+    Abandoned,
 }
 
 /// Why an object was skipped.
@@ -53,6 +55,8 @@ pub enum SkipCause {
     Repository,
     /// The requests may not write more to its cache.
     CacheFull,
+    /// The requests of an hour may not write more to its cache.
+    HourlyLimit,
 }
 
 /// A number of objects and their sizes.
@@ -113,7 +117,7 @@ pub struct Totals {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Cached,
         Self::Fetched,
         Self::Joined,
@@ -122,8 +126,10 @@ impl Outcome {
         Self::Failed(FailureCause::Write),
         Self::Failed(FailureCause::Shutdown),
         Self::Failed(FailureCause::Cancelled),
+        Self::Failed(FailureCause::Abandoned),
         Self::Skipped(SkipCause::Repository),
         Self::Skipped(SkipCause::CacheFull),
+        Self::Skipped(SkipCause::HourlyLimit),
     ];
 
     /// The outcome as it appears in metrics and logs.
@@ -146,8 +152,10 @@ impl Outcome {
             Self::Failed(FailureCause::Write) => Some("write"),
             Self::Failed(FailureCause::Shutdown) => Some("shutdown"),
             Self::Failed(FailureCause::Cancelled) => Some("cancelled"),
+            Self::Failed(FailureCause::Abandoned) => Some("abandoned"),
             Self::Skipped(SkipCause::Repository) => Some("repository"),
             Self::Skipped(SkipCause::CacheFull) => Some("cache_full"),
+            Self::Skipped(SkipCause::HourlyLimit) => Some("hourly_limit"),
         }
     }
 
@@ -296,8 +304,9 @@ impl Tally {
                 Outcome::Failed(FailureCause::Write) => tally.failed_write = objects,
                 Outcome::Failed(FailureCause::Shutdown) => tally.failed_shutdown = objects,
                 Outcome::Failed(FailureCause::Cancelled) => tally.failed_cancelled = objects,
+                Outcome::Failed(FailureCause::Abandoned) => tally.failed_abandoned = objects,
                 // The difference to all that were skipped.
-                Outcome::Skipped(SkipCause::Repository) => {}
+                Outcome::Skipped(SkipCause::Repository | SkipCause::HourlyLimit) => {}
                 Outcome::Skipped(SkipCause::CacheFull) => tally.skipped_cache_full_objects = objects,
             }
         }
@@ -331,7 +340,7 @@ mod tests {
 
     /// A tally in which every outcome has another count.
     fn tally() -> Tally {
-        let mut tally = Tally { total: Count::objects(60), ..Tally::default() };
+        let mut tally = Tally { total: Count::objects(83), ..Tally::default() };
         for (number, outcome) in (1..).zip(Outcome::ALL) {
             tally.record(outcome, Count { objects: number, stored_bytes: 10 * number, raw_bytes: 100 * number });
         }
@@ -358,9 +367,10 @@ mod tests {
             message.failed_write,
             message.failed_shutdown,
             message.failed_cancelled,
+            message.failed_abandoned,
         ];
-        assert_eq!((failures, message.failed_objects), ([4, 5, 6, 7, 13], 35));
-        assert_eq!((message.skipped_objects, message.skipped_cache_full_objects), (19, 10));
+        assert_eq!((failures, message.failed_objects), ([4, 5, 6, 7, 13, 9], 44));
+        assert_eq!((message.skipped_objects, message.skipped_cache_full_objects), (33, 11));
         let finished = message.cached_objects
             + message.fetched_objects
             + message.joined_objects
@@ -374,7 +384,7 @@ mod tests {
     fn sums_have_all_counts_and_saturate() {
         let mut sum = tally();
         sum.add(&tally());
-        assert_eq!((sum.total.objects, sum.count(Outcome::Skipped(SkipCause::CacheFull)).objects), (120, 20));
+        assert_eq!((sum.total.objects, sum.count(Outcome::Skipped(SkipCause::CacheFull)).objects), (166, 22));
         let huge = Count { objects: 1, stored_bytes: u64::MAX, raw_bytes: 1 };
         assert_eq!([huge, huge].into_iter().sum::<Count>().stored_bytes, u64::MAX);
     }

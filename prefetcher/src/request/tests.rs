@@ -9,6 +9,7 @@ use bundles::path::RootPath;
 
 use super::tally::{Count, Outcome, SkipCause};
 use super::*;
+use crate::bundle_memory::HeldBundle;
 
 fn indices<const N: usize>(indices: [u32; N]) -> [ObjectIndex; N] {
     indices.map(ObjectIndex::new)
@@ -19,7 +20,7 @@ fn image(name: &str) -> Image {
 }
 
 fn asked(name: &str) -> PrefetchSpec {
-    PrefetchSpec::from_api(PrefetchRequest { image: Some(image(name)), ..PrefetchRequest::default() }).unwrap()
+    PrefetchSpec::from_api(PrefetchRequest { image: Some(image(name)), ..PrefetchRequest::default() }, None).unwrap()
 }
 
 fn new(requests: &Arc<Requests>, asked: &PrefetchSpec) -> Running {
@@ -107,7 +108,7 @@ fn a_joined_request_has_the_higher_priority_and_the_later_deadline() {
     }
     assert_eq!(running.request().status().joined_calls, 4);
     // Not joined: one that is to end, and one with a bundle of its own.
-    let own = new(&requests, &PrefetchSpec { bundle: Some(Box::new(bundle(1))), ..asked("a") });
+    let own = new(&requests, &PrefetchSpec { bundle: Some(HeldBundle::for_test(bundle(1))), ..asked("a") });
     own.end(RequestState::Done);
     running.request().cancel();
     new(&requests, &asked("a")).end(RequestState::Done);

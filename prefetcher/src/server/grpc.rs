@@ -10,20 +10,18 @@ use api::proto;
 use api::proto::prefetcher_server::{Prefetcher, PrefetcherServer};
 use bundles::bundle::Bundle;
 use futures::Stream;
-use tokio::sync::Semaphore;
 use tonic::{Request as Call, Response, Status};
 use tracing::{debug, info};
 
 use super::status_stream;
+use crate::bundle_memory::MemoryError;
 use crate::daemon::{Daemon, Refused};
 use crate::request::Request;
 use crate::request::image_query::ImageQuery;
-use crate::request::spec::{PrefetchSpec, SpecError};
+use crate::request::spec::PrefetchSpec;
 
 /// Maximum size of a message: one with a bundle.
 const MAX_MESSAGE: usize = MAX_BUNDLE + (64 << 10);
-/// Maximum number of bundles from clients that are decoded at a time.
-const DECODERS: usize = 2;
 /// Maximum timeout of WaitCritical.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// Default interval of Watch.
@@ -31,18 +29,26 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// Minimum interval of Watch.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
+/// What the clients of a listener may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything.
+    All,
+    /// Everything but to change what others have requested: cancel, set a priority, remove bundles.
+    NoControl,
+}
+
 /// The service of a daemon.
 #[derive(Debug)]
 pub struct Service {
     daemon: Arc<Daemon>,
-    decoders: Semaphore,
+    rights: Rights,
 }
 
 impl Service {
     /// Creates the service for tonic.
-    pub fn server(daemon: Arc<Daemon>) -> PrefetcherServer<Self> {
-        let service = Self { daemon, decoders: Semaphore::new(DECODERS) };
-        PrefetcherServer::new(service).max_decoding_message_size(MAX_MESSAGE)
+    pub fn server(daemon: Arc<Daemon>, rights: Rights) -> PrefetcherServer<Self> {
+        PrefetcherServer::new(Self { daemon, rights }).max_decoding_message_size(MAX_MESSAGE)
     }
 
     fn request(&self, id: u64) -> Result<Arc<Request>, Status> {
@@ -50,17 +56,33 @@ impl Service {
         self.daemon.requests().get(id).ok_or_else(unknown)
     }
 
-    /// Checks a call. Bundles are decoded off the asynchronous threads.
-    async fn check(&self, call: proto::PrefetchRequest) -> Result<PrefetchSpec, Status> {
-        let invalid = |error: SpecError| Status::invalid_argument(error.to_string());
-        if call.bundle.is_empty() {
-            return PrefetchSpec::from_api(call).map_err(invalid);
+    /// Checks a call, and decodes its bundle.
+    async fn check(&self, mut call: proto::PrefetchRequest) -> Result<PrefetchSpec, Status> {
+        let file = Arc::new(std::mem::take(&mut call.bundle));
+        let invalid = |error: String| Status::invalid_argument(error);
+        let bundle = match file.len() {
+            0 => None,
+            1..=MAX_BUNDLE => match self.daemon.sources().memory_for_sent().decode(&file).await {
+                Ok(bundle) => Some(bundle),
+                Err(error @ (MemoryError::Format(_) | MemoryError::TooLarge { .. })) => {
+                    return Err(invalid(format!("bundle: {error}")));
+                }
+                Err(error @ MemoryError::Full { .. }) => return Err(Status::resource_exhausted(error.to_string())),
+                Err(error @ MemoryError::Died(_)) => return Err(Status::unavailable(error.to_string())),
+            },
+            size => return Err(invalid(format!("bundle: {size} bytes, at most {MAX_BUNDLE} are accepted"))),
+        };
+        PrefetchSpec::from_api(call, bundle).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// Refuses a call that changes what others have requested, if the client has no right to it.
+    fn check_control(&self) -> Result<(), Status> {
+        match self.rights {
+            Rights::All => Ok(()),
+            Rights::NoControl => Err(Status::permission_denied(
+                "over TCP, requests cannot be changed and bundles not removed unless [tcp] has control = true",
+            )),
         }
-        let shutting_down =
-            |error: String| Status::unavailable(format!("the prefetch daemon is shutting down: {error}"));
-        let _decoder = self.decoders.acquire().await.map_err(|e| shutting_down(e.to_string()))?;
-        let check = tokio::task::spawn_blocking(move || PrefetchSpec::from_api(call));
-        check.await.map_err(|e| shutting_down(e.to_string()))?.map_err(invalid)
     }
 }
 
@@ -69,7 +91,10 @@ impl Prefetcher for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<proto::RequestStatus, Status>> + Send>>;
 
     async fn prefetch(&self, call: Call<proto::PrefetchRequest>) -> Result<Response<proto::PrefetchReply>, Status> {
-        let asked = self.check(call.into_inner()).await?;
+        // The extensions have the turn of a large message, which ends when the message is no longer in memory.
+        let (_, turn, call) = call.into_parts();
+        let asked = self.check(call).await?;
+        drop(turn);
         match self.daemon.prefetch(asked) {
             Ok(request_id) => Ok(Response::new(proto::PrefetchReply { request_id })),
             Err(e @ Refused::TooMany(_)) => Err(Status::resource_exhausted(e.to_string())),
@@ -107,6 +132,7 @@ impl Prefetcher for Service {
     }
 
     async fn cancel(&self, call: Call<proto::CancelRequest>) -> Result<Response<proto::RequestStatus>, Status> {
+        self.check_control()?;
         let request = self.request(call.into_inner().request_id)?;
         info!(request = request.id, "request cancelled by a client");
         request.cancel();
@@ -117,6 +143,7 @@ impl Prefetcher for Service {
         &self,
         call: Call<proto::SetPriorityRequest>,
     ) -> Result<Response<proto::RequestStatus>, Status> {
+        self.check_control()?;
         let call = call.into_inner();
         let request = self.request(call.request_id)?;
         match call.priority() {
@@ -140,6 +167,7 @@ impl Prefetcher for Service {
         &self,
         call: Call<proto::RemoveBundleRequest>,
     ) -> Result<Response<proto::RemoveBundleReply>, Status> {
+        self.check_control()?;
         let image = call.into_inner().image.unwrap_or_default();
         let query = ImageQuery::from_api(image).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let removed = self.daemon.sources().remove(&query).await.map_err(|e| Status::internal(e.to_string()))?;

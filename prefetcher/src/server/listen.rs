@@ -15,14 +15,23 @@ use tonic::transport::server::Router;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::layer::util::{Identity as NoLayer, Stack};
 use tracing::info;
 
 use crate::config::{Config, TcpConfig};
 use crate::daemon::Daemon;
-use crate::server::grpc::Service;
+use crate::server::grpc::{Rights, Service};
+use crate::server::large_messages::LargeMessages;
 
 /// Timeout of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Calls of a connection at a time. Clients queue further ones.
+const MAX_CALLS: u32 = 256;
+/// Bytes of a call that are received while nobody reads them.
+const CALL_WINDOW: u32 = 32 << 10;
+/// Bytes of a connection that are received while nobody reads them. Enough for all calls, so that large messages that wait for their
+/// turn do not keep the one whose turn it is from being received.
+const CONNECTION_WINDOW: u32 = (MAX_CALLS + 1) * CALL_WINDOW;
 /// Services whose health is reported: the whole daemon, and its API.
 const HEALTH_NAMES: [&str; 2] = ["", "cvmfs_prefetch.v1.Prefetcher"];
 
@@ -31,7 +40,7 @@ const HEALTH_NAMES: [&str; 2] = ["", "cvmfs_prefetch.v1.Prefetcher"];
 pub struct Listeners {
     socket: Socket,
     unix: UnixListener,
-    tcp: Option<(TcpListener, ServerTlsConfig)>,
+    tcp: Option<(TcpListener, ServerTlsConfig, Rights)>,
     metrics: Option<TcpListener>,
 }
 
@@ -79,7 +88,8 @@ impl Listeners {
                 let tls = tls(tcp)?;
                 // Now, so that a wrong certificate is an error at the start.
                 Server::builder().tls_config(tls.clone()).map_err(ListenError::Tls)?;
-                Some((listen("tcp.address", tcp.address).await?, tls))
+                let rights = if tcp.control { Rights::All } else { Rights::NoControl };
+                Some((listen("tcp.address", tcp.address).await?, tls, rights))
             }
         };
         let metrics = match config.metrics_address {
@@ -95,23 +105,28 @@ impl Listeners {
         let _socket = self.socket;
         let (health, health_service) = tonic_health::server::health_reporter();
         tokio::spawn(report_health(health, daemon.clone()));
-        let services = |mut server: Server| -> Router {
+        let large_messages = LargeMessages::new();
+        let services = |server: Server, rights: Rights| -> Router<Stack<LargeMessages, NoLayer>> {
             let reflection = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .build_v1();
             server
-                .add_service(Service::server(daemon.clone()))
+                .max_concurrent_streams(MAX_CALLS)
+                .initial_stream_window_size(CALL_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .layer(large_messages.clone())
+                .add_service(Service::server(daemon.clone(), rights))
                 .add_service(health_service.clone())
                 // The descriptors are compiled in, so this does not fail.
                 .add_optional_service(reflection.ok())
         };
-        let unix = services(Server::builder())
+        let unix = services(Server::builder(), Rights::All)
             .serve_with_incoming_shutdown(UnixListenerStream::new(self.unix), drained.clone().cancelled_owned());
         let tcp = async {
-            let Some((listener, tls)) = self.tcp else { return Ok(()) };
+            let Some((listener, tls, rights)) = self.tcp else { return Ok(()) };
             info!(address = ?listener.local_addr().ok(), "listening on TCP for clients with a certificate");
-            services(Server::builder().tls_config(tls)?)
+            services(Server::builder().tls_config(tls)?, rights)
                 .serve_with_incoming_shutdown(TcpListenerStream::new(listener), drained.clone().cancelled_owned())
                 .await
         };

@@ -1,33 +1,53 @@
 //! Results of a bundle lookup: of one source, and of all sources together.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bundles::bundle::Bundle;
 use bundles::image::ChainId;
 use bundles::store::Origin;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info, warn};
 
+use crate::bundle_memory::{HeldBundle, MemoryError};
 use crate::request::image_query::ImageQuery;
 
 /// A bundle and its source.
 #[derive(Debug)]
 pub struct FoundBundle {
     /// The bundle.
-    pub bundle: Bundle,
+    pub bundle: HeldBundle,
     /// "store", a path below a mount, "registry" and a reference, or "request".
     pub source: String,
+    /// Whether the store has it.
+    pub is_kept: bool,
 }
 
 impl FoundBundle {
     /// A bundle from the store.
-    pub fn stored(bundle: Bundle) -> Self {
-        Self { bundle, source: STORE.into() }
+    pub fn stored(bundle: HeldBundle) -> Self {
+        Self { bundle, source: STORE.into(), is_kept: true }
+    }
+
+    /// A bundle that a client has sent.
+    pub fn sent(bundle: HeldBundle) -> Self {
+        Self { bundle, source: "request".into(), is_kept: false }
     }
 
     /// Whether the bundle comes from the store.
     pub fn is_stored(&self) -> bool {
         self.source == STORE
     }
+}
+
+/// A bundle that was found outside of the store, with what the store keeps of it.
+pub(super) struct Fetched {
+    pub(super) bundle: HeldBundle,
+    pub(super) file: Arc<Vec<u8>>,
+    pub(super) source: String,
+    pub(super) origin: Origin,
+    /// The source reads one file at a time. Held until the file is no longer in memory.
+    pub(super) _reading: OwnedSemaphorePermit,
 }
 
 /// The source of a bundle that comes from the store.
@@ -50,36 +70,48 @@ pub enum Lookup {
 #[derive(Debug)]
 pub struct Stored {
     /// The bundle.
-    pub bundle: Bundle,
+    pub bundle: HeldBundle,
     /// What it is compared by with the bundle in its repository.
     pub known: StoredOrigin,
 }
 
-/// Image of a stored bundle, and the repository that it was read from.
+/// Image of a stored bundle, and where it came from.
 #[derive(Debug)]
 pub struct StoredOrigin {
     pub(super) chain: ChainId,
     pub(super) origin: Option<Origin>,
 }
 
-/// Result of comparing a stored bundle with the one in its repository.
+/// Result of comparing a stored bundle with the one in its repository or registry.
 #[derive(Debug)]
 pub enum Freshness {
-    /// The repository has the same bundle, or does not respond.
+    /// It has the same bundle, or does not respond.
     Current,
-    /// The repository has another bundle.
+    /// It has another bundle.
     Replaced(Box<FoundBundle>),
-    /// The repository has no bundle for the image any more.
+    /// It has no bundle for the image any more.
     Removed,
 }
 
 /// Why a source gave no bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LookupError {
     Absent,
     /// The repository is mounted and has bundles, but none for this image.
     Removed,
     NoAnswer(String),
     Unusable(String),
+}
+
+impl LookupError {
+    /// The error of a bundle of `source` that was not decoded.
+    pub(super) fn not_decoded(source: &str, error: &MemoryError) -> Self {
+        let reason = format!("{source}: {error}");
+        match error {
+            MemoryError::Format(_) | MemoryError::TooLarge { .. } => Self::Unusable(reason),
+            MemoryError::Full { .. } | MemoryError::Died(_) => Self::NoAnswer(reason),
+        }
+    }
 }
 
 /// Errors of the sources that were searched. An unusable bundle outranks a source that did not respond.

@@ -1,17 +1,19 @@
 //! Locations of packs in a repository: looked up once through its mount, then remembered.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bundles::attribute::attribute;
 use bundles::bundle::PackRef;
-use bundles::cvmfs::{Content, CvmfsError, MountedClient};
+use bundles::cvmfs::{Content, content_of};
 use bundles::image::Digest;
 use bundles::layout::pack_path;
 use bundles::object::ObjectKind;
 use bundles::pack::{PackPart as Part, PublishedPack as Pack};
-use bundles::path::RootPath;
+use node::below::{Links, resolve};
 use node::mount::MountError;
 use parking_lot::{Mutex, MutexGuard};
 use tracing::debug;
@@ -78,19 +80,30 @@ pub(super) enum PackLookupError {
     /// The mount did not answer.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// No CVMFS client answers there, or not with a pack's attributes.
-    #[error(transparent)]
-    Client(#[from] CvmfsError),
+    /// Nothing is mounted.
+    #[error("no CVMFS client is mounted at {}", .0.display())]
+    NotMounted(PathBuf),
+    /// The file cannot be opened, or its attributes are not those of a file in a mounted repository.
+    #[error("{path}: {reason}")]
+    File { path: String, reason: String },
     /// The file is not the pack that the bundle refers to.
     #[error("{path} has {found} bytes, its bundle says {expected}")]
-    Size { path: RootPath, found: u64, expected: u64 },
+    Size { path: String, found: u64, expected: u64 },
+}
+
+/// Whether an error means that there is no such file.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Looks up the objects that `packs` consist of; `None` for packs that are missing or other files. Blocks.
 pub(super) fn locate(mount: &Path, packs: &[PackRef]) -> Result<Vec<Option<Pack>>, PackLookupError> {
-    let mounted = MountedClient::at(mount)?;
+    // What is missing now, and what is not there because nothing is mounted, are not the same.
+    if !matches!(attribute(mount, "user.fqrn"), Ok(Some(_))) {
+        return Err(PackLookupError::NotMounted(mount.to_owned()));
+    }
     let locate = |pack| {
-        locate_one(&mounted, pack).unwrap_or_else(|error| {
+        locate_one(mount, pack).unwrap_or_else(|error| {
             debug!(%error, "cannot locate a pack");
             None
         })
@@ -98,12 +111,22 @@ pub(super) fn locate(mount: &Path, packs: &[PackRef]) -> Result<Vec<Option<Pack>
     Ok(packs.iter().map(locate).collect())
 }
 
-fn locate_one(mounted: &MountedClient, pack: &PackRef) -> Result<Option<Pack>, PackLookupError> {
-    let path = RootPath::new(format!("/{}", pack_path(&pack.digest))).map_err(CvmfsError::from)?;
-    let Some((size, content)) = mounted.content(&path)? else { return Ok(None) };
+fn locate_one(mount: &Path, pack: &PackRef) -> Result<Option<Pack>, PackLookupError> {
+    let path = pack_path(&pack.digest);
+    // Not by its path: a link in it could lead to a file of another repository, or out of all of them.
+    let file = match resolve(mount, Path::new(&path), Links::Inside) {
+        Err(error) if is_absent(&error) => return Ok(None),
+        found => found.map_err(|error| PackLookupError::File { path: path.clone(), reason: error.to_string() })?,
+    };
+    if !file.metadata().is_file() {
+        return Err(PackLookupError::File { path, reason: "not a regular file".into() });
+    }
+    let size = file.metadata().len();
     if size != pack.size {
         return Err(PackLookupError::Size { path, found: size, expected: pack.size });
     }
+    let content = content_of(&file.path(), size)
+        .map_err(|error| PackLookupError::File { path: path.clone(), reason: error.to_string() })?;
     Ok(match content {
         Content::Whole { hash, compressed } => {
             Some(Pack { parts: vec![Part { hash, kind: ObjectKind::File, start: 0, raw_size: size, compressed }] })
@@ -147,8 +170,31 @@ mod tests {
     }
 
     #[test]
+    fn a_link_to_another_file_is_no_pack() {
+        let (outside, mount) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let pack = PackRef { digest: Digest::sha256(b"x"), size: 4 };
+        let path = mount.path().join(pack_path(&pack.digest));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let elsewhere = outside.path().join("elsewhere");
+        std::fs::write(&elsewhere, "four").unwrap();
+        xattr::set(&elsewhere, "user.hash", "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78".as_bytes()).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        let error = locate_one(mount.path(), &pack).unwrap_err();
+        assert!(error.to_string().contains(&pack_path(&pack.digest)), "{error}");
+        // The same file within the mount is one.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(&elsewhere, &path).unwrap();
+        assert_eq!(locate_one(mount.path(), &pack).unwrap().unwrap().parts.len(), 1);
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = locate_one(mount.path(), &pack).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+
+    #[test]
     fn a_directory_without_a_client_has_no_packs() {
         let directory = tempfile::tempdir().unwrap();
-        locate(directory.path(), &[PackRef { digest: Digest::sha256(b"x"), size: 1 }]).unwrap_err();
+        let error = locate(directory.path(), &[PackRef { digest: Digest::sha256(b"x"), size: 1 }]).unwrap_err();
+        assert!(error.to_string().contains("no CVMFS client is mounted"), "{error}");
     }
 }

@@ -1,38 +1,15 @@
-//! Lookups in the daemon's own store.
+//! Lookups in the daemon's own store. Files are read here, on a thread that may block, and decoded by the caller.
 
-use bundles::store::{Store, StoreError, StoredBundle};
-use prometheus_client::metrics::counter::Counter;
+use bundles::store::{Store, StoreError, StoredFile};
 
 use crate::request::image_query::ImageQuery;
 
-/// The bundles in the store, each as `view` shows it; counts damaged ones.
-pub(super) fn list<T>(
-    store: &Store,
-    damaged: &Counter,
-    view: impl FnMut(&StoredBundle) -> T,
-) -> Result<Vec<T>, StoreError> {
-    let listed = store.list(view)?;
-    damaged.inc_by(listed.damaged as u64);
-    Ok(listed.bundles)
-}
-
-/// An image's bundle, by its most specific name. The store has no index of references: all bundles are read.
-pub(super) fn find(store: &Store, damaged: &Counter, query: &ImageQuery) -> Result<Option<StoredBundle>, StoreError> {
+/// The file of an image's bundle, by its most specific name. The store has no index of references.
+pub(super) fn find(store: &Store, query: &ImageQuery) -> Result<Option<StoredFile>, StoreError> {
     if let Some(chain) = &query.chain
-        && let Some(stored) = store.by_chain(chain)?
+        && let Some(stored) = store.file_by_chain(chain)?
     {
         return Ok(Some(stored));
     }
-    if let Some(manifest) = &query.manifest {
-        return store.by_manifest(manifest);
-    }
-    if query.only_reference().is_none() {
-        return Ok(None);
-    }
-    let named = |stored: &StoredBundle| {
-        let image = &stored.bundle.image;
-        query.is(image).then_some((stored.facts.used, image.chain_id))
-    };
-    let last_used = list(store, damaged, named)?.into_iter().flatten().max_by_key(|(used, _)| *used);
-    last_used.map_or(Ok(None), |(_, chain)| store.by_chain(&chain))
+    query.manifest.as_ref().map_or(Ok(None), |manifest| store.file_by_manifest(manifest))
 }

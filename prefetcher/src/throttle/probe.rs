@@ -1,10 +1,12 @@
 //! Measures how soon CVMFS clients answer, and throttles the daemon while they answer late.
 //!
-//! While a request runs, each mount's client is queried every now and then for an extended attribute of the mount point. The kernel does
+//! While a request runs, the client of each mounted repository is queried every now and then for an extended attribute of the mount
+//! point; repositories that are not mounted are not touched, because an automounter would mount them. The kernel does
 //! not cache it, and the client needs no network to answer: the answer is late when all threads of the client wait for downloads, or
 //! the node's cores are busy. Then lookups of containers are late, too. [`Policy`] says what follows. There is one query at a
 //! time to a mount, through its guard.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use bundles::attribute::attribute;
 use futures::FutureExt;
 use node::mount::{Call, Mount, MountError};
+use node::mount_table::MountTable;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -20,10 +23,12 @@ use tracing::info;
 
 use super::policy::Policy;
 use crate::cache::mount_reader::READS;
-use crate::repository::Repository;
+use crate::repository::ByName;
 
 /// Interval between two queries of a client.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// Number of queries after which it is looked up again which repositories are mounted.
+const REFRESH: u32 = 25;
 /// A client that is silent for this long hangs. Throttling does not help it.
 const HUNG: Duration = Duration::from_secs(10);
 /// An attribute that the client answers from memory.
@@ -33,7 +38,7 @@ const ATTRIBUTE: &str = "user.fqrn";
 #[derive(Debug)]
 pub struct Throttle {
     /// Repositories whose clients are probed, and whose connections are reduced.
-    pub repositories: Vec<Arc<Repository>>,
+    pub repositories: watch::Receiver<ByName>,
     /// Permits of reads through mounts, which are reduced too.
     pub mount_reads: Arc<Semaphore>,
     /// Number of running requests. Clients are probed only while it is not 0.
@@ -47,25 +52,51 @@ pub struct Throttle {
 impl Throttle {
     /// Asks the clients of all repositories while requests run, until the daemon shuts down.
     pub async fn watch(mut self) {
-        let mounts = self.repositories.iter().map(|repository| repository.mount.clone());
-        let mut clients: Vec<Client<_>> = mounts.map(|mount| Client::new(move || query(mount.clone()))).collect();
+        let mut clients = HashMap::new();
         let mut steps = Steps { share: 1.0, held: Vec::new() };
+        let mut queries = 0;
         self.connection_share.set(1.0);
         loop {
             while *self.running.borrow_and_update() == 0 {
-                clients.iter_mut().for_each(|client| _ = client.policy.unknown());
+                clients.values_mut().for_each(|client: &mut Client<_>| _ = client.policy.unknown());
                 steps.to(1.0, &self);
+                queries = 0;
                 tokio::select! {
                     () = self.shutdown.cancelled() => return,
                     changed = self.running.changed() => if changed.is_err() { return },
                 }
             }
-            clients.iter_mut().for_each(Client::ask);
+            if queries % REFRESH == 0 || self.repositories.has_changed().unwrap_or(false) {
+                let mounted = self.mounted().await;
+                clients.retain(|path, _| mounted.iter().any(|mount| mount.path() == path));
+                for mount in mounted {
+                    let new = |mount: Mount| Client::new(move || query(mount.clone()));
+                    clients.entry(mount.path().to_owned()).or_insert_with(|| new(mount));
+                }
+                self.set_share(steps.share);
+            }
+            queries = queries.wrapping_add(1);
+            clients.values_mut().for_each(Client::ask);
             if tokio::time::timeout(INTERVAL, self.shutdown.cancelled()).await.is_ok() {
                 return;
             }
-            steps.to(clients.iter_mut().map(|client| client.share(Instant::now())).fold(1.0, f64::min), &self);
+            steps.to(clients.values_mut().map(|client| client.share(Instant::now())).fold(1.0, f64::min), &self);
         }
+    }
+
+    /// The mounts of repositories that are mounted now.
+    async fn mounted(&mut self) -> Vec<Mount> {
+        let repositories = self.repositories.borrow_and_update().clone();
+        let mounts: Vec<Mount> = repositories.values().map(|repository| repository.mount.clone()).collect();
+        let mounted = tokio::task::spawn_blocking(move || {
+            let table = MountTable::read().unwrap_or_default();
+            mounts.into_iter().filter(|mount| table.at(mount.path()).is_some()).collect()
+        });
+        mounted.await.unwrap_or_default()
+    }
+
+    fn set_share(&self, share: f64) {
+        self.repositories.borrow().values().for_each(|repository| repository.routes.set_share(share));
     }
 }
 
@@ -94,7 +125,7 @@ impl Steps {
             info!("throttling ended: CVMFS clients answer in time");
         }
         self.share = share;
-        throttle.repositories.iter().for_each(|repository| repository.routes.set_share(share));
+        throttle.set_share(share);
         throttle.connection_share.set(share);
     }
 }

@@ -45,7 +45,11 @@ pub fn open_reader(fifo: &Path) -> File {
 impl TestManager {
     /// One that says that so many bytes are pinned. Cache and workspace are `cache`.
     pub fn start(cache: &Path, pinned: u64) -> Self {
-        let mut fifo = open_reader(&make_fifo(cache, "2"));
+        Self::read(open_reader(&make_fifo(cache, "2")), cache, pinned)
+    }
+
+    /// The same, from a FIFO that is there.
+    pub fn read(mut fifo: File, cache: &Path, pinned: u64) -> Self {
         let (registered, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (noted, stopped, cache) = (registered.clone(), stop.clone(), cache.to_owned());
         let thread = std::thread::spawn(move || {

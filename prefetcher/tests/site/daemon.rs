@@ -31,6 +31,11 @@ impl Daemon {
         Self::spawned(site, Command::new(BINARY).arg("--config").arg(&config)).await
     }
 
+    /// Starts a daemon with the configuration `config`.
+    pub async fn start_configured(site: &Site, config: &Path) -> Self {
+        Self::spawned(site, Command::new(BINARY).arg("--config").arg(config)).await
+    }
+
     /// Starts it by a command that takes its command line as arguments.
     pub async fn start_by(site: &Site, origins: &[&Origin], mut command: Command) -> Self {
         let config = site.configure(origins, "");

@@ -6,7 +6,9 @@
 
 mod cache_manager;
 mod daemon;
+mod lease;
 mod origin;
+mod registry;
 
 use std::fs;
 use std::io::Write;
@@ -22,9 +24,13 @@ use bundles::path::RootPath;
 #[allow(unused_imports, reason = "not every test has a cache manager")]
 pub use cache_manager::{Registered, TestManager, make_fifo, open_reader};
 pub use daemon::Daemon;
+#[allow(unused_imports, reason = "not every test has a hung mount")]
+pub use lease::Lease;
 #[allow(unused_imports, reason = "not every test has a server that misbehaves")]
 pub use origin::Behaviour;
 pub use origin::Origin;
+#[allow(unused_imports, reason = "not every test has a registry")]
+pub use registry::Registry;
 
 /// The repository of all tests.
 pub const REPOSITORY: &str = "unpacked.test.example";
@@ -109,7 +115,12 @@ pub fn tally(status: &RequestStatus) -> Tally {
     let told = a.cached_objects + a.fetched_objects + a.joined_objects + a.failed_objects + a.skipped_objects;
     assert_eq!(a.total_objects, told, "{status:?}");
     assert!(a.skipped_cache_full_objects <= a.skipped_objects, "{status:?}");
-    let causes = a.failed_transfer + a.failed_verification + a.failed_write + a.failed_shutdown + a.failed_cancelled;
+    let causes = a.failed_transfer
+        + a.failed_verification
+        + a.failed_write
+        + a.failed_shutdown
+        + a.failed_cancelled
+        + a.failed_abandoned;
     assert_eq!(a.failed_objects, causes, "{status:?}");
     a
 }
@@ -163,9 +174,15 @@ impl Site {
         }
     }
 
-    /// All that is in the cache apart from folders.
+    /// All that is in the cache apart from folders, FIFOs and the record of objects that are not registered.
     pub fn cache_files(&self) -> Vec<PathBuf> {
-        files_below(&self.path("cache"))
+        let all = files_below(&self.path("cache")).into_iter();
+        all.filter(|path| path.is_file() && *path != self.unregistered()).collect()
+    }
+
+    /// The record of objects that are not registered with the cache manager.
+    pub fn unregistered(&self) -> PathBuf {
+        self.path("cache/cvmfs-prefetch.unregistered")
     }
 
     pub fn temporary_files(&self) -> Vec<PathBuf> {
@@ -179,10 +196,12 @@ impl Site {
     /// is not remembered.
     pub fn configure(&self, origins: &[&Origin], more: &str) -> PathBuf {
         let servers: Vec<String> = origins.iter().map(|o| format!("{:?}", o.server())).collect();
+        // The machine of a test may have a full disk.
+        let reserve = if more.contains("disk_reserve") { "" } else { "disk_reserve = 0.0" };
         let remember = if more.contains("absent_ttl") { "" } else { "absent_ttl = \"0s\"" };
         let proxy = self.proxy.as_ref().map_or(String::new(), |p| format!("proxy = {p:?}"));
         let text = format!(
-            "socket = {:?}\nstore = {:?}\nclient_config = {:?}\nretries = 1\n{remember}\n{more}\n\
+            "socket = {:?}\nstore = {:?}\nclient_config = {:?}\nretries = 1\n{remember}\n{reserve}\n{more}\n\
              [[repositories]]\nname = {REPOSITORY:?}\nmount = {:?}\nservers = [{}]\ncache = {:?}\n{proxy}\n{}\n",
             self.path("prefetchd.sock"),
             self.path("store"),
@@ -195,6 +214,23 @@ impl Site {
         let path = self.path("prefetchd.toml");
         fs::write(&path, text).unwrap();
         path
+    }
+}
+
+/// A cache on a small file system of its own; only root can make one.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    pub fn at(path: PathBuf, options: &str) -> Self {
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("none"), &path, Some("tmpfs"), flags, Some(options)).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bundles::image::Digest;
-use bundles::registry::artifact::{BUNDLE_TYPE, TRACES};
+use bundles::registry::artifact::bundle_tag;
 use bytes::Bytes;
 use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -112,29 +112,12 @@ impl FakeRegistry {
         self.state().manifests[digest].1.to_vec()
     }
 
-    /// Adds an artifact and lists it as a referrer of `image`, regardless of its subject.
-    pub(super) fn list(&self, image: &Image, manifest: &Value, traces: u32) -> String {
-        let bytes = serde_json::to_vec(manifest).unwrap();
-        let digest = Digest::sha256(&bytes).to_string();
-        let size = bytes.len();
-        let mut state = self.state();
-        state.manifests.insert(digest.clone(), (MANIFEST.to_owned(), bytes.into()));
-        let entry = json!({
-            "mediaType": MANIFEST, "digest": digest, "size": size, "artifactType": BUNDLE_TYPE,
-            "annotations": {TRACES: traces.to_string()},
-        });
-        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
-        state
-            .pages
-            .insert(format!("/referrers/{}", image.manifest_digest()), serde_json::to_vec(&index).unwrap().into());
-        digest
-    }
-
-    /// Undoes [`FakeRegistry::list`].
-    pub(super) fn forget(&self, digest: &str) {
-        let mut state = self.state();
-        state.manifests.remove(digest);
-        state.pages.clear();
+    /// Adds an artifact as the bundle of `image`, regardless of its subject.
+    pub(super) fn attach(&self, image: &Image, manifest: &Value) {
+        let bytes = Bytes::from(serde_json::to_vec(manifest).unwrap());
+        for name in [Digest::sha256(&bytes).to_string(), bundle_tag(&image.manifest_digest())] {
+            self.state().manifests.insert(name, (MANIFEST.to_owned(), bytes.clone()));
+        }
     }
 
     /// Sets the content of a path.
@@ -288,9 +271,11 @@ fn correct_response(
             Some(_) => Response::new(full("")),
             None => status(StatusCode::NOT_FOUND),
         },
-        ("GET", false, false) => match state.manifests.get(&name) {
+        ("GET" | "HEAD", false, false) => match state.manifests.get(&name) {
             Some((kind, content)) => {
-                Response::builder().header("content-type", kind).body(full(content.clone())).unwrap()
+                let response = Response::builder().header("content-type", kind);
+                let response = response.header("docker-content-digest", Digest::sha256(content).to_string());
+                response.body(full(if method == Method::HEAD { Bytes::new() } else { content.clone() })).unwrap()
             }
             None => status(StatusCode::NOT_FOUND),
         },
@@ -313,7 +298,8 @@ fn referrers(state: &State, subject: &str, kind: Option<&String>) -> Response<Bo
     let (subject, page) = subject.split_once('~').unwrap_or((subject, "0"));
     let of = |(digest, (media_type, content)): (&String, &(String, Bytes))| {
         let manifest: Value = serde_json::from_slice(content).unwrap();
-        (manifest["subject"]["digest"] == subject).then(|| {
+        let is_tag = !digest.contains(':');
+        (manifest["subject"]["digest"] == subject && !is_tag).then(|| {
             json!({
                 "mediaType": media_type, "digest": digest, "size": content.len(),
                 "artifactType": manifest["artifactType"], "annotations": manifest["annotations"],

@@ -1,6 +1,8 @@
 //! Registries that send wrong data, and one that redirects.
 
-use bundles::publish::push;
+use bundles::bundle::Bundle;
+use bundles::image::{ChainId, Digest, ImageId};
+use bundles::publish::{PublishError, push};
 use bundles::registry::artifact::BUNDLE_TYPE;
 use bundles::registry::{RegistryError, fetch_bundle};
 use serde_json::{Value, json};
@@ -32,11 +34,6 @@ async fn responses_of_a_registry_are_limited_and_verified() {
         (&layer, WrongResponse::Other, digest),
         (&layer, WrongResponse::HugeLength, too_long),
         (&layer, WrongResponse::Endless, too_long),
-        (&"/referrers/".to_owned(), WrongResponse::HugeLength, too_long),
-        (&"/referrers/".to_owned(), WrongResponse::Endless, too_long),
-        (&"/referrers/".to_owned(), WrongResponse::Other, malformed),
-        (&"/manifests/1".to_owned(), WrongResponse::Endless, too_long),
-        (&"/manifests/1".to_owned(), WrongResponse::Other, malformed),
         (&"/manifests/sha256:".to_owned(), WrongResponse::Other, digest),
         (&"/manifests/sha256:".to_owned(), WrongResponse::Endless, too_long),
     ];
@@ -46,6 +43,16 @@ async fn responses_of_a_registry_are_limited_and_verified() {
         let error = fetch_bundle(&reference, true).await.unwrap_err();
         assert!(is(&error), "{wrong:?} at {part}: {error}");
         assert!(registry.sent() < 64 << 20, "{wrong:?} at {part}: {} bytes were taken", registry.sent());
+    }
+    // Who pushes also reads the list of artifacts.
+    for (wrong, is) in
+        [(WrongResponse::HugeLength, too_long), (WrongResponse::Endless, too_long), (WrongResponse::Other, malformed)]
+    {
+        let (registry, reference, _) = site(&image).await;
+        registry.send_wrong("/referrers/", wrong.clone());
+        let error = push(&bundle(&image, &reference, 2), &reference, &[], true).await.unwrap_err();
+        assert!(matches!(&error, PublishError::Registry(error) if is(error)), "{wrong:?}: {error}");
+        assert!(registry.sent() < 64 << 20, "{wrong:?}: {} bytes were taken", registry.sent());
     }
     // With a digest, the image's manifest is verified, too.
     let (registry, reference, _) = site(&image).await;
@@ -61,6 +68,9 @@ async fn an_artifact_that_is_not_the_images_bundle_is_refused() {
     let (registry, reference, manifest) = site(&image).await;
     let junk = registry.put_blob(b"no bundle");
     let others = registry.put_blob(&bundle(&other, &reference, 9).to_bytes().unwrap());
+    let own = bundle(&image, &reference, 9);
+    let victim = ImageId { chain_id: ChainId(Digest::sha256(b"victim")), ..own.image.clone() };
+    let foreign = registry.put_blob(&Bundle { image: victim, ..own }.to_bytes().unwrap());
     let layer = |digest: &str, size: u64| json!([{"mediaType": BUNDLE_TYPE, "digest": digest, "size": size}]);
     let size = |blob: &str| registry.blob(blob).len() as u64;
     let of_the_bundle = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
@@ -71,18 +81,18 @@ async fn an_artifact_that_is_not_the_images_bundle_is_refused() {
         ("/layers", layer(&of_the_bundle, 10), "longer than 10 bytes"),
         ("/layers", layer(&junk, size(&junk)), "cannot be used"),
         ("/layers", layer(&others, size(&others)), "is for the manifest"),
+        ("/layers", layer(&foreign, size(&foreign)), "chain ID"),
         ("/layers", json!([]), "has no layer"),
         ("/layers", json!("none"), "malformed"),
     ];
     for (part, value, message) in cases {
         let mut bad = manifest.clone();
         *bad.pointer_mut(part).unwrap() = value;
-        // The list gives it more traces than the good one.
-        let digest = registry.list(&image, &bad, 5);
+        registry.attach(&image, &bad);
         let error = fetch_bundle(&reference, true).await.unwrap_err().to_string();
         assert!(error.contains(message), "{part}: {error}");
-        registry.forget(&digest);
     }
+    registry.attach(&image, &manifest);
     assert!(fetch_bundle(&reference, true).await.unwrap().is_some());
 }
 
@@ -93,8 +103,8 @@ async fn a_redirect_is_followed_without_login_and_verified() {
     let (registry, reference, manifest) = site(&image).await;
     let (store, blob) = (FakeRegistry::start().await, manifest["layers"][0]["digest"].as_str().unwrap().to_owned());
     registry.require_tokens();
-    registry
-        .send_wrong("/blobs/", WrongResponse::Redirect(format!("http://{}/store?signature=s3cret", store.address())));
+    let part = format!("/blobs/{blob}");
+    registry.send_wrong(&part, WrongResponse::Redirect(format!("http://{}/store?signature=s3cret", store.address())));
 
     store.serve("/store", &registry.blob(&blob));
     assert!(fetch_bundle(&reference, true).await.unwrap().is_some());

@@ -203,7 +203,8 @@ async fn record_pod(
     let end = tokio::select! {
         code = pod.exited() => End::Exited(code?),
         end = conditions.wait(Some(container), &recording) => end?,
-        () = interrupt.wait() => End::Stopped,
+        // A command is recorded to its exit, a service for as long as its user likes.
+        () = interrupt.wait() => if args.command.is_empty() { End::Stopped } else { End::CutShort },
     };
     spawn_blocking(move || recording.stop(end)).await??;
     if let Some(note) = summary::note(end, &pod.output()) {
@@ -231,7 +232,7 @@ async fn record_running(args: &Record, context: &RecordingContext<'_>, interrupt
     let (mut waiter, id) = (runtime.clone(), container.as_ref().map(|container| container.id.clone()));
     let exited = async {
         match &id {
-            Some(id) => until::exited(&mut waiter, id).await,
+            Some(id) => until::exited(&mut waiter, id, &cgroup).await,
             None => until::emptied(&cgroup).await,
         }
     };

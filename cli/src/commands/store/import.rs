@@ -39,7 +39,7 @@ impl Import {
     pub(crate) async fn run(self, out: &mut Output) -> Result<ExitCode> {
         let bundles = self.bundles.iter().map(|path| Bundle::read(path)).collect::<Result<Vec<_>, _>>()?;
         let store = Store::open(&self.directory.store, NO_LIMIT)?;
-        bundles.iter().try_for_each(|bundle| store.put(bundle, None))?;
+        bundles.iter().try_for_each(|bundle| store.put(bundle, None).map(drop))?;
         let report = ImportedBundles { images: bundles.iter().map(|bundle| Image::from(&bundle.image)).collect() };
         out.report(self.json, &report, |out, report| {
             let line = |image: &Image| format!("imported {} {}", image.chain_id, text::line(&image.reference));

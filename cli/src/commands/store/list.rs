@@ -43,7 +43,7 @@ impl List {
                 stored_bytes: stored.bundle.bytes().0,
                 bundle_bytes: stored.facts.size,
                 last_use: text::time(stored.facts.used),
-                mount: stored.facts.origin.map(|origin| origin.mount.display().to_string()),
+                mount: stored.facts.origin.map(|origin| origin.name()),
             }),
             Err(error) => list
                 .damaged

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bundles::trace::End;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tracer_ebpf::cri::{Container, PodInfo, Runtime};
 use tracer_ebpf::{NewContainer, Options, Recorder};
 
@@ -47,7 +47,8 @@ Examples:
 /// Record new containers of this node as they start, as a service
 ///
 /// Follows each container that matches the selector from before its first process, until it exits or settles. Does not touch
-/// the containers. SIGTERM ends the service; running recordings keep their traces.
+/// the containers. They outlive a restart of containerd, and so do their recordings. SIGTERM ends the service; running recordings
+/// keep their traces, which are marked as cut short.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Watch {
@@ -110,25 +111,35 @@ impl Watch {
             })
             .await?;
             watch = back;
-            if let Some(new_container) = new_container {
-                recordings.spawn(Arc::clone(&watcher).handle(new_container, runtime.clone(), interrupt.clone()));
+            match new_container {
+                Ok(None) => {}
+                Ok(Some(new_container)) => {
+                    recordings.spawn(Arc::clone(&watcher).handle(new_container, runtime.clone(), interrupt.clone()));
+                }
+                Err(error) => printed = Err(error.into()),
             }
             while let Some(recorded) = recordings.try_join_next() {
-                printed = print(out, watcher.args.json, recorded.ok().flatten());
-                if printed.is_err() {
-                    interrupt.request();
-                }
+                printed = printed.and_then(|()| print(out, watcher.args.json, ended(recorded)));
+            }
+            if printed.is_err() {
+                interrupt.request();
             }
         }
         interrupt.wait().await;
         // The interrupt ends the recordings, too; each finishes its trace.
         while let Some(recorded) = recordings.join_next().await {
-            if printed.is_ok() {
-                printed = print(out, watcher.args.json, recorded.ok().flatten());
-            }
+            printed = printed.and_then(|()| print(out, watcher.args.json, ended(recorded)));
         }
         printed.map(|()| ExitCode::SUCCESS)
     }
+}
+
+/// What a recording that has ended has recorded.
+fn ended(recorded: Result<Option<WatchedTrace>, JoinError>) -> Option<WatchedTrace> {
+    recorded.unwrap_or_else(|error| {
+        warn(format_args!("error: a recording ended unexpectedly: {error}"));
+        None
+    })
 }
 
 /// Prints a line for a finished recording.
@@ -204,17 +215,22 @@ impl Watcher {
         let file = TraceFile::new(&path);
         let (subject, out) = (self.args.options.subject(image, container), file.create()?);
         let recorder = self.recorder.clone();
+        let cgroup = recorder.hierarchy().directory(&new_container.cgroup);
         let recording = spawn_blocking(move || recorder.record(new_container, subject, out)).await??;
         let conditions = self.args.until.conditions(true);
         let mut waiter = runtime.clone();
         let checked = until::Container { runtime, container: container.clone() };
         let end = tokio::select! {
-            end = until::exited(&mut waiter, &container.id) => end,
+            end = until::exited(&mut waiter, &container.id, &cgroup) => end,
             end = conditions.wait(Some(checked), &recording) => end,
-            () = interrupt.wait() => Ok(End::Stopped),
+            () = interrupt.wait() => Ok(End::CutShort),
         };
-        // If a condition cannot be checked, the recording so far is kept.
-        let ended = spawn_blocking(move || recording.stop(end.unwrap_or(End::Stopped))).await?;
+        // If the end cannot be seen, the recording so far is kept.
+        let end = end.unwrap_or_else(|error| {
+            warn(format_args!("error: recording of {} cut short: {}", container.name, failure::causes(&error)));
+            End::CutShort
+        });
+        let ended = spawn_blocking(move || recording.stop(end)).await?;
         if let Err(error) = ended {
             file.discard_empty();
             return Err(error.into());

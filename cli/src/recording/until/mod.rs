@@ -26,6 +26,8 @@ use settled::{Quiet, Settled};
 const POLL: Duration = Duration::from_millis(50);
 /// The default of `--timeout`.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a runtime may take to know the exit of a container whose processes have all ended.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for a container's exit; the recording ends much earlier.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86400);
 
@@ -118,8 +120,8 @@ impl Conditions {
             let at = began.elapsed();
             let files = recording.files_seen();
             if recording.has_failed() {
-                // Stopping it returns the error.
-                return Ok(End::Stopped);
+                // Stopping it returns the error, if the trace cannot be finished.
+                return Ok(End::CutShort);
             }
             if let Some(line) = &mut line
                 && line.check()?
@@ -159,23 +161,40 @@ pub(crate) async fn exit_code(runtime: &mut Runtime, container: &str) -> Result<
     Ok(u32::try_from(exit.code).unwrap_or(u32::MAX))
 }
 
-/// The same, for a container that somebody may remove meanwhile.
-pub(crate) async fn exited(runtime: &mut Runtime, container: &str) -> Result<End> {
-    match exit_code(runtime, container).await {
-        Ok(code) => Ok(End::Exited(code)),
-        Err(_) if runtime.container(container).await?.is_none() => Ok(End::Stopped),
-        Err(error) => Err(error),
+/// Waits for the end of a container of somebody else. The runtime may be restarted meanwhile, or somebody may remove the container:
+/// it has ended when no process is left in its cgroup.
+pub(crate) async fn exited(runtime: &mut Runtime, container: &str, cgroup: &Path) -> Result<End> {
+    let code = async {
+        match exit_code(runtime, container).await {
+            Ok(code) => Ok(End::Exited(code)),
+            Err(_) if runtime.container(container).await?.is_none() => emptied(cgroup).await,
+            Err(error) => Err(error),
+        }
+    };
+    let ended = async {
+        while !is_populated(cgroup)? {
+            tokio::time::sleep(POLL).await;
+        }
+        emptied(cgroup).await?;
+        tokio::time::sleep(EXIT_TIMEOUT).await;
+        Ok(End::Unknown)
+    };
+    tokio::select! {
+        end = code => end,
+        end = ended => end,
     }
 }
 
 /// Waits until no process is left in a cgroup and below it.
 pub(crate) async fn emptied(cgroup: &Path) -> Result<End> {
-    while cgroup.exists()
-        && tracer_ebpf::cgroup::is_populated(cgroup).context("cannot read the processes of the cgroup")?
-    {
+    while is_populated(cgroup)? {
         tokio::time::sleep(POLL).await;
     }
     Ok(End::Stopped)
+}
+
+fn is_populated(cgroup: &Path) -> Result<bool> {
+    tracer_ebpf::cgroup::is_populated(cgroup).context("cannot read the processes of the cgroup")
 }
 
 /// The end of "recording until ...".

@@ -48,7 +48,7 @@ fn a_record_is_written_only_for_a_manager_of_our_revision() {
         let mut reader = reader(&fifo);
         let manager = CacheManager::in_workspace(dir.path());
         let hash = ContentHash::sha1([7; 20]);
-        manager.insert(&hash, 9, b"/x");
+        assert_eq!(manager.insert(&hash, 9, b"/x").is_ok(), written);
         let mut bytes = [0; 600];
         let read = reader.read(&mut bytes).unwrap_or(0);
         let expected = if written { insert_record(&hash, 9, b"/x") } else { Vec::new() };
@@ -63,29 +63,39 @@ fn a_record_is_written_only_for_a_manager_of_our_revision() {
 }
 
 #[test]
-fn failed_registrations_are_counted_by_cause() {
+fn a_failed_registration_says_why() {
     let (dir, fifo) = workspace("2");
     let manager = CacheManager::in_workspace(dir.path());
     let hash = ContentHash::sha1([7; 20]);
-    use Registration::{Failed, NoManager, PipeFull, Registered};
-    let before = Registration::ALL.map(Registration::count);
-    let has_grown = |result: Registration| result.count() > before[result as usize];
-    manager.insert(&hash, 1, b"/x");
-    assert!(has_grown(NoManager));
+    let cause = |result: Result<(), ManagerError>| Registration::from(&result.unwrap_err());
+    assert_eq!(cause(manager.insert(&hash, 1, b"/x")), Registration::NoManager);
     assert!(matches!(manager.reachable(), Err(ManagerError::NoManager(_))));
-    let _reader = reader(&fifo);
+    let mut reader = reader(&fifo);
     // A pipe has 64 KiB.
-    for _ in 0..=(64 << 10) / HEAD {
-        manager.insert(&hash, 1, b"");
-    }
-    assert!(has_grown(PipeFull) && has_grown(Registered), "{:?}", registrations());
+    let results: Vec<_> = (0..=(64 << 10) / HEAD).map(|_| manager.insert(&hash, 1, b"")).collect();
+    assert!(results[0].is_ok() && manager.is_full.load(Ordering::Relaxed));
+    assert_eq!(cause(manager.insert(&hash, 1, b"/x")), Registration::PipeFull);
+    reader.read_exact(&mut [0; 16 << 10]).unwrap();
+    manager.insert(&hash, 1, b"/x").unwrap();
+    assert!(!manager.is_full.load(Ordering::Relaxed));
     fs::remove_file(&fifo).unwrap();
     assert!(matches!(manager.reachable(), Err(ManagerError::NoManager(_))));
     // A file that is not a FIFO is not written to.
     fs::write(&fifo, "").unwrap();
-    manager.insert(&hash, 1, b"/x");
-    assert!(has_grown(Failed));
+    assert_eq!(cause(manager.insert(&hash, 1, b"/x")), Registration::Failed);
     assert_eq!(fs::read(&fifo).unwrap(), b"");
+}
+
+#[test]
+fn return_fifos_of_a_killed_daemon_are_removed() {
+    let (dir, fifo) = workspace("2");
+    for name in ["pipe7", "pipe1048576", "pipe1048600", "pipeline"] {
+        nix::unistd::mkfifo(&dir.path().join(name), Mode::S_IRWXU).unwrap();
+    }
+    CacheManager::in_workspace(dir.path()).remove_return_pipes();
+    let left = |name: &str| dir.path().join(name).exists();
+    assert_eq!(["pipe7", "pipe1048576", "pipe1048600", "pipeline"].map(left), [true, false, false, true]);
+    assert!(fifo.exists());
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl<'a> Retry<'a> {
         if self.failure.as_ref().is_none_or(|earlier| earlier.cause != Cause::Verification) {
             self.failure = Some(failure);
         }
+        if self.round.is_absent()
+            && let Some(failure) = self.failure.take()
+        {
+            return Err(failure);
+        }
         Ok(())
     }
 

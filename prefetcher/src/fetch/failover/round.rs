@@ -5,6 +5,9 @@ use std::collections::HashSet;
 use super::routes::{Route, Routes};
 use crate::fetch::failure::{Blame, Failure};
 
+/// After this many servers that do not have an object, no further one is asked. One may be a replica that lags behind.
+const MAX_ABSENT: usize = 2;
+
 /// The routes that one download has tried.
 #[derive(Debug)]
 pub struct Round<'a> {
@@ -14,6 +17,8 @@ pub struct Round<'a> {
     bad_servers: HashSet<usize>,
     /// Servers that would refuse in another round too.
     refused: HashSet<usize>,
+    /// Servers that do not have the object.
+    absent: HashSet<usize>,
 }
 
 impl<'a> Round<'a> {
@@ -25,6 +30,7 @@ impl<'a> Round<'a> {
             bad_proxies: HashSet::new(),
             bad_servers: HashSet::new(),
             refused: HashSet::new(),
+            absent: HashSet::new(),
         }
     }
 
@@ -56,11 +62,19 @@ impl<'a> Round<'a> {
             Blame::Proxy => _ = self.bad_proxies.insert(route.proxy),
             Blame::Server => _ = self.bad_servers.insert(route.server),
         }
+        if failure.absent {
+            self.absent.insert(route.server);
+        }
         if failure.transient {
             self.routes.pass_over(route, blame);
         } else {
             self.refused.insert(route.server);
         }
+    }
+
+    /// Whether so many servers do not have the object that no further one is asked.
+    pub fn is_absent(&self) -> bool {
+        self.absent.len() >= MAX_ABSENT
     }
 
     /// Begins another round; false if that is pointless, because every server has refused.

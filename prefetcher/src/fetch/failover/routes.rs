@@ -218,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn two_servers_without_the_object_are_enough() {
+        let routes = routes(&[&["DIRECT"]], 4);
+        let mut round = Round::new(&routes);
+        for (server, absent, expected) in [(0, true, false), (1, false, false), (2, true, true)] {
+            let route = round.next_route().unwrap();
+            assert_eq!(route.server, server);
+            round.failed(route, &if absent { Failure::absent("404") } else { Failure::refused("403") });
+            assert_eq!(round.is_absent(), expected, "{server}");
+        }
+    }
+
+    #[test]
     fn groups_keep_their_order_and_the_first_proxy_is_used_again() {
         for _ in 0..20 {
             let routes = routes(&[&["a", "b", "c"], &["DIRECT"]], 1);

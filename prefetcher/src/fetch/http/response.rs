@@ -126,6 +126,7 @@ fn check_head(response: &reqwest::Response, range: Option<&Range<u64>>) -> Resul
         return Err(match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Failure::transient(why),
             status if status.is_server_error() => Failure::transient(why),
+            StatusCode::NOT_FOUND | StatusCode::GONE => Failure::absent(why),
             // The proxy refuses, or a captive portal asks for a log-in.
             StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => Failure::refused(why).by(Blame::Proxy),
             status if status.is_redirection() => Failure::refused(why).by(Blame::Proxy),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bundles::bundle::{Bundle, BundleObject, ObjectIndex};
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The extent of a requested object in its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +26,18 @@ pub(super) struct Cut {
 }
 
 /// The received pieces of objects that lie across the seam of two parts, by their offsets.
-#[derive(Debug, Default)]
-pub(super) struct Seams(Mutex<HashMap<ObjectIndex, BTreeMap<u64, Vec<u8>>>>);
+#[derive(Debug)]
+pub(super) struct Seams {
+    pieces: Mutex<HashMap<ObjectIndex, BTreeMap<u64, Piece>>>,
+    /// Memory of the pieces of all packs, in KiB.
+    memory: Arc<Semaphore>,
+}
+
+/// A piece of an object, with its share of the memory.
+type Piece = (Vec<u8>, OwnedSemaphorePermit);
+
+/// The unit of memory for pieces.
+const KIB: usize = 1 << 10;
 
 /// Cuts the stream of one part.
 #[derive(Debug)]
@@ -50,7 +61,8 @@ impl Slot {
         Some(Self { index, start, end: start.checked_add(object.stored_size)? })
     }
 
-    /// The extents of some objects of a bundle in their pack, in the order of the pack.
+    /// The extents of some objects of a bundle in their pack, in the order of the pack. Objects of a pack do not overlap, which is
+    /// checked when a bundle is decoded, so at most all bytes of the pack are cut out of it.
     pub(super) fn all(bundle: &Bundle, indices: impl Iterator<Item = ObjectIndex>) -> Vec<Self> {
         let mut slots: Vec<Self> = indices.filter_map(|index| Self::new(index, bundle.object(index))).collect();
         slots.sort_unstable_by_key(|slot| (slot.start, slot.index));
@@ -89,20 +101,34 @@ impl Cutter {
 }
 
 impl Seams {
-    /// Keeps a piece of an object. Returns the whole object with its last piece.
+    /// Pieces of one pack. `memory` is for the pieces of all packs.
+    pub(super) fn new(memory: Arc<Semaphore>) -> Self {
+        Self { pieces: Mutex::default(), memory }
+    }
+
+    /// Keeps a piece of an object. Returns the whole object with its last piece. Without memory for the piece, the object is
+    /// forgotten: it is downloaded on its own later.
     fn join(&self, slot: &Slot, from: u64, bytes: &[u8]) -> Option<Vec<u8>> {
-        let mut seams = self.0.lock();
+        let mut seams = self.pieces.lock();
+        let Ok(memory) = self.memory.clone().try_acquire_many_owned(bytes.len().div_ceil(KIB) as u32) else {
+            seams.remove(&slot.index);
+            return None;
+        };
         let pieces = seams.entry(slot.index).or_default();
-        pieces.insert(from, bytes.to_vec());
-        let whole = pieces.values().map(Vec::len).sum::<usize>() as u64 == slot.end - slot.start;
+        pieces.insert(from, (bytes.to_vec(), memory));
+        let whole = pieces.values().map(|(bytes, _)| bytes.len()).sum::<usize>() as u64 == slot.end - slot.start;
         let pieces = whole.then(|| seams.remove(&slot.index)).flatten()?;
-        Some(pieces.into_values().flatten().collect())
+        Some(pieces.into_values().flat_map(|(bytes, _)| bytes).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seams(kib: usize) -> Arc<Seams> {
+        Arc::new(Seams::new(Arc::new(Semaphore::new(kib))))
+    }
 
     fn slot(index: u32, start: u64, end: u64) -> Slot {
         Slot { index: ObjectIndex::new(index), start, end }
@@ -134,7 +160,7 @@ mod tests {
         // Two that overlap, as only a hostile bundle has them, and an empty one.
         let slots = [slot(7, 10, 20), slot(8, 20, 20), slot(3, 30, 60), slot(4, 35, 50), slot(9, 99, 100)];
         for piece in [1, 3, 7, 100] {
-            let mut cuts = cut(&pack, (0, 100), &slots, piece, &Arc::default());
+            let mut cuts = cut(&pack, (0, 100), &slots, piece, &seams(8));
             cuts.sort();
             let mut expected: Vec<_> =
                 slots.iter().map(|s| (s.index, pack[s.start as usize..s.end as usize].to_vec())).collect();
@@ -147,11 +173,25 @@ mod tests {
     fn an_object_across_seams_is_whole_after_its_last_part() {
         let pack: Vec<u8> = (0..100).collect();
         let slots = [slot(0, 5, 15), slot(1, 18, 55)];
-        let seams = Arc::default();
+        let seams = seams(8);
         // In any order, and one of them twice, as after a failure.
         assert_eq!(cut(&pack, (40, 100), &slots, 7, &seams), []);
         assert_eq!(cut(&pack, (0, 20), &slots, 7, &seams), [(ObjectIndex::new(0), pack[5..15].to_vec())]);
         assert_eq!(cut(&pack, (40, 100), &slots, 9, &seams), []);
         assert_eq!(cut(&pack, (20, 40), &slots, 7, &seams), [(ObjectIndex::new(1), pack[18..55].to_vec())]);
+    }
+
+    #[test]
+    fn pieces_at_seams_take_only_the_memory_that_there_is() {
+        let pack: Vec<u8> = vec![7; 9 * KIB];
+        let slots = [slot(0, 1, 3 * KIB as u64), slot(1, 5 * KIB as u64, 8 * KIB as u64)];
+        let seams = seams(2);
+        assert_eq!(cut(&pack, (0, 2 * KIB as u64), &slots, 100, &seams), []);
+        assert_eq!(seams.memory.available_permits(), 0);
+        // No memory for another one, and none for the rest of the first.
+        assert_eq!(cut(&pack, (6 * KIB as u64, 7 * KIB as u64), &slots, 100, &seams), []);
+        assert_eq!(cut(&pack, (2 * KIB as u64, 4 * KIB as u64), &slots, 100, &seams), []);
+        assert!(seams.pieces.lock().is_empty());
+        assert_eq!(seams.memory.available_permits(), 2);
     }
 }

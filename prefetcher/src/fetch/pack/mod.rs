@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bundles::bundle::{Bundle, BundleObject, ObjectIndex};
-use bundles::object::{HashAlgorithm, Inflater};
+use bundles::object::{ContentHash, HashAlgorithm, Inflater};
 pub use bundles::pack::{PackPart as Part, PublishedPack as Pack};
 use futures::StreamExt;
 use futures::future::{Either, ready, select};
@@ -28,15 +28,21 @@ use super::single_flight::{Flight, Leader};
 use super::{Fetcher, FlightKey, FlightResult, Target, verify};
 use cutter::{Cut, Cutter, Seams, Slot};
 
-/// Memory of a part: a piece that is received, one that is unpacked, the objects that were cut of it and those being written.
+/// Memory of a part: a piece that is received, one that is unpacked, the objects that were cut of it and those being written. A hostile
+/// pack can take half as much again.
 const PART_MEMORY: u64 = 4 << 20;
+/// Maximum bytes of the objects that are cut out of one piece. Packed objects are compressed, so a piece hardly grows when it is
+/// unpacked.
+const MAX_CUT: usize = 2 << 20;
 /// Maximum stored bytes of an object that is taken from a pack. Larger ones are fetched on their own, because they would be in
 /// memory as a whole.
 pub const MAX_STORED: u64 = 1 << 20;
 /// Maximum raw bytes of an object that is taken from a pack.
 pub const MAX_RAW: u64 = 4 << 20;
-/// Objects are written together up to this many raw bytes.
-const BATCH_RAW: u64 = 1 << 20;
+/// Objects are written together up to this many raw or stored bytes.
+const BATCH_BYTES: u64 = 1 << 20;
+/// Maximum number of batches that are written at a time.
+const MAX_WRITES: usize = 4;
 /// Maximum number of objects that are written together.
 const BATCH_OBJECTS: usize = 64;
 
@@ -55,7 +61,7 @@ fn stored_size(part: &Part) -> StoredSize {
 
 /// Whether a part has bytes of a slot.
 fn overlaps(part: &Part, slot: &Slot) -> bool {
-    slot.start < part.start + part.raw_size && slot.end > part.start
+    slot.start < part.start.saturating_add(part.raw_size) && slot.end > part.start
 }
 
 /// Result of the download of a pack.
@@ -100,11 +106,12 @@ impl Fetcher {
         policy: FetchPolicy<'_>,
         on_fetched: &(dyn Fn(ObjectIndex) + Sync),
     ) -> PackResult {
+        let pace = policy.limit.bytes_per_second();
         let mut left = Vec::new();
         let mut state = State::default();
         for &index in requested {
             let object = bundle.object(index);
-            match self.flights.join_or_lead(&(target.destination_id, object.hash)) {
+            match self.flights.join_or_lead(&(target.destination_id, object.hash), pace) {
                 Flight::Lead(leader) if fits(object) => {
                     state.pending.insert(index, leader);
                 }
@@ -114,7 +121,7 @@ impl Fetcher {
         }
         let slots = Slot::all(bundle, state.pending.keys().copied());
         let parts: Vec<&Part> = parts_with(pack, &slots).collect();
-        let seams = Arc::new(Seams::default());
+        let seams = Arc::new(Seams::new(self.seams.clone()));
         let extraction = Extraction { target, bundle, slots, seams, state: Mutex::new(state), on_fetched };
         // All parts start at once, in the order of the pack. Memory and connections limit them.
         let mut downloads: FuturesUnordered<_> =
@@ -191,7 +198,7 @@ impl Fetcher {
             (unpacker, cuts) = fed?;
             for batch in batches(cuts, extraction.bundle) {
                 writes.push(self.write(extraction, batch));
-                while writes.len() > self.cores.count() {
+                while writes.len() > self.cores.count().min(MAX_WRITES) {
                     if let Some(write) = writes.next().await {
                         extraction.record_write(write)?;
                     }
@@ -278,12 +285,14 @@ fn fits(object: &BundleObject) -> bool {
 struct PartUnpacker {
     inflater: Option<Inflater>,
     cutter: Cutter,
+    part: ContentHash,
 }
 
 impl PartUnpacker {
     fn new(part: &Part, slots: Vec<Slot>, seams: Arc<Seams>) -> Self {
         let inflater = part.compressed.then(|| Inflater::new(part.hash, part.raw_size));
-        Self { inflater, cutter: Cutter::new(part.start, part.start + part.raw_size, slots, seams) }
+        let cutter = Cutter::new(part.start, part.start.saturating_add(part.raw_size), slots, seams);
+        Self { inflater, cutter, part: part.hash }
     }
 
     fn feed(mut self, stored: &[u8]) -> Result<(Self, Vec<Cut>), Failure> {
@@ -291,10 +300,12 @@ impl PartUnpacker {
         match &mut self.inflater {
             None => self.cutter.feed(stored, &mut cuts),
             Some(inflater) => {
-                let cutter = &mut self.cutter;
+                let (cutter, part) = (&mut self.cutter, self.part);
                 inflater.feed(stored, |raw| {
                     cutter.feed(raw, &mut cuts);
-                    Ok::<_, Failure>(())
+                    let bytes: usize = cuts.iter().map(|cut| cut.stored.len()).sum();
+                    let grows = || Failure::wrong(format!("part {} of a pack grows too much when unpacked", part));
+                    if bytes <= MAX_CUT { Ok(()) } else { Err(grows()) }
                 })?;
             }
         }
@@ -309,17 +320,48 @@ impl PartUnpacker {
 /// Divides objects into portions of work for one core.
 fn batches(cuts: Vec<Cut>, bundle: &Bundle) -> Vec<Vec<Cut>> {
     let mut batches: Vec<Vec<Cut>> = Vec::new();
-    let mut raw = BATCH_RAW;
+    let mut bytes = BATCH_BYTES;
     for cut in cuts {
-        let size = bundle.object(cut.index).raw_size;
-        if raw + size > BATCH_RAW || batches.last().is_none_or(|batch| batch.len() >= BATCH_OBJECTS) {
+        let size = bundle.object(cut.index).raw_size.max(cut.stored.len() as u64);
+        if bytes + size > BATCH_BYTES || batches.last().is_none_or(|batch| batch.len() >= BATCH_OBJECTS) {
             batches.push(Vec::new());
-            raw = 0;
+            bytes = 0;
         }
-        raw += size;
+        bytes += size;
         if let Some(batch) = batches.last_mut() {
             batch.push(cut);
         }
     }
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+
+    use bundles::object::ObjectKind;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[test]
+    fn a_part_that_grows_too_much_is_refused_before_it_is_in_memory() {
+        let size = 64 << 20;
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&vec![0; size]).unwrap();
+        let stored = encoder.finish().unwrap();
+        assert!(stored.len() < PIECE);
+        let (hash, kind) = (ContentHash::sha1_of(&stored), ObjectKind::File);
+        let part = Part { hash, kind, start: 0, raw_size: size as u64, compressed: true };
+        let slots: Vec<Slot> = (0..64)
+            .map(|n| Slot { index: ObjectIndex::new(n), start: u64::from(n) << 20, end: u64::from(n + 1) << 20 })
+            .collect();
+        let seams = || Arc::new(Seams::new(Arc::new(Semaphore::new(0))));
+        let Err(failure) = PartUnpacker::new(&part, slots.clone(), seams()).feed(&stored) else { panic!("it was cut") };
+        assert!(failure.cause == Cause::Verification && failure.why.contains("grows too much"), "{failure}");
+        // It may grow if little of it is requested.
+        let (_, cuts) = PartUnpacker::new(&part, slots[3..5].to_vec(), seams()).feed(&stored).unwrap();
+        assert_eq!(cuts.len(), 2);
+    }
 }

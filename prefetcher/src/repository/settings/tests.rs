@@ -7,7 +7,7 @@ use super::*;
 const NAME: &str = "unpacked.cern.ch";
 
 /// What a client with `local` as its configuration makes of a `[[repositories]]` with `more` lines.
-fn settings(local: &str, more: &str) -> Result<Settings, SettingsError> {
+pub(crate) fn settings(local: &str, more: &str) -> Result<Settings, SettingsError> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("mount")).unwrap();
     if local != "absent" {
@@ -17,7 +17,8 @@ fn settings(local: &str, more: &str) -> Result<Settings, SettingsError> {
     let (root, mount) = (dir.path().join("cvmfs"), dir.path().join("mount"));
     let text = format!("client_config = {root:?}\n[[repositories]]\nname = {NAME:?}\nmount = {mount:?}\n{more}");
     let config = Config::parse(&text, Path::new("test.toml")).unwrap();
-    Settings::all(&config).map(|mut all| all.remove(0))
+    let AllSettings { mut settings, mut errors } = Settings::all(&config, &client_of(&config))?;
+    errors.pop().map_or_else(|| Ok(settings.remove(0)), Err)
 }
 
 const CLIENT: &str = "CVMFS_SERVER_URL=\"http://one/cvmfs/@fqrn@;http://two/cvmfs/@fqrn@\"
@@ -98,9 +99,41 @@ fn an_error_names_the_missing_key() {
     let all = |local: Option<&str>| {
         std::fs::write(dir.path().join("default.local"), local.unwrap_or_default()).unwrap();
         let text = format!("client_config = {:?}\n", dir.path());
-        Settings::all(&Config::parse(&text, Path::new("test.toml")).unwrap())
+        let config = Config::parse(&text, Path::new("test.toml")).unwrap();
+        Settings::all(&config, &client_of(&config))
     };
     assert!(all(None).unwrap_err().to_string().contains("add a [[repositories]]"));
     let named = all(Some(&format!("{CLIENT}CVMFS_REPOSITORIES={NAME},other.cern.ch"))).unwrap();
-    assert_eq!(named.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), [NAME, "other.cern.ch"]);
+    assert_eq!(named.settings.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), [NAME, "other.cern.ch"]);
+    // A file that only a shell can read may be readable later.
+    let unknown = all(Some("A=$(hostname)")).unwrap();
+    assert!(unknown.settings.is_empty() && unknown.errors[0].to_string().contains("are unknown"), "{unknown:?}");
+}
+
+#[test]
+fn a_repository_that_cannot_be_served_leaves_the_others() {
+    let text = format!(
+        "client_config = \"/nonexistent\"\n[[repositories]]\nname = \"bad.cern.ch\"\ndestination = \"managed\"\n\
+         [[repositories]]\nname = {NAME:?}\n{BY_HAND}"
+    );
+    let config = Config::parse(&text, Path::new("test.toml")).unwrap();
+    let all = Settings::all(&config, &client_of(&config)).unwrap();
+    assert_eq!(all.settings.iter().map(|settings| settings.name.as_str()).collect::<Vec<_>>(), [NAME]);
+    assert!(all.errors[0].to_string().contains("bad.cern.ch"), "{:?}", all.errors);
+}
+
+#[test]
+fn settings_are_provisional_while_something_is_missing() {
+    for (local, more, expected) in [
+        (CLIENT, "", false),
+        ("absent", BY_HAND, false),
+        ("absent", "", true),
+        ("ls", BY_HAND, true),
+        // As it is meant to be.
+        ("CVMFS_SERVER_URL=http://one/@fqrn@\nCVMFS_HTTP_PROXY=DIRECT\nCVMFS_SHARED_CACHE=no", "", false),
+        (CLIENT, "destination = \"mount\"", false),
+    ] {
+        let found = settings(local, more).unwrap();
+        assert_eq!(found.are_provisional(), expected, "{local} {more}: {found:?}");
+    }
 }
