@@ -60,7 +60,7 @@ containerd-suite: setup
 DEMO_BINS = cvmfs-prefetch cvmfs-prefetchd cvmfs-prefetch-snapshotter testbed-client demo
 
 demo: setup
-	@test -e $(DEMO) || echo "The first build takes 10 to 25 minutes on two cores, half of it RocksDB. Later builds take seconds."
+	@test -e $(DEMO) || echo "The first build takes about 20 minutes on two cores, most of it RocksDB. Later builds take seconds."
 	$(CARGO) build --workspace $(addprefix --bin ,$(DEMO_BINS)) --locked
 	$(DEMO)
 
