@@ -222,6 +222,16 @@ fn quoted_messages() -> Vec<String> {
 }
 
 #[test]
+fn the_tests_that_the_threat_model_names_exist() {
+    let page = fs::read_to_string(root().join("docs/src/security.md")).unwrap();
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(|quoted| quoted.contains('/')).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for path in named {
+        assert!(root().join(path).exists(), "docs/src/security.md names {path}");
+    }
+}
+
+#[test]
 fn quoted_messages_are_those_of_the_programs() {
     let mut sources = Vec::new();
     files(&root(), &["rs"], &mut sources);
