@@ -25,8 +25,13 @@ fn bundle(image: &ImageId, objects: &[Object]) -> Bundle {
     Bundle { image: image.clone(), ..site::bundle("image", objects) }
 }
 
+/// With a timeout that a busy machine does not reach.
+fn config(registry: &Registry) -> String {
+    format!("registries = [{:?}]\nlookup_timeout = \"60s\"", registry.host())
+}
+
 async fn start(site: &Site, origin: &Origin, registry: &Registry) -> Daemon {
-    Daemon::start_with(site, &[origin], &format!("registries = [{:?}]", registry.host())).await
+    Daemon::start_with(site, &[origin], &config(registry)).await
 }
 
 fn is_from_registry(status: &RequestStatus) -> bool {
@@ -100,7 +105,7 @@ async fn a_bundle_with_a_foreign_chain_id_is_refused_and_not_stored() {
 async fn an_absent_bundle_is_looked_up_once_an_hour_without_a_pull() {
     let (site, wanted, registry) = (Site::new(), objects(3, 1), Registry::start().await);
     let origin = Origin::start(&wanted).await;
-    let more = format!("registries = [{:?}]\nrevision_check_interval = \"1s\"", registry.host());
+    let more = format!("{}\nrevision_check_interval = \"1s\"", config(&registry));
     xattr::set(site.mount(), "user.revision", b"1").unwrap();
     std::fs::create_dir(site.mount().join(".bundles")).unwrap();
     let daemon = Daemon::start_with(&site, &[&origin], &more).await;
