@@ -1,4 +1,4 @@
-//! Bundles beside their images in a registry: which one is used, when that changes, and how rarely the registry is asked.
+//! Bundles beside their images in a registry: which one is used, when that changes, and how rarely the daemon queries the registry.
 
 #![allow(clippy::unwrap_used)]
 

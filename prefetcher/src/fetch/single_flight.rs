@@ -1,6 +1,6 @@
 //! Single flight: a download of an object that is being downloaded already waits for that one instead of starting another.
 //!
-//! A download has a pace: the bandwidth limit of its request. Nobody waits for one that is slower than the own one would be, because
+//! A download has a pace: the bandwidth limit of its request. Nobody waits for one that is slower than its own would be, because
 //! whoever asks for an object slowly could keep it from everybody else.
 
 use parking_lot::Mutex;

@@ -158,7 +158,7 @@ impl Sources {
         self.mounts().iter().for_each(|known| known.presence.forget_absent());
     }
 
-    /// Looks up a bundle of `query` that is newer than the stored one, in repositories only: they are asked about all images that are
+    /// Looks up a bundle of `query` that is newer than the stored one, in repositories only: this happens for all images that are
     /// used on this node, and registries limit requests.
     pub async fn find_newer(&self, query: &ImageQuery) -> Option<FoundBundle> {
         if query.only_reference().is_some() {

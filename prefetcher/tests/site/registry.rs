@@ -1,4 +1,4 @@
-//! An image registry with one image, which counts what it is asked.
+//! An image registry with one image, which counts its requests.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::routes::{Route, Routes};
 use crate::fetch::failure::{Blame, Failure};
 
-/// After this many servers that do not have an object, no further one is asked. One may be a replica that lags behind.
+/// After this many servers that do not have an object, no further one gets a request. One may be a replica that lags behind.
 const MAX_ABSENT: usize = 2;
 
 /// The routes that one download has tried.
@@ -72,7 +72,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Whether so many servers do not have the object that no further one is asked.
+    /// Whether so many servers do not have the object that no further one gets a request.
     pub fn is_absent(&self) -> bool {
         self.absent.len() >= MAX_ABSENT
     }
