@@ -1,7 +1,7 @@
 //! The whiteouts of published layers as an image's bundle lists them, so that the layers need not be listed.
 //!
-//! The bundle is in the repository that has the layers, so whoever could forge it could as well have published other layers.
-//! It is used only for a layer whose root directory has the attributes that the bundle lists: a client may be configured
+//! Who may publish bundles may not be who publishes layers, so the layer is listed later all the same: see [`super::confirm`]. A bundle
+//! is used only for a layer whose root directory has the attributes that the bundle lists: a client may be configured
 //! to show other owners than the published ones.
 
 use std::io;

@@ -171,9 +171,12 @@ async fn a_layer_in_the_images_bundle_is_not_listed() {
     };
     assert_eq!(deleted("a", Some(manifest)).await, ["listed"]);
     // It is listed later, and the bundle was wrong.
-    while site.metrics.bundle_scans.get(BundleScan::Wrong) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let confirmed = async {
+        while site.metrics.bundle_scans.get(BundleScan::Wrong) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), confirmed).await.expect("the layer was not compared");
     assert_eq!(deleted("a", Some(manifest)).await, ["really"]);
     site.repositories.repositories[0].distrusts_bundles.store(false, Ordering::Release);
     // The mount shows another mode than the bundle.
