@@ -226,10 +226,10 @@ mod tests {
                     fs::rename(&to, &from).unwrap();
                 }
             });
-            for _ in 0..20_000 {
-                read(&root, Path::new("a/inside"), 100).unwrap();
-            }
+            let read = (0..20_000).try_for_each(|_| read(&root, Path::new("a/inside"), 100).map(drop));
+            // Before a failure ends this closure, or the other thread would never end.
             is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+            read.unwrap();
         });
     }
 
